@@ -1,0 +1,67 @@
+"""The errors of the contract (section 1), as exceptions.
+
+Whoever finds a rule broken raises one of these; each transport formats them in
+one place. They know nothing of HTTP or ZeroMQ.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HeartbeatError(Exception):
+    """A request that the contract answers with an ``Error``.
+
+    :ivar code: the contract's name for it.
+    :ivar detail: a sentence for people.
+    :ivar client_id: the client it is about, where that is known.
+    """
+
+    code: ClassVar[str]
+
+    def __init__(self, detail: str, client_id: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.client_id = client_id
+
+
+class BadMessage(HeartbeatError):
+    """Not JSON, not a message, or a field that is missing or ill-typed."""
+
+    code = "BAD_MESSAGE"
+
+
+class UnknownClient(HeartbeatError):
+    """No such client lives here."""
+
+    code = "UNKNOWN_CLIENT"
+
+
+class IllegalTransition(HeartbeatError):
+    """A change of state that the table of transitions does not hold."""
+
+    code = "ILLEGAL_TRANSITION"
+
+
+class StaleIncarnation(HeartbeatError):
+    """A message meant for a former life of the client."""
+
+    code = "STALE_INCARNATION"
+
+
+class InstanceSuperseded(HeartbeatError):
+    """A message from a process whose client ID another process has taken over."""
+
+    code = "INSTANCE_SUPERSEDED"
+
+
+class Overloaded(HeartbeatError):
+    """The service can't answer now; the same request may succeed later."""
+
+    code = "OVERLOADED"
+
+
+class TooLarge(HeartbeatError):
+    """A message over the size limit."""
+
+    code = "TOO_LARGE"

@@ -1,0 +1,125 @@
+"""A client's heartbeat: its values, its rhythm, and the timebomb that it holds.
+
+Knows one clock and one delegate; nothing of states, registries or messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from msgspec import Raw
+
+#: The bounds of a fuse, in seconds (contract, section 2, "Timebomb").
+SHORTEST_FUSE = 0.1
+LONGEST_FUSE = 3600.0
+
+NO_VALUES = Raw(b"{}")
+
+
+class Timer(Protocol):
+    """What a heartbeat needs of a Twisted ``DelayedCall``."""
+
+    def reset(self, seconds: float, /) -> None:
+        """Fall due that many seconds from now."""
+
+    def cancel(self) -> None:
+        """Never fall due."""
+
+    def getTime(self) -> float:
+        """When it falls due, on the clock's scale."""
+
+
+class Clock(Protocol):
+    """What the core needs of a reactor: ``task.Clock`` and any reactor have it."""
+
+    def seconds(self) -> float:
+        """How late it is; only ever goes forward."""
+
+    def callLater(
+        self, delay: float, what: Callable[..., Any], /, *args: object
+    ) -> Timer:
+        """Call ``what`` in ``delay`` seconds."""
+
+
+def clamp_fuse(seconds: float) -> float:
+    """Bring a fuse that a client asked for within the contract's bounds."""
+    return min(max(seconds, SHORTEST_FUSE), LONGEST_FUSE)
+
+
+class Heartbeat:
+    """The latest values of one client, and the timebomb that each beat resets.
+
+    Lit when it is made; fires ``delegate(client_id)`` once, ``fuse`` seconds
+    after the last beat, unless it is defused.
+
+    :param fuse: seconds from a beat to the timebomb.
+    :param values: the telemetry of the first beat, a JSON object.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_delegate",
+        "_timebomb",
+        "beats",
+        "client_id",
+        "fuse",
+        "last_beat",
+        "longest_gap",
+        "values",
+    )
+
+    def __init__(
+        self,
+        client_id: str,
+        delegate: Callable[[str], None],
+        clock: Clock,
+        fuse: float,
+        values: Raw = NO_VALUES,
+    ) -> None:
+        self.client_id = client_id
+        self.values = values
+        self.fuse = fuse
+        self.beats = 1
+        self.longest_gap = 0.0
+        self.last_beat = clock.seconds()
+        self._clock = clock
+        self._delegate = delegate
+        self._timebomb = clock.callLater(fuse, delegate, client_id)
+
+    def update(self, values: Raw, fuse: float) -> None:
+        """Take the values of a beat and reset the timebomb.
+
+        :param fuse: seconds until the timebomb, from now.
+        """
+        now = self._clock.seconds()
+        self.longest_gap = max(self.longest_gap, now - self.last_beat)
+        self.last_beat = now
+        self.beats += 1
+        self.values = values
+        self.fuse = fuse
+        self.reset_timebomb()
+
+    def reset_timebomb(self) -> None:
+        """Start the countdown anew."""
+        if self._clock.seconds() + self.fuse < self._timebomb.getTime():
+            # To reset a DelayedCall to sooner costs Twisted a linear search
+            # through all of them; a shorter fuse is rare, a new call is cheap.
+            self._timebomb.cancel()
+            self._timebomb = self._clock.callLater(
+                self.fuse, self._delegate, self.client_id
+            )
+        else:
+            self._timebomb.reset(self.fuse)
+
+    def defuse(self) -> None:
+        """Put the timebomb out for good. Must not be called once it has fired."""
+        self._timebomb.cancel()
+
+    def seconds_since(self) -> float:
+        """Seconds since the last beat."""
+        return self._clock.seconds() - self.last_beat
+
+    def seconds_left(self) -> float:
+        """Seconds until the timebomb, never negative."""
+        return max(0.0, self._timebomb.getTime() - self._clock.seconds())

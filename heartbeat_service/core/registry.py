@@ -1,0 +1,252 @@
+"""The registry: which clients live, and the only one that changes them.
+
+Each method is one rule of the contract's section 2, and runs to its end before
+the next begins, so no two changes interleave. Knows nothing of transports,
+stores or replies; what happened goes to ``listener`` as a :class:`Change`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from attrs import define, field
+from msgspec import Raw
+
+from heartbeat_service.core.changes import Change, Life, Reason
+from heartbeat_service.core.errors import (
+    IllegalTransition,
+    InstanceSuperseded,
+    StaleIncarnation,
+    UnknownClient,
+)
+from heartbeat_service.core.heartbeat import NO_VALUES, Clock, Heartbeat, clamp_fuse
+from heartbeat_service.core.local_client import REMEMBERED_INSTANCES, LocalClient
+from heartbeat_service.core.states import ClientState, Party, check_transition
+
+#: How many dead clients' former instances are remembered, at the most.
+GRAVES = 10_000
+
+
+@define(eq=False)
+class Registry:
+    """``{client id: LocalClient}``.
+
+    :ivar clock: tells how time passes; liveness depends on it alone.
+    :ivar wall_clock: seconds since the epoch; only ever shown to people.
+    :ivar listener: hears each change right after it was made.
+    :ivar default_fuse: seconds to the timebomb of a client that asks for none.
+    :ivar last_incarnation: the highest incarnation ever handed out.
+    """
+
+    clock: Clock
+    wall_clock: Callable[[], float]
+    listener: Callable[[Change], None]
+    default_fuse: float
+    last_incarnation: int = 0
+    _clients: dict[str, LocalClient] = field(factory=dict, init=False)
+    _graves: dict[str, deque[str]] = field(factory=dict, init=False)
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def __iter__(self) -> Iterator[LocalClient]:
+        return iter(list(self._clients.values()))
+
+    def get(self, client_id: str) -> LocalClient:
+        """The living client of that ID.
+
+        :raises UnknownClient: if there is none.
+        """
+        client = self.find(client_id)
+        if client is None:
+            raise UnknownClient("send a heartbeat first", client_id)
+        return client
+
+    def find(self, client_id: str) -> LocalClient | None:
+        """The living client of that ID, if there is one."""
+        return self._clients.get(client_id)
+
+    def beat(
+        self,
+        client_id: str,
+        reported: ClientState,
+        instance_id: str | None = None,
+        fuse: float | None = None,
+        values: Raw = NO_VALUES,
+    ) -> LocalClient:
+        """A HEARTBEAT: registers a client, begins a new life, or resets the timebomb.
+
+        :param reported: what the client says of itself.
+        :param fuse: seconds to the timebomb, if the client asks for its own.
+        :raises InstanceSuperseded: if another process has taken the client over.
+        """
+        self._refuse_former_instance(client_id, instance_id)
+        client = self.find(client_id)
+        if client is None or self._is_new_life(client, reported, instance_id):
+            client = self._register(
+                client_id, client, reported, instance_id, fuse, values
+            )
+        else:
+            asked = client.heartbeat.fuse if fuse is None else clamp_fuse(fuse)
+            client.heartbeat.update(values, asked)
+        client.report(reported)
+        return client
+
+    def set_state(
+        self,
+        client_id: str,
+        state: ClientState,
+        incarnation: int | None = None,
+        instance_id: str | None = None,
+    ) -> LocalClient:
+        """A client's own SetClientState.
+
+        :raises UnknownClient: if it has no life, or none of that instance.
+        :raises InstanceSuperseded: if it speaks for a former instance.
+        :raises StaleIncarnation: if it speaks for another life than this one.
+        :raises IllegalTransition: if a client may not go there from here.
+        """
+        client = self._fenced(client_id, incarnation, instance_id)
+        self._change_state(Party.CLIENT, client, state, Reason.CLIENT)
+        return client
+
+    def steer(self, client_id: str, state: ClientState) -> LocalClient:
+        """An operator sets a client's state.
+
+        :raises UnknownClient: if no such client lives.
+        :raises IllegalTransition: for DISCONNECTED: that is what a kick is for.
+        """
+        client = self.get(client_id)
+        self._change_state(Party.OPERATOR, client, state, Reason.OPERATOR)
+        return client
+
+    def goodbye(
+        self,
+        client_id: str,
+        incarnation: int | None = None,
+        instance_id: str | None = None,
+    ) -> LocalClient:
+        """A client leaves; raises what :meth:`set_state` raises of fencing."""
+        return self._remove(
+            self._fenced(client_id, incarnation, instance_id), Reason.GOODBYE
+        )
+
+    def kick(self, client_id: str) -> LocalClient:
+        """An operator removes a client.
+
+        :raises UnknownClient: if no such client lives.
+        """
+        return self._remove(self.get(client_id), Reason.KICK)
+
+    def defuse_all(self) -> None:
+        """Put every timebomb out: the service stops, nobody dies of it."""
+        for client in self._clients.values():
+            client.heartbeat.defuse()
+        self._clients.clear()
+
+    def _explode(self, client_id: str) -> None:
+        """The delegate of every timebomb."""
+        self._bury(self._clients[client_id], Reason.TIMEBOMB)
+
+    def _remove(self, client: LocalClient, reason: Reason) -> LocalClient:
+        client.heartbeat.defuse()
+        self._bury(client, reason)
+        return client
+
+    def _bury(self, client: LocalClient, reason: Reason) -> None:
+        del self._clients[client.client_id]
+        if client.former_instances:
+            self._graves[client.client_id] = client.former_instances
+            if len(self._graves) > GRAVES:
+                del self._graves[next(iter(self._graves))]
+        client.die(reason, self.wall_clock())
+
+    def _is_new_life(
+        self, client: LocalClient, reported: ClientState, instance_id: str | None
+    ) -> bool:
+        taken_over = instance_id is not None and instance_id != client.instance_id
+        restarted = client.has_reported and reported is ClientState.DISCONNECTED
+        return taken_over or restarted
+
+    def _register(
+        self,
+        client_id: str,
+        former: LocalClient | None,
+        reported: ClientState,
+        instance_id: str | None,
+        fuse: float | None,
+        values: Raw,
+    ) -> LocalClient:
+        now = self.wall_clock()
+        former_instances = self._former_instances(client_id)
+        ended: Life | None = None
+        if former is not None:
+            former.heartbeat.defuse()
+            ended = former.life(Reason.RECONNECT, now)
+            if former.instance_id is not None and former.instance_id != instance_id:
+                former_instances.append(former.instance_id)
+        asked = self.default_fuse if fuse is None else clamp_fuse(fuse)
+        self.last_incarnation += 1
+        client = LocalClient(
+            client_id=client_id,
+            incarnation=self.last_incarnation,
+            heartbeat=Heartbeat(client_id, self._explode, self.clock, asked, values),
+            send_state=self.listener,
+            registered_at=now,
+            reported_state=reported,
+            instance_id=instance_id,
+            former_instances=former_instances,
+        )
+        self._clients[client_id] = client
+        self._graves.pop(client_id, None)
+        client.register(Reason.HEARTBEAT if ended is None else Reason.RECONNECT, ended)
+        return client
+
+    def _fenced(
+        self, client_id: str, incarnation: int | None, instance_id: str | None
+    ) -> LocalClient:
+        """The living client that a message means, or an error if it means another."""
+        self._refuse_former_instance(client_id, instance_id)
+        client = self.get(client_id)
+        if (
+            instance_id is not None
+            and client.instance_id is not None
+            and instance_id != client.instance_id
+        ):
+            raise UnknownClient(
+                "this instance is not registered: send a heartbeat first", client_id
+            )
+        if incarnation is not None and incarnation != client.incarnation:
+            raise StaleIncarnation(
+                f"incarnation {incarnation} is not the present one, "
+                f"{client.incarnation}",
+                client_id,
+            )
+        return client
+
+    def _former_instances(self, client_id: str) -> deque[str]:
+        client = self.find(client_id)
+        if client is not None:
+            return client.former_instances
+        return self._graves.get(client_id) or deque(maxlen=REMEMBERED_INSTANCES)
+
+    def _refuse_former_instance(self, client_id: str, instance_id: str | None) -> None:
+        if instance_id is None:
+            return
+        if instance_id in self._former_instances(client_id):
+            raise InstanceSuperseded(
+                "another process has taken this client over", client_id
+            )
+
+    @staticmethod
+    def _change_state(
+        party: Party, client: LocalClient, state: ClientState, reason: Reason
+    ) -> None:
+        try:
+            check_transition(party, client.state, state)
+        except IllegalTransition as error:
+            error.client_id = client.client_id
+            raise
+        if state is not client.state:
+            client.set_state(state, reason)

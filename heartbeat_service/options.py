@@ -1,0 +1,85 @@
+"""The command line and the configuration file: strings in, settings out.
+
+Whatever is wrong becomes a usage error that names the option; ``twistd`` prints
+it and exits with status 1.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from attrs import fields_dict
+from twisted.internet.endpoints import serverFromString
+from twisted.python import usage
+from typing_extensions import override
+
+from heartbeat_service.settings import Settings, SettingsError
+
+
+class Options(usage.Options):
+    """Options of ``twistd heartbeat`` (contract, section 6).
+
+    :ivar settings: what they come to, once they are parsed.
+    """
+
+    synopsis = "[options]"
+    longdesc = (
+        "Knows which game clients are alive, and in what state they are. "
+        "Options given here go before those of the configuration file."
+    )
+    settings: Settings
+
+    optParameters = [  # noqa: RUF012 - usage.Options wants a list
+        ["router", None, None, "ZeroMQ address for requests [tcp://127.0.0.1:8765]"],
+        ["pub", None, None, "ZeroMQ address for publications [tcp://127.0.0.1:4321]"],
+        ["advertise", None, None, "Host that replies name [the one listened on]"],
+        ["timebomb", None, None, "Seconds from a client's last beat to its death [10]"],
+        ["interval", None, None, "Seconds between beats, as clients are told [2]"],
+        ["store", None, None, "Where changes are kept: memory: [memory:]"],
+        ["config", None, None, "TOML file with these names as keys"],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["http"] = []
+
+    def opt_http(self, endpoint: str) -> None:
+        """Endpoint for HTTP, repeatable [tcp:6969:interface=127.0.0.1]."""
+        self["http"].append(endpoint)
+
+    @override
+    def postOptions(self) -> None:
+        """Make the settings."""
+        given = {name: self[name] for name in fields_dict(Settings) if self[name]}
+        try:
+            self.settings = Settings(**{**self._read_config(), **given})
+        except SettingsError as error:
+            raise usage.UsageError(str(error)) from None
+        for description in self.settings.http:
+            _check_endpoint(description)
+
+    def _read_config(self) -> dict[str, Any]:
+        path = self["config"]
+        if path is None:
+            return {}
+        try:
+            values = tomllib.loads(Path(path).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise usage.UsageError(f"--config: cannot read {path!r}: {error}") from None
+        unknown = sorted(values.keys() - fields_dict(Settings).keys())
+        if unknown:
+            raise usage.UsageError(f"--config: {path!r} has unknown names: {unknown}")
+        return values
+
+
+def _check_endpoint(description: str) -> None:
+    from twisted.internet import reactor  # here, so that twistd -r comes first
+
+    try:
+        serverFromString(reactor, description)
+    except Exception as error:  # noqa: BLE001 - each endpoint parser fails in its own way
+        raise usage.UsageError(
+            f"--http: {description!r} is no endpoint: {error!r}"
+        ) from None

@@ -1,0 +1,211 @@
+"""What the service answers to which message: the same for every transport.
+
+Each answer waits until the store has all that it shows (contract, section 2,
+"Applied means durable"). Knows the registry and the journal's promise; no bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+from attrs import define
+from msgspec import UNSET, UnsetType
+from twisted.internet.defer import Deferred, execute
+
+from heartbeat_service.core.changes import Life
+from heartbeat_service.core.errors import HeartbeatError, UnknownClient
+from heartbeat_service.core.local_client import LocalClient
+from heartbeat_service.core.registry import Registry
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol.messages import (
+    ClientID,
+    ClientRecord,
+    ClientStateMessage,
+    ErrorMessage,
+    GetClientState,
+    Goodbye,
+    HeartbeatMessage,
+    LifeRecord,
+    Reply,
+    Request,
+    SetClientState,
+    as_state,
+    moment,
+)
+
+T = TypeVar("T")
+
+
+class Journal(Protocol):
+    """What answers wait for, and where former lives are read."""
+
+    def settled(self, client_id: str) -> Deferred[None]:
+        """Fires once nothing of that client waits for the store."""
+
+    def all_settled(self) -> Deferred[None]:
+        """Fires once nothing at all waits for the store."""
+
+    def former_lives(self, client_id: str) -> Deferred[list[Life]]:
+        """The lives of a client that have ended, newest first."""
+
+
+def error_message(error: HeartbeatError) -> ErrorMessage:
+    """The contract's ``Error`` for an exception of the core."""
+    client_id = UNSET if error.client_id is None else ClientID(error.client_id)
+    return ErrorMessage(code=error.code, detail=error.detail, client_id=client_id)
+
+
+@define(eq=False)
+class Dispatcher:
+    """Turns requests into what the registry does, and that into replies.
+
+    :ivar interval: seconds between two beats, as clients are told.
+    :ivar request_endpoint: where clients send requests; known once it is bound.
+    :ivar state_change_endpoint: where they subscribe; known once it is bound.
+    """
+
+    registry: Registry
+    journal: Journal
+    interval: float
+    request_endpoint: str = ""
+    state_change_endpoint: str = ""
+
+    def dispatch(self, request: Request) -> Deferred[ClientStateMessage]:
+        """Answer a client's request.
+
+        :return: fires with the reply, or fails with a :class:`HeartbeatError`.
+        """
+        return self._durably(
+            request.client_id, lambda: self._reply(self._apply(request))
+        )
+
+    def steer(self, client_id: str, state: ClientState) -> Deferred[ClientStateMessage]:
+        """An operator sets one client's state; answers as :meth:`dispatch` does."""
+        return self._durably(
+            client_id, lambda: self._reply(self.registry.steer(client_id, state))
+        )
+
+    def steer_many(
+        self, state: ClientState, client_ids: Iterable[str] | None
+    ) -> Deferred[list[Reply]]:
+        """An operator sets the state of many; of all, without IDs."""
+        if client_ids is None:
+            client_ids = [client.client_id for client in self.registry]
+        replies = [self._steer_one(client_id, state) for client_id in client_ids]
+        return self.journal.all_settled().addCallback(lambda _: replies)
+
+    def kick(self, client_id: str) -> Deferred[ClientStateMessage]:
+        """An operator removes a client; answers as :meth:`dispatch` does."""
+        return self._durably(
+            client_id, lambda: self._reply(self.registry.kick(client_id))
+        )
+
+    def client(self, client_id: str) -> Deferred[ClientRecord]:
+        """One living client, or :class:`UnknownClient`."""
+        return self._durably(client_id, lambda: _record(self.registry.get(client_id)))
+
+    def clients(self) -> Deferred[list[ClientRecord]]:
+        """Every living client, in order of registration."""
+        records = [_record(client) for client in self.registry]
+        return self.journal.all_settled().addCallback(lambda _: records)
+
+    async def history(self, client_id: str) -> list[LifeRecord]:
+        """The lives of a client, newest first.
+
+        :raises UnknownClient: if it has none that is remembered.
+        """
+        client = self.registry.find(client_id)
+        present = [] if client is None else [client.life()]
+        await self.journal.settled(client_id)
+        former = await self.journal.former_lives(client_id)
+        # The present life may have ended while the store was read.
+        lives = {life.incarnation: life for life in (*present, *former)}
+        if not lives:
+            raise UnknownClient("no life of this client is remembered", client_id)
+        return [_life_record(lives[number]) for number in sorted(lives, reverse=True)]
+
+    def _durably(self, client_id: str, action: Callable[[], T]) -> Deferred[T]:
+        """Act now; answer, also with an error, once the store has what it shows."""
+        outcome = execute(action)
+        return self.journal.settled(client_id).addCallback(lambda _: outcome)
+
+    def _apply(self, request: Request) -> LocalClient:
+        registry = self.registry
+        match request:
+            case HeartbeatMessage():
+                return registry.beat(
+                    request.client_id,
+                    as_state(request.client_state),
+                    _given(request.instance_id),
+                    _given(request.timebomb_seconds),
+                    request.values,
+                )
+            case GetClientState():
+                return registry.get(request.client_id)
+            case SetClientState():
+                return registry.set_state(
+                    request.client_id,
+                    as_state(request.client_state),
+                    _given(request.incarnation),
+                    _given(request.instance_id),
+                )
+            case Goodbye():
+                return registry.goodbye(
+                    request.client_id,
+                    _given(request.incarnation),
+                    _given(request.instance_id),
+                )
+
+    def _steer_one(self, client_id: str, state: ClientState) -> Reply:
+        try:
+            return self._reply(self.registry.steer(client_id, state))
+        except HeartbeatError as error:
+            return error_message(error)
+
+    def _reply(self, client: LocalClient) -> ClientStateMessage:
+        fuse = client.heartbeat.fuse
+        return ClientStateMessage(
+            client_id=ClientID(client.client_id),
+            client_state=client.state,
+            sequence=client.sequence,
+            incarnation=client.incarnation,
+            timebomb_seconds=fuse,
+            # A fuse must outlast a lost beat, however short a client wants it.
+            heartbeat_interval_seconds=min(self.interval, fuse / 2),
+            request_endpoint=self.request_endpoint,
+            state_change_endpoint=self.state_change_endpoint,
+        )
+
+
+def _given(value: T | UnsetType) -> T | None:
+    return None if isinstance(value, UnsetType) else value
+
+
+def _record(client: LocalClient) -> ClientRecord:
+    heartbeat = client.heartbeat
+    return ClientRecord(
+        client_id=client.client_id,
+        client_state=client.state,
+        reported_state=client.reported_state,
+        sequence=client.sequence,
+        incarnation=client.incarnation,
+        instance_id=client.instance_id,
+        values=heartbeat.values,
+        timebomb_seconds=heartbeat.fuse,
+        seconds_since_heartbeat=heartbeat.seconds_since(),
+        seconds_to_timebomb=heartbeat.seconds_left(),
+        registered_at=moment(client.registered_at),
+    )
+
+
+def _life_record(life: Life) -> LifeRecord:
+    return LifeRecord(
+        incarnation=life.incarnation,
+        registered_at=moment(life.registered_at),
+        ended_at=None if life.ended_at is None else moment(life.ended_at),
+        reason=life.reason,
+        last_state=life.last_state,
+        beats=life.beats,
+        longest_gap_seconds=life.longest_gap_seconds,
+    )

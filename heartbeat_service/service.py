@@ -1,0 +1,196 @@
+"""The one place where the parts are put together: ``makeService``.
+
+Decides who is handed what and in which order things open and close; holds no
+rule of the contract.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+from twisted.application.service import IService, Service
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from typing_extensions import override
+
+from heartbeat_service.core.changes import Change
+from heartbeat_service.core.registry import Registry
+from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
+from heartbeat_service.protocol.dispatch import Dispatcher
+from heartbeat_service.settings import Settings
+from heartbeat_service.storage.journal import ChangeJournal
+from heartbeat_service.storage.memory import MemoryStore
+from heartbeat_service.storage.store import Store
+from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.site import HeartbeatSite
+from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
+from heartbeat_service.zeromq.publisher import StatePublisher
+from heartbeat_service.zeromq.router import RequestRouter
+
+_log = Logger()
+_BOUND_TCP = re.compile(r"tcp://(?P<host>.+):(?P<port>\d+)")
+
+
+def makeService(options: Options) -> IService:
+    """What twistd and ``tac/heartbeat.tac`` run."""
+    from twisted.internet import reactor
+
+    return HeartbeatService(reactor, options.settings)
+
+
+class CannotStart(Exception):
+    """Something that the service needs isn't to be had; the text names the option."""
+
+
+class HeartbeatService(Service):
+    """The whole service; may be started again after it was stopped.
+
+    :param reactor: its sockets and its clock.
+    :ivar http: what HTTP listens on, each ``HOST:PORT``, while it runs.
+    :ivar router: the address of the ROUTER socket, while it runs.
+    :ivar pub: the address of the PUB socket, while it runs.
+    """
+
+    name = "heartbeat"
+
+    def __init__(self, reactor: Any, settings: Settings) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._closers: list[Callable[[], object]] = []
+        self._listening = False
+        self.http: list[str] = []
+        self.router = ""
+        self.pub = ""
+
+    @override
+    def startService(self) -> None:
+        """Open everything, or end the program with a sentence."""
+        super().startService()
+        failures: list[Failure] = []
+        Deferred.fromCoroutine(self._start()).addErrback(failures.append)
+        for failure in failures:
+            Deferred.fromCoroutine(self._close())
+            if failure.check(CannotStart):
+                raise SystemExit(f"The heartbeat service can't start: {failure.value}")
+            failure.raiseException()
+
+    @override
+    def stopService(self) -> Deferred[None]:
+        """Close everything, in reverse; what is published gets out."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._close())
+
+    async def _start(self) -> None:
+        settings = self._settings
+
+        store = MemoryStore(time.time)
+        last_incarnation = await store.open()
+        self._closers.append(store.close)
+
+        factory = make_factory(self._reactor)
+        self._closers.append(factory.shutdown)
+        publisher = StatePublisher(factory)
+        self.pub = _bind("pub", publisher, settings.pub)
+
+        journal = ChangeJournal(store, [_log_change, publisher.publish])
+        self._closers.append(journal.all_settled)
+        registry = Registry(
+            clock=self._reactor,
+            wall_clock=time.time,
+            listener=journal.record,
+            default_fuse=settings.timebomb,
+            last_incarnation=last_incarnation,
+        )
+        self._closers.append(registry.defuse_all)
+
+        dispatcher = Dispatcher(registry, journal, settings.interval)
+        router = RequestRouter(factory, dispatcher.dispatch)
+        self.router = _bind("router", router, settings.router)
+        self._closers.append(router.shutdown)
+        dispatcher.request_endpoint = advertised(self.router, settings.advertise)
+        dispatcher.state_change_endpoint = advertised(self.pub, settings.advertise)
+
+        app = HeartbeatApp(dispatcher, lambda: self._trouble(store))
+        site = HeartbeatSite(app.resource(), self._reactor)
+        self._closers.append(site.disconnect_all)
+        for description in settings.http:
+            await self._listen(site, description)
+
+        self._listening = True
+        _log.info(
+            "heartbeat service ready http={http} router={router} pub={pub}",
+            http=",".join(self.http),
+            router=self.router,
+            pub=self.pub,
+        )
+
+    async def _listen(self, site: HeartbeatSite, description: str) -> None:
+        try:
+            port = await serverFromString(self._reactor, description).listen(site)
+        except CannotListenError as error:
+            raise CannotStart(f"--http {description}: {error}") from None
+        self._closers.append(port.stopListening)
+        self.http.append(_host_port(port.getHost()))
+
+    async def _close(self) -> None:
+        self._listening = False
+        self.http.clear()
+        while self._closers:
+            await maybeDeferred(self._closers.pop())
+
+    def _trouble(self, store: Store) -> str | None:
+        if not self._listening:
+            return "The service is starting or stopping"
+        return store.trouble()
+
+
+def advertised(bound: str, host: str | None) -> str:
+    """The address that replies carry for one that a socket is bound to.
+
+    :param host: the name to put into it; without one, the one bound to, or this
+        machine's name if that is all interfaces.
+    """
+    match = _BOUND_TCP.fullmatch(bound)
+    if match is None:  # ipc: there is no host in it
+        return bound
+    if host is None:
+        wildcard = match["host"] in ("0.0.0.0", "[::]")  # noqa: S104 - compared only
+        host = socket.gethostname() if wildcard else match["host"]
+    return f"tcp://{host}:{match['port']}"
+
+
+def _bind(option: str, connection: HardenedConnection, address: str) -> str:
+    try:
+        return connection.bind(address)
+    except zmq.ZMQError as error:
+        raise CannotStart(f"--{option} {address}: {error}") from None
+
+
+def _host_port(address: Any) -> str:
+    if isinstance(address, UNIXAddress):
+        return f"unix:{os.fsdecode(address.name or b'')}"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{host}:{address.port}"
+
+
+def _log_change(change: Change) -> None:
+    _log.info(
+        "client {client_id}: {previous} -> {state} ({reason}), "
+        "incarnation {incarnation}, sequence {sequence}",
+        client_id=change.client_id,
+        previous=change.previous_state.value,
+        state=change.state.value,
+        reason=change.reason.value,
+        incarnation=change.incarnation,
+        sequence=change.sequence,
+    )

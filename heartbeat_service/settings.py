@@ -1,0 +1,112 @@
+"""What can be set, with its defaults and its checks (contract, section 6).
+
+Frozen and validated: whoever holds settings holds good ones. Knows no command
+line, reads no file and opens nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from ipaddress import IPv6Address
+from typing import Any
+
+from attrs import field, frozen
+
+from heartbeat_service.core.heartbeat import LONGEST_FUSE, SHORTEST_FUSE
+
+_ZMQ_ADDRESS = re.compile(
+    r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)|ipc://.+"
+)
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_ANY_TCP_PORT = re.compile(r"(tcp6?|ssl):\*(?=:|$)")
+
+#: No client is told to beat faster than this, in seconds.
+SHORTEST_INTERVAL = 0.01
+
+
+class SettingsError(ValueError):
+    """A setting that can't be; the text names it as ``--option``."""
+
+
+def _fail(name: str, expected: str, value: object) -> SettingsError:
+    return SettingsError(f"--{name}: expected {expected}, got {value!r}")
+
+
+def _endpoints(value: Any) -> tuple[str, ...]:
+    descriptions = (value,) if isinstance(value, str) else tuple(value)
+    if not descriptions or not all(isinstance(one, str) for one in descriptions):
+        raise _fail("http", "a Twisted endpoint string, or a list of them", value)
+    return tuple(_ANY_TCP_PORT.sub(r"\1:0", one) for one in descriptions)
+
+
+def _seconds(name: str, least: float, value: Any) -> float:
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not least <= seconds <= LONGEST_FUSE:
+        raise _fail(name, f"seconds from {least:g} to {LONGEST_FUSE:g}", value)
+    return seconds
+
+
+def _zmq_address(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _ZMQ_ADDRESS.fullmatch(value):
+        raise _fail(name, "a ZeroMQ address like tcp://127.0.0.1:8765", value)
+    return value
+
+
+def _router(value: Any) -> str:
+    return _zmq_address("router", value)
+
+
+def _pub(value: Any) -> str:
+    return _zmq_address("pub", value)
+
+
+def _timebomb(value: Any) -> float:
+    return _seconds("timebomb", SHORTEST_FUSE, value)
+
+
+def _interval(value: Any) -> float:
+    return _seconds("interval", SHORTEST_INTERVAL, value)
+
+
+def _host(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and _HOST.fullmatch(value)):
+        return value
+    try:
+        return f"[{IPv6Address(value.strip('[]'))}]"
+    except (AttributeError, ValueError):
+        raise _fail("advertise", "a host name or an address", value) from None
+
+
+def _store(value: Any) -> str:
+    if value != "memory:":
+        raise _fail("store", "memory:", value)
+    return str(value)
+
+
+@frozen
+class Settings:
+    """All settings of one service.
+
+    :ivar http: Twisted endpoint strings to serve HTTP on.
+    :ivar router: the ZeroMQ address for requests.
+    :ivar pub: the ZeroMQ address for publications.
+    :ivar advertise: the host that replies name; None for the one bound to.
+    :ivar timebomb: seconds from a beat to a client's death, unless it asks.
+    :ivar interval: seconds between beats, as clients are told.
+    :ivar store: the URL of the store.
+    :raises SettingsError: for the first of them that can't be.
+    """
+
+    http: tuple[str, ...] = field(
+        default="tcp:6969:interface=127.0.0.1", converter=_endpoints
+    )
+    router: str = field(default="tcp://127.0.0.1:8765", converter=_router)
+    pub: str = field(default="tcp://127.0.0.1:4321", converter=_pub)
+    advertise: str | None = field(default=None, converter=_host)
+    timebomb: float = field(default=10.0, converter=_timebomb)
+    interval: float = field(default=2.0, converter=_interval)
+    store: str = field(default="memory:", converter=_store)

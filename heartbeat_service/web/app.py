@@ -1,0 +1,215 @@
+"""The routes of the contract's section 3: decode, dispatch, encode.
+
+Routes raise; the handlers at the end are the only ones that format an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from klein import Klein
+from klein.resource import KleinResource
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from typing_extensions import override
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from heartbeat_service.core.errors import BadMessage, HeartbeatError, UnknownClient
+from heartbeat_service.protocol.dispatch import Dispatcher
+from heartbeat_service.protocol.messages import (
+    ClientID,
+    HeartbeatMessage,
+    Message,
+    StateOrder,
+    StateOrders,
+    as_state,
+    decode_body,
+    decode_request,
+    encode,
+    encode_json,
+)
+from heartbeat_service.web.problem import Problem, unavailable
+
+_E = TypeVar("_E", bound=Exception)
+
+
+class HeartbeatApp:
+    """The Klein resource of the service.
+
+    :param trouble: why the service isn't ready, or None if it is.
+    """
+
+    app = Klein()
+    # A path is what it says: no redirect to another spelling of it.
+    app.url_map.merge_slashes = False
+    _log = Logger()
+
+    def __init__(
+        self, dispatcher: Dispatcher, trouble: Callable[[], str | None]
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._trouble = trouble
+
+    @app.route("/heartbeat", methods=["POST"])
+    @app.route("/Heartbeat/Update", methods=["POST"])
+    def heartbeat(self, request: IRequest) -> Deferred[bytes]:
+        """A client lives."""
+        message = decode_request(_read(request))
+        if not isinstance(message, HeartbeatMessage):
+            raise BadMessage(
+                "Only a HEARTBEAT is taken here - at `$.messageType`", message.client_id
+            )
+        return self._dispatcher.dispatch(message).addCallback(_reply, request)
+
+    @app.route("/clients", methods=["GET"])
+    def clients(self, request: IRequest) -> Deferred[bytes]:
+        """Who lives."""
+        return self._dispatcher.clients().addCallback(
+            lambda records: _json(request, {"clients": records})
+        )
+
+    @app.route("/clients/state", methods=["PUT"])
+    def steer_many(self, request: IRequest) -> Deferred[bytes]:
+        """An operator sets the state of many, or of all."""
+        orders = decode_body(_read(request), StateOrders)
+        ids = orders.client_ids if isinstance(orders.client_ids, list) else None
+        return self._dispatcher.steer_many(
+            as_state(orders.client_state), ids
+        ).addCallback(lambda replies: _json(request, {"clients": replies}))
+
+    @app.route("/clients/<client_id>", methods=["GET"])
+    def client(self, request: IRequest, client_id: str) -> Deferred[bytes]:
+        """One client."""
+        return self._dispatcher.client(_known(client_id)).addCallback(
+            lambda record: _json(request, record)
+        )
+
+    @app.route("/clients/<client_id>", methods=["DELETE"])
+    def kick(self, request: IRequest, client_id: str) -> Deferred[None]:
+        """An operator removes a client."""
+
+        def answer(_: object) -> None:
+            request.setResponseCode(HTTPStatus.NO_CONTENT)
+
+        return self._dispatcher.kick(_known(client_id)).addCallback(answer)
+
+    @app.route("/clients/<client_id>/state", methods=["PUT"])
+    def steer(self, request: IRequest, client_id: str) -> Deferred[bytes]:
+        """An operator sets one client's state."""
+        order = decode_body(_read(request), StateOrder)
+        return self._dispatcher.steer(
+            _known(client_id), as_state(order.client_state)
+        ).addCallback(_reply, request)
+
+    @app.route("/clients/<client_id>/history", methods=["GET"])
+    async def history(self, request: IRequest, client_id: str) -> bytes:
+        """The lives of one client."""
+        lives = await self._dispatcher.history(_known(client_id))
+        return _json(request, {"lives": lives})
+
+    @app.route("/healthz", methods=["GET"])
+    def healthz(self, request: IRequest) -> bytes:
+        """The process turns."""
+        return _json(request, {"status": "alive"})
+
+    @app.route("/readyz", methods=["GET"])
+    def readyz(self, request: IRequest) -> bytes:
+        """It listens, and its store answers."""
+        trouble = self._trouble()
+        if trouble is not None:
+            return write_problem(request, unavailable(trouble))
+        return _json(request, {"status": "ready"})
+
+    @app.handle_errors(HeartbeatError)
+    def broken_rule(self, request: IRequest, failure: Failure) -> bytes:
+        """A rule of the contract was broken."""
+        return write_problem(request, Problem.of(_error(failure, HeartbeatError)))
+
+    @app.handle_errors(HTTPException)
+    def no_route(self, request: IRequest, failure: Failure) -> bytes:
+        """Klein has no route for it."""
+        return write_problem(
+            request, problem_of_routing(_error(failure, HTTPException))
+        )
+
+    @app.handle_errors(Exception)
+    def fault(self, request: IRequest, failure: Failure) -> bytes:
+        """The fault is ours: logged whole, told in a sentence."""
+        self._log.failure("A request failed", failure)
+        return write_problem(request, unavailable("The service failed; try again"))
+
+    def resource(self) -> HeartbeatResource:
+        """What a site serves."""
+        return HeartbeatResource(self.app)
+
+
+class HeartbeatResource(KleinResource):
+    """The app's resource, which also answers what Klein can't route at all."""
+
+    @override
+    def render(self, request: IRequest) -> Any:
+        try:
+            request.getRequestHostname().decode("utf-8")
+            b"/".join(request.postpath).decode("utf-8")
+            return super().render(request)
+        except UnicodeDecodeError:
+            detail = "The path or the Host is not UTF-8"
+        except HTTPException as error:
+            detail = str(error.description)
+        return write_problem(
+            request, Problem(HTTPStatus.BAD_REQUEST, BadMessage.code, detail)
+        )
+
+
+def write_problem(request: IRequest, problem: Problem) -> bytes:
+    """Set the response up for ``problem``, and return its body."""
+    request.setResponseCode(problem.status)
+    body = problem.body()
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    for name, value in problem.headers().items():
+        request.setHeader(name, value)
+    return body
+
+
+def problem_of_routing(error: HTTPException) -> Problem:
+    """What Klein's router says of a request that it has no route for."""
+    status = HTTPStatus(error.code or HTTPStatus.BAD_REQUEST)
+    if isinstance(error, MethodNotAllowed):
+        allow = ", ".join(sorted(error.valid_methods or ()))
+        return Problem(status, BadMessage.code, f"Allowed here: {allow}", allow=allow)
+    return Problem(status, BadMessage.code, f"{status.phrase}: no such path")
+
+
+def _error(failure: Failure, type_: type[_E]) -> _E:
+    assert isinstance(failure.value, type_)
+    return failure.value
+
+
+def _read(request: IRequest) -> bytes:
+    body: bytes = request.content.read()
+    return body
+
+
+def _known(client_id: str) -> ClientID:
+    try:
+        return ClientID.parse(client_id)
+    except ValueError:
+        raise UnknownClient("No client can have this ID") from None
+
+
+def _reply(message: Message, request: IRequest) -> bytes:
+    return _send_json(request, encode(message))
+
+
+def _json(request: IRequest, value: object) -> bytes:
+    return _send_json(request, encode_json(value))
+
+
+def _send_json(request: IRequest, body: bytes) -> bytes:
+    request.setHeader(b"Content-Type", b"application/json")
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    return body

@@ -1,0 +1,70 @@
+"""Errors as HTTP tells them: ``application/problem+json`` (RFC 9457).
+
+The one place where an error gets its status. ``type`` is ``about:blank``, so
+``title`` is the status's own phrase; ``code`` is the contract's.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from attrs import frozen
+
+from heartbeat_service.core.errors import HeartbeatError
+from heartbeat_service.protocol.messages import encode_json
+
+_STATUS = {
+    "BAD_MESSAGE": HTTPStatus.BAD_REQUEST,
+    "UNKNOWN_CLIENT": HTTPStatus.NOT_FOUND,
+    "ILLEGAL_TRANSITION": HTTPStatus.CONFLICT,
+    "STALE_INCARNATION": HTTPStatus.CONFLICT,
+    "INSTANCE_SUPERSEDED": HTTPStatus.CONFLICT,
+    "TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "OVERLOADED": HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+#: When to try again what was refused because of load, in seconds.
+RETRY_AFTER = 1
+
+
+@frozen
+class Problem:
+    """An error, ready to be written as a response."""
+
+    status: HTTPStatus
+    code: str
+    detail: str
+    client_id: str | None = None
+    allow: str | None = None
+
+    @classmethod
+    def of(cls, error: HeartbeatError) -> Problem:
+        """The problem that a broken rule of the contract is."""
+        return cls(_STATUS[error.code], error.code, error.detail, error.client_id)
+
+    def headers(self) -> dict[str, str]:
+        """What goes with it, but for its length."""
+        headers = {"Content-Type": "application/problem+json"}
+        if self.allow is not None:
+            headers["Allow"] = self.allow
+        if self.status is HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = str(RETRY_AFTER)
+        return headers
+
+    def body(self) -> bytes:
+        """Its JSON."""
+        body = {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+            "code": self.code,
+        }
+        if self.client_id is not None:
+            body["clientID"] = self.client_id
+        return encode_json(body)
+
+
+def unavailable(detail: str) -> Problem:
+    """The problem of a service that can't answer now."""
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "OVERLOADED", detail)

@@ -1,0 +1,153 @@
+"""txZMQ's connection with its holes closed: the base of every socket here.
+
+What it adds to ``txzmq.ZmqConnection``:
+
+- options are set before the socket is bound or connected, where they count;
+- a read budget, so that a flooding peer can't starve the reactor;
+- a send that fails leaves the socket hearing, and never half a message behind;
+- an exception in a handler, also an asynchronous one, is logged and no more;
+- ``shutdown`` may be called twice, and leaves no delayed call.
+
+Knows nothing of messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import zmq
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from txzmq import ZmqConnection, ZmqEndpoint, ZmqEndpointType, ZmqFactory
+from typing_extensions import override
+
+#: Messages read in one turn of the reactor; the rest wait for the next turn.
+READ_BUDGET = 100
+
+#: How long a closed socket may go on sending what it holds, in milliseconds.
+#: It blocks the reactor at stop, so it is short.
+LINGER = 500
+
+#: The longest frame a peer may send, in bytes; a longer one disconnects it.
+#: Far above a message's own limit, whose excess is answered instead.
+MAX_FRAME = 1024 * 1024
+
+#: ZMTP heartbeats, in milliseconds: how often they are sent, how long an answer
+#: may take, and how long the peer should keep a silent connection.
+PING_INTERVAL = 5_000
+PING_TIMEOUT = 15_000
+
+
+def make_factory(reactor: Any) -> ZmqFactory:
+    """A factory with a ZeroMQ context of its own, to be shut down by its maker."""
+    factory = ZmqFactory()
+    factory.reactor = reactor
+    factory.lingerPeriod = LINGER
+    return factory
+
+
+class HardenedConnection(ZmqConnection):
+    """One ZeroMQ socket in the reactor. Subclasses name its type.
+
+    :cvar options: set on top of the common ones, before bind and connect.
+    """
+
+    options: ClassVar[dict[int, int]] = {}
+    _log = Logger()
+
+    def __init__(self, factory: ZmqFactory) -> None:
+        # Before the base class, which reads the socket while it is made.
+        self._clock: IReactorTime = factory.reactor  # type: ignore[assignment]
+        super().__init__(factory)
+        common: dict[int, int] = {
+            zmq.MAXMSGSIZE: MAX_FRAME,
+            zmq.HEARTBEAT_IVL: PING_INTERVAL,
+            zmq.HEARTBEAT_TIMEOUT: PING_TIMEOUT,
+            zmq.HEARTBEAT_TTL: PING_TIMEOUT,
+        }
+        for option, value in {**common, **self.options}.items():
+            self.socket.set(option, value)
+
+    def bind(self, address: str) -> str:
+        """Listen; a port of 0 or ``*`` is chosen by the system.
+
+        :return: the address that it listens on.
+        :raises zmq.ZMQError: if it can't; the connection is shut down then.
+        """
+        self._add(ZmqEndpoint(ZmqEndpointType.bind, address))
+        bound = self.socket.get(zmq.LAST_ENDPOINT)
+        assert isinstance(bound, bytes)
+        return bound.rstrip(b"\0").decode()
+
+    def connect(self, address: str) -> None:
+        """Connect, and reconnect for ever.
+
+        :raises zmq.ZMQError: if the address makes no sense; it is shut down then.
+        """
+        self._add(ZmqEndpoint(ZmqEndpointType.connect, address))
+
+    def _add(self, endpoint: ZmqEndpoint) -> None:
+        # Only where it is asked for: else 127.0.0.1 is told as [::ffff:127.0.0.1].
+        self.socket.set(zmq.IPV6, int("[" in endpoint.address))
+        try:
+            self.addEndpoints([endpoint])
+        except zmq.ZMQError:
+            self.shutdown()
+            raise
+
+    def send_multipart(self, frames: Sequence[bytes]) -> bool:
+        """Send all frames or none of them, without waiting.
+
+        :return: False if the queue is full or the peer is gone.
+        :raises TypeError: if a frame isn't bytes; nothing was sent then.
+        """
+        if self.factory is None:
+            return False
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            return False
+        finally:
+            # Each touch of the socket may swallow the wake-up of what came in.
+            self._read_later()
+        return True
+
+    @override
+    def doRead(self) -> None:
+        """Read at most :data:`READ_BUDGET` messages, then yield."""
+        self._cancel_scheduled_read()
+        for _ in range(READ_BUDGET):
+            if self.factory is None:  # a handler has shut this connection down
+                return
+            if not self._has_message():
+                return
+            message = self.socket.recv_multipart(zmq.NOBLOCK)
+            maybeDeferred(self.messageReceived, message).addErrback(
+                lambda failure: self._log.failure("A ZeroMQ handler failed", failure)
+            )
+        self._read_later()
+
+    @override
+    def shutdown(self) -> None:
+        """Close the socket; closing it again does nothing."""
+        if self.factory is not None:
+            self._cancel_scheduled_read()
+            super().shutdown()
+
+    def _has_message(self) -> bool:
+        events = self.socket.get(zmq.EVENTS)
+        assert isinstance(events, int)
+        return bool(events & zmq.POLLIN)
+
+    def _read_later(self) -> None:
+        if self.read_scheduled is None and self.factory is not None:
+            self.read_scheduled = self._clock.callLater(0, self.doRead)
+
+    def _cancel_scheduled_read(self) -> None:
+        scheduled, self.read_scheduled = self.read_scheduled, None
+        if scheduled is not None and scheduled.active():
+            scheduled.cancel()

@@ -1,0 +1,35 @@
+"""Publications by ZeroMQ (contract, section 5): a PUB socket."""
+
+from __future__ import annotations
+
+import zmq
+
+from heartbeat_service.core.changes import Change
+from heartbeat_service.protocol.messages import ClientID, OnStateChange, encode
+from heartbeat_service.zeromq.connection import HardenedConnection
+
+
+def topic_of(client_id: str) -> bytes:
+    """The topic of one client; its closing slash keeps client 1 from hearing 10."""
+    return b"OnStateChange/%s/" % client_id.encode()
+
+
+class StatePublisher(HardenedConnection):
+    """Tells subscribers of each change; a listener of the journal."""
+
+    socketType = zmq.PUB
+    # Deaths come in crowds. A subscriber further behind than this loses
+    # publications, and is set right by its next heartbeat's reply.
+    highWaterMark = 10_000
+
+    def publish(self, change: Change) -> None:
+        """Send ``OnStateChange`` to whoever has subscribed to the client."""
+        message = OnStateChange(
+            client_id=ClientID(change.client_id),
+            client_state=change.state,
+            previous_state=change.previous_state,
+            reason=change.reason,
+            sequence=change.sequence,
+            incarnation=change.incarnation,
+        )
+        self.send_multipart([topic_of(change.client_id), encode(message)])

@@ -1,0 +1,90 @@
+"""Requests by ZeroMQ (contract, section 4): a ROUTER socket.
+
+Serves REQ, which puts an empty frame before its message, and DEALER, which need
+not. Decodes, dispatches, encodes; decides nothing about clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import zmq
+from twisted.internet.defer import Deferred, execute
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txzmq import ZmqFactory
+from typing_extensions import override
+
+from heartbeat_service.core.errors import BadMessage, HeartbeatError, Overloaded
+from heartbeat_service.protocol.dispatch import error_message
+from heartbeat_service.protocol.messages import (
+    ClientStateMessage,
+    Message,
+    Request,
+    decode_request,
+    encode,
+)
+from heartbeat_service.zeromq.connection import HardenedConnection
+
+
+class RequestRouter(HardenedConnection):
+    """Answers each request on the way that it came.
+
+    :param dispatch: fires with a reply, or fails with a :class:`HeartbeatError`.
+    """
+
+    socketType = zmq.ROUTER
+    highWaterMark = 1_000
+    options: ClassVar[dict[int, int]] = {
+        # A client that comes back under its old identity gets it at once.
+        zmq.ROUTER_HANDOVER: 1,
+        # A reply that can't be sent is told of instead of dropped in silence.
+        zmq.ROUTER_MANDATORY: 1,
+    }
+    _log = Logger()
+
+    def __init__(
+        self,
+        factory: ZmqFactory,
+        dispatch: Callable[[Request], Deferred[ClientStateMessage]],
+    ) -> None:
+        self._dispatch = dispatch
+        self._dropped = 0
+        super().__init__(factory)
+
+    @override
+    def messageReceived(self, message: list[bytes]) -> Deferred[None]:
+        """One request, behind the frame that ROUTER routes by."""
+        identity, *frames = message
+        delimited = len(frames) > 1 and not frames[0]
+        envelope = [identity, b""] if delimited else [identity]
+        return (
+            execute(_decode, frames[1:] if delimited else frames)
+            .addCallback(self._dispatch)
+            .addErrback(self._error)
+            .addCallback(self._reply, envelope)
+        )
+
+    def _error(self, failure: Failure) -> Message:
+        error = failure.value
+        if not isinstance(error, HeartbeatError):
+            self._log.failure("A request failed", failure)
+            error = Overloaded("The service failed; try again")
+        return error_message(error)
+
+    def _reply(self, reply: Message, envelope: list[bytes]) -> None:
+        if self.send_multipart([*envelope, encode(reply)]):
+            return
+        self._dropped += 1
+        if self._dropped & (self._dropped - 1) == 0:  # 1, 2, 4, 8 …: never a flood
+            self._log.warn(
+                "{count} replies dropped so far: their clients left or don't read",
+                count=self._dropped,
+            )
+
+
+def _decode(frames: list[bytes]) -> Request:
+    if len(frames) != 1:
+        raise BadMessage("A request is one frame, after an empty one at most")
+    return decode_request(frames[0])
