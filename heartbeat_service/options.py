@@ -52,7 +52,11 @@ class Options(usage.Options):
     @override
     def postOptions(self) -> None:
         """Make the settings."""
-        given = {name: self[name] for name in fields_dict(Settings) if self[name]}
+        given = {
+            name: self[name]
+            for name in fields_dict(Settings)
+            if self[name] not in (None, [])
+        }
         try:
             self.settings = Settings(**{**self._read_config(), **given})
         except SettingsError as error:

@@ -286,7 +286,7 @@ _FROM_SERVER: _Decoders = {
     for message in (ClientStateMessage, ErrorMessage, OnStateChange)
 }
 _BODIES: Mapping[type[Body], msgspec.json.Decoder[Any]] = {
-    body: _decoder(body) for body in (StateOrder, StateOrders)
+    body: _decoder(body) for body in (StateOrder, StateOrders, ErrorMessage)
 }
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
@@ -310,9 +310,12 @@ def decode_from_server(data: bytes) -> Reply | OnStateChange:
 
 
 def decode_body(data: bytes, type_: type[_B]) -> _B:
-    """Read an operator's JSON; raises what :func:`decode_request` raises."""
-    order: _B = _parse(_BODIES[type_], _text(data))
-    return order
+    """Read JSON without an envelope: an operator's order, or a problem as an error.
+
+    Raises what :func:`decode_request` raises.
+    """
+    body: _B = _parse(_BODIES[type_], _text(data))
+    return body
 
 
 def encode(message: Message, now: datetime | None = None) -> bytes:
@@ -333,6 +336,11 @@ def encode(message: Message, now: datetime | None = None) -> bytes:
 def encode_json(value: object) -> bytes:
     """JSON without an envelope, for what operators are shown."""
     return _ENCODER.encode(value)
+
+
+def topic_of(client_id: str) -> bytes:
+    """The topic of one client; its closing slash keeps client 1 from hearing 10."""
+    return b"OnStateChange/%s/" % client_id.encode()
 
 
 def moment(seconds: float) -> str:

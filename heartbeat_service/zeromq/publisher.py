@@ -5,13 +5,13 @@ from __future__ import annotations
 import zmq
 
 from heartbeat_service.core.changes import Change
-from heartbeat_service.protocol.messages import ClientID, OnStateChange, encode
+from heartbeat_service.protocol.messages import (
+    ClientID,
+    OnStateChange,
+    encode,
+    topic_of,
+)
 from heartbeat_service.zeromq.connection import HardenedConnection
-
-
-def topic_of(client_id: str) -> bytes:
-    """The topic of one client; its closing slash keeps client 1 from hearing 10."""
-    return b"OnStateChange/%s/" % client_id.encode()
 
 
 class StatePublisher(HardenedConnection):

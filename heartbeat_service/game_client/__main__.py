@@ -1,0 +1,103 @@
+"""``python -m heartbeat_service.game_client``: a game client without a game.
+
+Prints each change of its state on a line, and says Goodbye on SIGINT or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+from twisted.python import usage
+
+from heartbeat_service.game_client.driver import GameClient
+from heartbeat_service.game_client.session import (
+    Refused,
+    ServerLost,
+    StateChanged,
+    Superseded,
+)
+from heartbeat_service.protocol.messages import ClientID
+
+
+class Options(usage.Options):
+    """Options of the program (contract, section 6)."""
+
+    synopsis = "--id ID --server http://HOST:PORT"
+    optParameters = [  # noqa: RUF012 - usage.Options wants a list
+        ["id", None, None, "The client's ID"],
+        ["server", None, None, "Where the heartbeat service serves HTTP"],
+    ]
+
+    def postOptions(self) -> None:
+        """Check what was given."""
+        try:
+            ClientID.parse(self["id"])
+        except ValueError as error:
+            raise usage.UsageError(f"--id: {error}") from None
+        try:
+            url = urlsplit(self["server"] or "")
+            good = url.scheme == "http" and url.hostname and url.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise usage.UsageError(
+                f"--server: expected http://HOST:PORT, got {self['server']!r}"
+            )
+
+
+class Program:
+    """Runs one game client until it is stopped, or superseded."""
+
+    def __init__(self, reactor: Any, options: Options) -> None:
+        self._client_id = options["id"]
+        self._over: Deferred[None] = Deferred()
+        self._client = GameClient(
+            reactor, options["server"], self._client_id, self._tell
+        )
+        reactor.addSystemEventTrigger("before", "shutdown", self._client.stopService)
+
+    def run(self) -> Deferred[None]:
+        """Fails once another process has taken the client over."""
+        self._client.startService()
+        return self._over
+
+    def _tell(self, event: StateChanged | Refused | ServerLost | Superseded) -> None:
+        match event:
+            case StateChanged():
+                print(
+                    datetime.now().isoformat(" ", "milliseconds"),
+                    self._client_id,
+                    event.state.value,
+                    f"incarnation={event.incarnation}",
+                    f"sequence={event.sequence}",
+                    flush=True,
+                )
+            case Refused():
+                self._complain(f"the server refuses: {event.detail} ({event.code})")
+            case ServerLost():
+                self._complain(f"no answer, trying again: {event.detail}")
+            case Superseded():
+                self._complain(f"stopped: {event.detail}")
+                self._over.errback(SystemExit(1))
+
+    def _complain(self, text: str) -> None:
+        print(f"{self._client_id}: {text}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run the program."""
+    options = Options()
+    try:
+        options.parseOptions()
+    except usage.UsageError as error:
+        raise SystemExit(f"{options}\n{error}") from None
+    task.react(lambda reactor: Program(reactor, options).run())
+
+
+if __name__ == "__main__":
+    main()

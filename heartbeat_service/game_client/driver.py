@@ -1,0 +1,255 @@
+"""Does what a session says: HTTP by Twisted's Agent, ZeroMQ by txZMQ.
+
+Decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any
+
+import zmq
+from msgspec import Raw
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IResponse
+from txzmq import ZmqFactory
+from typing_extensions import override
+
+from heartbeat_service.core.errors import BadMessage
+from heartbeat_service.core.heartbeat import NO_VALUES
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.game_client.session import (
+    Action,
+    BeatAfter,
+    OpenSockets,
+    Refused,
+    SendHeartbeat,
+    SendRequest,
+    ServerLost,
+    Session,
+    StateChanged,
+    Superseded,
+)
+from heartbeat_service.protocol.messages import (
+    ClientID,
+    ClientStateMessage,
+    ErrorMessage,
+    HeartbeatMessage,
+    OnStateChange,
+    decode_body,
+    decode_from_server,
+    encode,
+    encode_json,
+    topic_of,
+)
+from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
+
+#: How long a stopping client waits for its last answers, in seconds.
+FAREWELL = 1.0
+
+_HEADERS = Headers({"Content-Type": ["application/json"]})
+
+
+class _Requests(HardenedConnection):
+    socketType = zmq.DEALER
+
+    def __init__(
+        self, factory: ZmqFactory, received: Callable[[list[bytes]], None]
+    ) -> None:
+        self._received = received
+        super().__init__(factory)
+
+    @override
+    def messageReceived(self, message: list[bytes]) -> None:
+        self._received(message)
+
+
+class _Subscription(_Requests):
+    socketType = zmq.SUB
+
+
+class GameClient(Service):
+    """A game client: beats while it runs, and follows its state.
+
+    :param server: the base URL of the service, ``http://HOST:PORT``.
+    :param on_event: hears each :class:`StateChanged`, :class:`Refused`,
+        :class:`ServerLost` and :class:`Superseded`; after the last it is silent.
+    :param timebomb: seconds to the timebomb, if the client wants its own.
+    :param values: returns the telemetry of a beat, a JSON object.
+    :ivar session: what is known of the client's life.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        server: str,
+        client_id: str,
+        on_event: Callable[[StateChanged | Refused | ServerLost | Superseded], None],
+        timebomb: float | None = None,
+        values: Callable[[], Mapping[str, object]] | None = None,
+    ) -> None:
+        self.session = Session(
+            client_id=ClientID.parse(client_id),
+            instance_id=str(uuid.uuid4()),
+            random=random.random,
+            own_timebomb=timebomb,
+        )
+        self._reactor = reactor
+        self._url = f"{server.rstrip('/')}/heartbeat".encode()
+        self._on_event = on_event
+        self._values = values
+        self._pool = HTTPConnectionPool(reactor)
+        self._agent = Agent(reactor, pool=self._pool)
+        self._sent_at = 0.0
+        self._next_beat: IDelayedCall | None = None
+        self._in_flight: Deferred[None] | None = None
+        self._factory: ZmqFactory | None = None
+        self._requests: _Requests | None = None
+        self._subscription: _Subscription | None = None
+        self._gone: Deferred[None] | None = None
+        self._superseded = False
+
+    @override
+    def startService(self) -> None:
+        """Begin to beat."""
+        super().startService()
+        self._factory = make_factory(self._reactor)
+        self._beat()
+
+    @override
+    def stopService(self) -> Deferred[None]:
+        """Say Goodbye, if there is someone to say it to, and close everything."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._leave())
+
+    def report(self, state: ClientState) -> None:
+        """Ask the server to change this client's state; it answers by an event."""
+        self._perform(self.session.report(state))
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case SendHeartbeat():
+                    self._sent_at = self._reactor.seconds()
+                    self._in_flight = self._post(action.message)
+                case BeatAfter():
+                    self._schedule_beat(action.seconds)
+                case OpenSockets():
+                    self._open(action)
+                case SendRequest():
+                    if self._requests is not None:
+                        self._requests.send_multipart([encode(action.message)])
+                case Superseded():
+                    self._superseded = True
+                    self._cancel_beat()
+                    self._on_event(action)
+                case _:
+                    self._on_event(action)
+
+    def _beat(self) -> None:
+        self._next_beat = None
+        values = NO_VALUES
+        if self._values is not None:
+            values = Raw(encode_json(self._values()))
+        self._perform(self.session.beat(values))
+
+    def _schedule_beat(self, seconds: float) -> None:
+        if self.running:
+            delay = self._sent_at + seconds - self._reactor.seconds()
+            self._next_beat = self._reactor.callLater(max(0.0, delay), self._beat)
+
+    def _cancel_beat(self) -> None:
+        next_beat, self._next_beat = self._next_beat, None
+        if next_beat is not None:
+            next_beat.cancel()
+
+    def _post(self, message: HeartbeatMessage) -> Deferred[None]:
+        body = FileBodyProducer(BytesIO(encode(message)))
+        return (
+            self._agent.request(b"POST", self._url, _HEADERS, body)
+            .addCallback(lambda response: Deferred.fromCoroutine(_read(response)))
+            .addTimeout(self.session.patience, self._reactor)
+            .addCallbacks(self._understand, self._unanswered)
+            .addCallback(self._perform)
+            .addErrback(lambda failure: self._log.failure("A beat failed", failure))
+        )
+
+    def _understand(self, answer: tuple[int, bytes]) -> Sequence[Action]:
+        status, body = answer
+        try:
+            if status != HTTPStatus.OK:
+                return self.session.beat_refused(decode_body(body, ErrorMessage))
+            reply = decode_from_server(body)
+            if isinstance(reply, ClientStateMessage):
+                return self.session.beat_answered(reply)
+        except BadMessage:
+            pass
+        return self.session.beat_failed(f"The server answered {status} in no known way")
+
+    def _unanswered(self, failure: Failure) -> Sequence[Action]:
+        return self.session.beat_failed(failure.getErrorMessage())
+
+    def _open(self, endpoints: OpenSockets) -> None:
+        assert self._factory is not None
+        for connection in (self._requests, self._subscription):
+            if connection is not None:
+                connection.shutdown()
+        self._requests = _Requests(self._factory, self._received)
+        self._subscription = _Subscription(self._factory, self._received)
+        self._subscription.socket.set(zmq.SUBSCRIBE, topic_of(self.session.client_id))
+        self._subscription.connect(endpoints.state_change_endpoint)
+        self._requests.connect(endpoints.request_endpoint)
+
+    def _received(self, frames: list[bytes]) -> None:
+        try:
+            message = decode_from_server(frames[-1])
+        except BadMessage as error:
+            self._log.warn("The server sent {detail}", detail=error.detail)
+            return
+        match message:
+            case OnStateChange():
+                self._perform(self.session.state_published(message))
+            case ClientStateMessage():
+                self._perform(self.session.request_answered(message))
+            case ErrorMessage():
+                self._perform(self.session.request_refused(message))
+        if self._gone is not None and (
+            isinstance(message, ErrorMessage)
+            or self.session.state is ClientState.DISCONNECTED
+        ):
+            gone, self._gone = self._gone, None
+            gone.callback(None)
+
+    async def _leave(self) -> None:
+        self._cancel_beat()
+        if self._in_flight is not None:
+            # A beat that overtakes the Goodbye would register the client anew.
+            await self._in_flight.addTimeout(FAREWELL, self._reactor)
+        farewell = [] if self._superseded else self.session.leave()
+        if farewell:
+            gone: Deferred[None] = Deferred()
+            self._gone = gone
+            self._perform(farewell)
+            gone.addTimeout(FAREWELL, self._reactor).addErrback(lambda _: None)
+            await gone
+            self._gone = None
+        if self._factory is not None:
+            self._factory.shutdown()
+            self._factory = None
+        await self._pool.closeCachedConnections()
+
+
+async def _read(response: IResponse) -> tuple[int, bytes]:
+    return response.code, await readBody(response)

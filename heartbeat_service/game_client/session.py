@@ -1,0 +1,248 @@
+"""What a game client does, and when: events in, actions out (contract, section 5).
+
+Each method is something that happened; it returns what is to be done about it,
+in order. Knows no socket, no clock and no reactor, so that every order in which
+replies can overtake each other can be tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import define, field, frozen
+from msgspec import UNSET, Raw
+
+from heartbeat_service.core.heartbeat import NO_VALUES
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol.messages import (
+    ClientID,
+    ClientStateMessage,
+    ErrorMessage,
+    GetClientState,
+    Goodbye,
+    HeartbeatMessage,
+    OnStateChange,
+    Request,
+    SetClientState,
+    as_state,
+)
+
+#: Seconds between beats, and to a timebomb, until the server has told its own.
+FIRST_INTERVAL = 2.0
+FIRST_TIMEBOMB = 10.0
+
+#: The longest that a client waits before it tries a lost server again, in
+#: seconds, unless its interval is longer still.
+LONGEST_BACKOFF = 15.0
+
+
+@frozen
+class SendHeartbeat:
+    """POST this; then tell the session how it went, before the next."""
+
+    message: HeartbeatMessage
+
+
+@frozen
+class BeatAfter:
+    """Call :meth:`Session.beat` that many seconds after the last beat was sent."""
+
+    seconds: float
+
+
+@frozen
+class OpenSockets:
+    """Close the ZeroMQ sockets, if any; connect to these, subscribed to the client."""
+
+    request_endpoint: str
+    state_change_endpoint: str
+
+
+@frozen
+class SendRequest:
+    """Send this to the request endpoint."""
+
+    message: Request
+
+
+@frozen
+class StateChanged:
+    """The client is in this state now: tell the game."""
+
+    state: ClientState
+    incarnation: int
+    sequence: int
+
+
+@frozen
+class Refused:
+    """The server said no to something: tell the game."""
+
+    code: str
+    detail: str
+
+
+@frozen
+class ServerLost:
+    """No beat gets through any more: tell the game."""
+
+    detail: str
+
+
+@frozen
+class Superseded:
+    """Another process is this client now: stop, for good."""
+
+    detail: str
+
+
+Action = (
+    SendHeartbeat
+    | BeatAfter
+    | OpenSockets
+    | SendRequest
+    | StateChanged
+    | Refused
+    | ServerLost
+    | Superseded
+)
+
+
+@define(eq=False)
+class Session:
+    """One process of one client.
+
+    :ivar instance_id: names this process, so that a former one can't pass for it.
+    :ivar random: a number from 0 to 1, for the jitter of the backoff.
+    :ivar own_timebomb: seconds to the timebomb, if the client wants its own.
+    :ivar state: the state that was last applied.
+    :ivar incarnation: this client's life, as the last beat's reply named it.
+    :ivar sequence: that of the last applied state of this life; 0 before any.
+    :ivar initialised: whether GetClientState was answered once.
+    """
+
+    client_id: ClientID
+    instance_id: str
+    random: Callable[[], float]
+    own_timebomb: float | None = None
+    state: ClientState = field(default=ClientState.DISCONNECTED, init=False)
+    incarnation: int = field(default=0, init=False)
+    sequence: int = field(default=0, init=False)
+    initialised: bool = field(default=False, init=False)
+    _endpoints: OpenSockets | None = field(default=None, init=False)
+    _interval: float = field(default=FIRST_INTERVAL, init=False)
+    _timebomb: float = field(default=FIRST_TIMEBOMB, init=False)
+    _failures: int = field(default=0, init=False)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a beat without an answer has failed."""
+        return max(self._interval, self._timebomb / 2)
+
+    def beat(self, values: Raw = NO_VALUES) -> Sequence[Action]:
+        """It is time to beat. Not before the last beat was answered or failed."""
+        message = HeartbeatMessage(
+            client_id=self.client_id,
+            client_state=self.state,
+            instance_id=self.instance_id,
+            timebomb_seconds=UNSET if self.own_timebomb is None else self.own_timebomb,
+            values=values,
+        )
+        return [SendHeartbeat(message)]
+
+    def beat_answered(self, reply: ClientStateMessage) -> Sequence[Action]:
+        """A beat's reply: the only word that can tell of a new life.
+
+        Beats are answered one by one, so what it says of the incarnation is
+        never out of date, and never about another process.
+        """
+        self._failures = 0
+        self._interval = reply.heartbeat_interval_seconds
+        self._timebomb = reply.timebomb_seconds
+        actions: list[Action] = []
+        if reply.incarnation != self.incarnation:
+            self.incarnation, self.sequence = reply.incarnation, 0
+        endpoints = OpenSockets(reply.request_endpoint, reply.state_change_endpoint)
+        if endpoints != self._endpoints:
+            self._endpoints = endpoints
+            actions.append(endpoints)
+        if self.initialised:
+            actions += self._apply(reply)
+        else:
+            actions.append(self._ask())
+        return [*actions, BeatAfter(self._interval)]
+
+    def beat_failed(self, detail: str) -> Sequence[Action]:
+        """A beat got no answer that makes sense."""
+        self._failures += 1
+        lost = [ServerLost(detail)] if self._failures == 1 else []
+        return [*lost, BeatAfter(self._backoff())]
+
+    def beat_refused(self, error: ErrorMessage) -> Sequence[Action]:
+        """A beat was answered with an error."""
+        if error.code == "INSTANCE_SUPERSEDED":
+            return [Superseded(error.detail)]
+        self._failures += 1
+        return [Refused(error.code, error.detail), BeatAfter(self._backoff())]
+
+    def request_answered(self, reply: ClientStateMessage) -> Sequence[Action]:
+        """GetClientState, SetClientState or Goodbye was answered."""
+        if reply.incarnation != self.incarnation:
+            return []
+        self.initialised = True
+        return self._apply(reply)
+
+    def request_refused(self, error: ErrorMessage) -> Sequence[Action]:
+        """GetClientState, SetClientState or Goodbye was answered with an error."""
+        if error.code == "INSTANCE_SUPERSEDED":
+            return [Superseded(error.detail)]
+        return [Refused(error.code, error.detail)]
+
+    def state_published(self, change: OnStateChange) -> Sequence[Action]:
+        """A publication came in. One of another life waits for a beat's reply."""
+        if change.incarnation != self.incarnation:
+            return []
+        missed_some = change.sequence > self.sequence + 1
+        return [*self._apply(change), *([self._ask()] if missed_some else [])]
+
+    def report(self, state: ClientState) -> Sequence[Action]:
+        """The game wants to be in another state; the server decides."""
+        return [
+            SendRequest(
+                SetClientState(
+                    client_id=self.client_id,
+                    client_state=state,
+                    incarnation=self.incarnation,
+                    instance_id=self.instance_id,
+                )
+            )
+        ]
+
+    def leave(self) -> Sequence[Action]:
+        """The game ends; if the server knows of this life, say Goodbye."""
+        if self._endpoints is None:
+            return []
+        return [
+            SendRequest(
+                Goodbye(
+                    client_id=self.client_id,
+                    incarnation=self.incarnation,
+                    instance_id=self.instance_id,
+                )
+            )
+        ]
+
+    def _ask(self) -> SendRequest:
+        return SendRequest(GetClientState(client_id=self.client_id))
+
+    def _apply(self, news: ClientStateMessage | OnStateChange) -> Sequence[Action]:
+        if news.sequence <= self.sequence:
+            return []
+        self.sequence = news.sequence
+        self.state = as_state(news.client_state)
+        return [StateChanged(self.state, self.incarnation, self.sequence)]
+
+    def _backoff(self) -> float:
+        ceiling = max(LONGEST_BACKOFF, self._interval)
+        longest = min(self._interval * 2.0 ** min(self._failures, 16), ceiling)
+        return self._interval + self.random() * (longest - self._interval)
