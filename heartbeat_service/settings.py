@@ -16,8 +16,9 @@ from attrs import field, frozen
 from heartbeat_service.core.heartbeat import LONGEST_FUSE, SHORTEST_FUSE
 
 _ZMQ_ADDRESS = re.compile(
-    r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(\d{1,5}|\*)|ipc://.+"
+    r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>\d+|\*)|ipc://.+"
 )
+_LAST_PORT = 65535
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _ANY_TCP_PORT = re.compile(r"(tcp6?|ssl):\*(?=:|$)")
 
@@ -34,8 +35,12 @@ def _fail(name: str, expected: str, value: object) -> SettingsError:
 
 
 def _endpoints(value: Any) -> tuple[str, ...]:
-    descriptions = (value,) if isinstance(value, str) else tuple(value)
-    if not descriptions or not all(isinstance(one, str) for one in descriptions):
+    descriptions = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(descriptions, list | tuple)
+        or not descriptions
+        or not all(isinstance(one, str) for one in descriptions)
+    ):
         raise _fail("http", "a Twisted endpoint string, or a list of them", value)
     return tuple(_ANY_TCP_PORT.sub(r"\1:0", one) for one in descriptions)
 
@@ -51,9 +56,10 @@ def _seconds(name: str, least: float, value: Any) -> float:
 
 
 def _zmq_address(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not _ZMQ_ADDRESS.fullmatch(value):
+    match = _ZMQ_ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int((match["port"] or "*").replace("*", "0")) > _LAST_PORT:
         raise _fail(name, "a ZeroMQ address like tcp://127.0.0.1:8765", value)
-    return value
+    return match[0]
 
 
 def _router(value: Any) -> str:

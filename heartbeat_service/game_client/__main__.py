@@ -5,6 +5,7 @@ Prints each change of its state on a line, and says Goodbye on SIGINT or SIGTERM
 
 from __future__ import annotations
 
+import signal
 import sys
 from datetime import datetime
 from typing import Any
@@ -54,6 +55,7 @@ class Program:
     """Runs one game client until it is stopped, or superseded."""
 
     def __init__(self, reactor: Any, options: Options) -> None:
+        self._reactor = reactor
         self._client_id = options["id"]
         self._over: Deferred[None] = Deferred()
         self._client = GameClient(
@@ -63,8 +65,19 @@ class Program:
 
     def run(self) -> Deferred[None]:
         """Fails once another process has taken the client over."""
+        self._reactor.callWhenRunning(self._listen_to_signals)
         self._client.startService()
         return self._over
+
+    def _listen_to_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+
+    def _stop(self, *_: object) -> None:
+        # Twisted's own handlers trip over a second signal while it says Goodbye.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        self._reactor.callFromThread(self._reactor.stop)
 
     def _tell(self, event: StateChanged | Refused | ServerLost | Superseded) -> None:
         match event:

@@ -1,4 +1,4 @@
-"""Does what a session says: HTTP by Twisted's Agent, ZeroMQ by txZMQ.
+"""Does what a session says: HTTP by treq, ZeroMQ by txZMQ.
 
 Decides nothing itself.
 """
@@ -9,19 +9,17 @@ import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from io import BytesIO
 from typing import Any
 
 import zmq
 from msgspec import Raw
+from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IResponse
+from twisted.web.client import Agent, HTTPConnectionPool
 from txzmq import ZmqFactory
 from typing_extensions import override
 
@@ -57,7 +55,7 @@ from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 #: How long a stopping client waits for its last answers, in seconds.
 FAREWELL = 1.0
 
-_HEADERS = Headers({"Content-Type": ["application/json"]})
+_HEADERS: dict[bytes | str, bytes | str] = {"Content-Type": "application/json"}
 
 
 class _Requests(HardenedConnection):
@@ -107,11 +105,11 @@ class GameClient(Service):
             own_timebomb=timebomb,
         )
         self._reactor = reactor
-        self._url = f"{server.rstrip('/')}/heartbeat".encode()
+        self._url = f"{server.rstrip('/')}/heartbeat"
         self._on_event = on_event
         self._values = values
         self._pool = HTTPConnectionPool(reactor)
-        self._agent = Agent(reactor, pool=self._pool)
+        self._http = HTTPClient(Agent(reactor, pool=self._pool))
         self._sent_at = 0.0
         self._next_beat: IDelayedCall | None = None
         self._in_flight: Deferred[None] | None = None
@@ -176,15 +174,19 @@ class GameClient(Service):
             next_beat.cancel()
 
     def _post(self, message: HeartbeatMessage) -> Deferred[None]:
-        body = FileBodyProducer(BytesIO(encode(message)))
         return (
-            self._agent.request(b"POST", self._url, _HEADERS, body)
-            .addCallback(lambda response: Deferred.fromCoroutine(_read(response)))
+            Deferred.fromCoroutine(self._exchange(encode(message)))
             .addTimeout(self.session.patience, self._reactor)
             .addCallbacks(self._understand, self._unanswered)
             .addCallback(self._perform)
             .addErrback(lambda failure: self._log.failure("A beat failed", failure))
         )
+
+    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
+        response = await self._http.post(
+            self._url, data=body, headers=_HEADERS, allow_redirects=False
+        )
+        return response.code, await response.content()
 
     def _understand(self, answer: tuple[int, bytes]) -> Sequence[Action]:
         status, body = answer
@@ -225,11 +227,13 @@ class GameClient(Service):
                 self._perform(self.session.request_answered(message))
             case ErrorMessage():
                 self._perform(self.session.request_refused(message))
-        if self._gone is not None and (
+        # The reply to the Goodbye, not its publication: nothing is left unread.
+        gone, over = self._gone, self.session.state is ClientState.DISCONNECTED
+        if gone is not None and (
             isinstance(message, ErrorMessage)
-            or self.session.state is ClientState.DISCONNECTED
+            or (over and isinstance(message, ClientStateMessage))
         ):
-            gone, self._gone = self._gone, None
+            self._gone = None
             gone.callback(None)
 
     async def _leave(self) -> None:
@@ -249,7 +253,3 @@ class GameClient(Service):
             self._factory.shutdown()
             self._factory = None
         await self._pool.closeCachedConnections()
-
-
-async def _read(response: IResponse) -> tuple[int, bytes]:
-    return response.code, await readBody(response)

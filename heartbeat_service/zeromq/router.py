@@ -79,7 +79,7 @@ class RequestRouter(HardenedConnection):
         self._dropped += 1
         if self._dropped & (self._dropped - 1) == 0:  # 1, 2, 4, 8 …: never a flood
             self._log.warn(
-                "{count} replies dropped so far: their clients left or don't read",
+                "replies dropped so far, as their clients left or don't read: {count}",
                 count=self._dropped,
             )
 

@@ -1,0 +1,173 @@
+"""What can be set, and what is refused (contract, section 6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs.exceptions import FrozenInstanceError
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from heartbeat_service.options import Options
+from heartbeat_service.settings import Settings
+
+
+class OptionsTestCase(SynchronousTestCase):
+    """Options as twistd reads them."""
+
+    def parse(self, *arguments: str) -> Settings:
+        """The settings that a command line comes to."""
+        options = Options()
+        options.parseOptions(list(arguments))
+        return options.settings
+
+    def refusal(self, *arguments: str) -> str:
+        """The sentence that a bad command line is refused with."""
+        return str(self.assertRaises(usage.UsageError, self.parse, *arguments))
+
+    def config(self, text: str) -> str:
+        """The path of a configuration file."""
+        path = Path(self.mktemp())
+        path.write_text(text, "utf-8")
+        return str(path)
+
+
+class GoodOptionsTests(OptionsTestCase):
+    """Each option, with its default."""
+
+    def test_the_defaults_are_the_contracts(self) -> None:
+        self.assertEqual(
+            self.parse(),
+            Settings(
+                http=("tcp:6969:interface=127.0.0.1",),
+                router="tcp://127.0.0.1:8765",
+                pub="tcp://127.0.0.1:4321",
+                advertise=None,
+                timebomb=10.0,
+                interval=2.0,
+                store="memory:",
+            ),
+        )
+
+    def test_each_option_is_taken(self) -> None:
+        settings = self.parse(
+            *("--http", "tcp6:1", "--router", "tcp://*:*"),
+            *("--pub", "ipc:///run/heartbeat", "--advertise", "show-server.local"),
+            *("--timebomb", "0.5", "--interval", "0.1", "--store", "memory:"),
+        )
+        self.assertEqual(
+            settings,
+            Settings(
+                http="tcp6:1",
+                router="tcp://*:*",
+                pub="ipc:///run/heartbeat",
+                advertise="show-server.local",
+                timebomb=0.5,
+                interval=0.1,
+                store="memory:",
+            ),
+        )
+
+    def test_http_may_be_given_more_than_once(self) -> None:
+        settings = self.parse("--http", "tcp:1", "--http", "tcp:2")
+        self.assertEqual(settings.http, ("tcp:1", "tcp:2"))
+
+    def test_a_port_of_http_may_be_an_asterisk_too(self) -> None:
+        settings = self.parse("--http", "tcp:*:interface=127.0.0.1", "--http", "tcp:*")
+        self.assertEqual(settings.http, ("tcp:0:interface=127.0.0.1", "tcp:0"))
+
+    def test_an_address_may_be_advertised(self) -> None:
+        self.assertEqual(self.parse("--advertise", "10.0.0.7").advertise, "10.0.0.7")
+        self.assertEqual(self.parse("--advertise", "fe80::1").advertise, "[fe80::1]")
+        self.assertEqual(self.parse("--advertise", "[::1]").advertise, "[::1]")
+
+    def test_settings_are_frozen(self) -> None:
+        with self.assertRaises(FrozenInstanceError):
+            Settings().timebomb = 3  # type: ignore[misc]  # the very thing refused
+
+
+class ConfigTests(OptionsTestCase):
+    """The same names in a TOML file."""
+
+    def test_a_file_has_the_same_names(self) -> None:
+        path = self.config(
+            """
+            http = ["tcp:1", "tcp:2"]
+            router = "tcp://127.0.0.1:3"
+            pub = "tcp://127.0.0.1:4"
+            advertise = "show-server"
+            timebomb = 5
+            interval = 1.5
+            store = "memory:"
+            """
+        )
+        self.assertEqual(
+            self.parse("--config", path),
+            Settings(
+                http=["tcp:1", "tcp:2"],
+                router="tcp://127.0.0.1:3",
+                pub="tcp://127.0.0.1:4",
+                advertise="show-server",
+                timebomb=5.0,
+                interval=1.5,
+            ),
+        )
+
+    def test_one_endpoint_needs_no_list(self) -> None:
+        path = self.config('http = "tcp:1"')
+        self.assertEqual(self.parse("--config", path).http, ("tcp:1",))
+
+    def test_the_command_line_goes_before_the_file(self) -> None:
+        path = self.config('http = "tcp:1"\ntimebomb = 5\ninterval = 1')
+        settings = self.parse("--timebomb", "7", "--config", path, "--http", "tcp:2")
+        self.assertEqual(
+            (settings.http, settings.timebomb, settings.interval), (("tcp:2",), 7, 1)
+        )
+
+    def test_what_a_file_cannot_say_is_named(self) -> None:
+        for text, named in (
+            ("timebomb = true", "--timebomb"),
+            ("timebomb = 'soon'", "--timebomb"),
+            ("http = []", "--http"),
+            ("http = [1]", "--http"),
+            ("http = 6969", "--http"),
+            ("router = 8765", "--router"),
+            ("advertise = 1", "--advertise"),
+            ("fuse = 1", "'fuse'"),
+            ("timebomb = ", "--config"),
+            ("[http]", "--http"),
+        ):
+            with self.subTest(text):
+                self.assertIn(named, self.refusal("--config", self.config(text)))
+
+    def test_a_file_that_is_not_there_is_named(self) -> None:
+        self.assertIn("'/no/such.toml'", self.refusal("--config", "/no/such.toml"))
+
+    def test_a_file_that_is_not_utf_8_is_named(self) -> None:
+        path = Path(self.mktemp())
+        path.write_bytes(b"router = '\xff'")
+        self.assertIn("--config", self.refusal("--config", str(path)))
+
+
+class BadOptionsTests(OptionsTestCase):
+    """A bad option ends the program with a sentence that names it."""
+
+    def test_a_bad_option_is_named(self) -> None:
+        for option, *values in (
+            ("--http", "", "foo:1", "tcp:x", "tcp", "tcp:1:nonsense=2"),
+            ("--router", "", "8765", "tcp://127.0.0.1", "tcp://127.0.0.1:65536"),
+            ("--pub", "", "tcp://:1", "http://127.0.0.1:1", "tcp://a b:1"),
+            ("--advertise", "", "a/b", "tcp://a", "a:1", "[a]"),
+            ("--timebomb", "", "0", "-1", "0.05", "3601", "nan", "inf", "soon"),
+            ("--interval", "", "0", "-1", "nan", "inf", "often"),
+            ("--store", "", "memory", "redis:"),
+        ):
+            for value in values:
+                with self.subTest(option=option, value=value):
+                    self.assertTrue(self.refusal(option, value).startswith(option))
+
+    def test_an_unknown_option_is_named(self) -> None:
+        self.assertIn("--fuse", self.refusal("--fuse", "1"))
+
+    def test_a_superfluous_word_is_refused(self) -> None:
+        self.assertTrue(self.refusal("now"))
