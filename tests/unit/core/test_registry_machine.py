@@ -1,0 +1,504 @@
+"""The registry against a model of the contract's section 2, in any order of events.
+
+Hypothesis drives a registry over a ``Clock`` with beats, silence, goodbyes,
+restarts, takeovers, orders and stale messages, and holds each fact that it tells
+to what a plain dictionary expects. Times are multiples of a power of two, so that
+no deadline is missed by rounding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count, pairwise
+
+from attrs import define
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+)
+from msgspec import Raw
+from twisted.internet.task import Clock
+
+from heartbeat_service.core.changes import Change, Life, Reason
+from heartbeat_service.core.errors import (
+    HeartbeatError,
+    IllegalTransition,
+    InstanceSuperseded,
+    StaleIncarnation,
+    UnknownClient,
+)
+from heartbeat_service.core.registry import Registry
+from heartbeat_service.core.states import ClientState
+
+CLIENTS = ("1", "10", "a")
+DEFAULT_FUSE = 2.0
+TICK = 0.25
+HAIR = 2**-10
+EPOCH = 2.0**30
+
+#: The contract's table, by hand.
+CLIENT_MAY = {
+    (ClientState.UNCALIBRATED, ClientState.CALIBRATED),
+    (ClientState.CALIBRATED, ClientState.RUNNING),
+    (ClientState.CALIBRATED, ClientState.UNCALIBRATED),
+    (ClientState.RUNNING, ClientState.CALIBRATED),
+    (ClientState.RUNNING, ClientState.UNCALIBRATED),
+}
+
+SOME_CLIENT = st.sampled_from(CLIENTS)
+SOME_STATE = st.sampled_from(ClientState)
+SOME_FUSE = st.none() | st.integers(1, 16).map(lambda ticks: ticks * TICK)
+SOME_OF_MANY = st.integers(0, 999)
+
+
+@define
+class Expected:
+    """What the model holds of a living client."""
+
+    incarnation: int
+    instance: str | None
+    reported: ClientState
+    fuse: float
+    values: bytes
+    last_beat: float
+    registered_at: float
+    has_reported: bool
+    state: ClientState = ClientState.UNCALIBRATED
+    sequence: int = 1
+    beats: int = 1
+    longest_gap: float = 0.0
+
+    @property
+    def deadline(self) -> float:
+        """When it dies, if it stays silent."""
+        return self.last_beat + self.fuse
+
+
+@define
+class Instance:
+    """A process that was this client once.
+
+    :ivar superseded: whether the contract wants it refused. It leaves open what
+        becomes of one whose life ended before another process came.
+    """
+
+    name: str
+    superseded: bool
+
+
+class RegistryMachine(RuleBasedStateMachine):
+    """One registry, and what must be true of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.heard: list[Change] = []
+        self.facts: list[Change] = []
+        self.registry = Registry(
+            clock=self.clock,
+            wall_clock=self.wall_clock,
+            listener=self.heard.append,
+            default_fuse=DEFAULT_FUSE,
+            last_incarnation=41,
+        )
+        self.living: dict[str, Expected] = {}
+        self.incarnations: dict[str, list[int]] = {name: [] for name in CLIENTS}
+        self.latest_instance: dict[str, str | None] = dict.fromkeys(CLIENTS)
+        self.instances: dict[str, list[Instance]] = {name: [] for name in CLIENTS}
+        self.numbers = count()
+
+    def wall_clock(self) -> float:
+        """What people's clocks show."""
+        return EPOCH + self.clock.seconds()
+
+    # What happens
+
+    @rule(
+        name=SOME_CLIENT,
+        reported=SOME_STATE,
+        fuse=SOME_FUSE,
+        names_itself=st.booleans(),
+    )
+    def beats(
+        self, name: str, reported: ClientState, fuse: float | None, names_itself: bool
+    ) -> None:
+        instance = self.latest_instance[name] if names_itself else None
+        self._beat(name, reported, instance, fuse)
+
+    @precondition(lambda self: self.living)
+    @rule(pick=SOME_OF_MANY, fuse=SOME_FUSE, names_itself=st.booleans())
+    def beats_in_time(self, pick: int, fuse: float | None, names_itself: bool) -> None:
+        name = self._some_living(pick)
+        life = self.living[name]
+        reported = life.state if life.has_reported else ClientState.DISCONNECTED
+        instance = life.instance if names_itself else None
+        self._beat(name, reported, instance, fuse)
+        assert self.living[name] is life, "an ordinary beat begins no life"
+
+    @precondition(lambda self: self.living)
+    @rule(pick=SOME_OF_MANY)
+    def restarts(self, pick: int) -> None:
+        name = self._some_living(pick)
+        instance = self.living[name].instance
+        self._beat(name, ClientState.RUNNING, instance, None)
+        self._beat(name, ClientState.DISCONNECTED, instance, None)
+
+    @rule(name=SOME_CLIENT, reported=SOME_STATE, fuse=SOME_FUSE)
+    def another_instance_comes(
+        self, name: str, reported: ClientState, fuse: float | None
+    ) -> None:
+        self._beat(name, reported, f"process {next(self.numbers)}", fuse)
+
+    @rule(ticks=st.integers(1, 4))
+    def time_passes(self, ticks: int) -> None:
+        self._live_until(self.clock.seconds() + ticks * TICK)
+
+    @precondition(lambda self: self.living)
+    @rule(before=st.sampled_from([HAIR, 0.0]))
+    def time_passes_to_a_deadline_or_just_before_it(self, before: float) -> None:
+        self._live_until(self._next_deadline() - before)
+
+    @precondition(lambda self: self.living)
+    @rule(
+        pick=SOME_OF_MANY,
+        state=SOME_STATE,
+        names_life=st.booleans(),
+        names_itself=st.booleans(),
+    )
+    def client_sets_its_state(
+        self, pick: int, state: ClientState, names_life: bool, names_itself: bool
+    ) -> None:
+        name = self._some_living(pick)
+        life = self.living[name]
+        legal = state is life.state or (life.state, state) in CLIENT_MAY
+        with self._refused(None if legal else IllegalTransition):
+            self.registry.set_state(
+                name,
+                state,
+                life.incarnation if names_life else None,
+                life.instance if names_itself else None,
+            )
+        self._expect(*self._entered(name, state, Reason.CLIENT) if legal else ())
+
+    @precondition(lambda self: self.living)
+    @rule(pick=SOME_OF_MANY, state=SOME_STATE)
+    def operator_sets_a_state(self, pick: int, state: ClientState) -> None:
+        name = self._some_living(pick)
+        legal = state is not ClientState.DISCONNECTED
+        with self._refused(None if legal else IllegalTransition):
+            self.registry.steer(name, state)
+        self._expect(*self._entered(name, state, Reason.OPERATOR) if legal else ())
+
+    @precondition(lambda self: self.living)
+    @rule(
+        pick=SOME_OF_MANY,
+        reason=st.sampled_from([Reason.GOODBYE, Reason.KICK]),
+        names_life=st.booleans(),
+        names_itself=st.booleans(),
+    )
+    def client_leaves_or_is_kicked(
+        self, pick: int, reason: Reason, names_life: bool, names_itself: bool
+    ) -> None:
+        name = self._some_living(pick)
+        life = self.living[name]
+        if reason is Reason.KICK:
+            self.registry.kick(name)
+        else:
+            self.registry.goodbye(
+                name,
+                life.incarnation if names_life else None,
+                life.instance if names_itself else None,
+            )
+        self._expect(self._died(name, reason))
+
+    @precondition(lambda self: self.living)
+    @rule(
+        pick=SOME_OF_MANY,
+        other=SOME_OF_MANY,
+        state=SOME_STATE,
+        names_itself=st.booleans(),
+    )
+    def message_of_another_incarnation_comes(
+        self, pick: int, other: int, state: ClientState, names_itself: bool
+    ) -> None:
+        name = self._some_living(pick)
+        life = self.living[name]
+        others = [*self.incarnations[name][:-1], 0, life.incarnation + 1]
+        incarnation = others[other % len(others)]
+        instance = life.instance if names_itself else None
+        with self._refused(StaleIncarnation):
+            self.registry.set_state(name, state, incarnation, instance)
+        with self._refused(StaleIncarnation):
+            self.registry.goodbye(name, incarnation, instance)
+        self._expect()
+
+    @precondition(lambda self: self._superseded())
+    @rule(pick=SOME_OF_MANY, state=SOME_STATE)
+    def message_of_a_former_instance_comes(self, pick: int, state: ClientState) -> None:
+        superseded = self._superseded()
+        name, instance = superseded[pick % len(superseded)]
+        life = self.living.get(name)
+        present = None if life is None else life.incarnation
+        for incarnation in (None, present):
+            with self._refused(InstanceSuperseded):
+                self.registry.set_state(name, state, incarnation, instance)
+            with self._refused(InstanceSuperseded):
+                self.registry.goodbye(name, incarnation, instance)
+        with self._refused(InstanceSuperseded):
+            self.registry.beat(name, state, instance, TICK, Raw(b'{"stale":1}'))
+        self._expect()
+
+    @precondition(lambda self: len(self.living) < len(CLIENTS))
+    @rule(pick=SOME_OF_MANY, state=SOME_STATE)
+    def message_to_a_dead_client_comes(self, pick: int, state: ClientState) -> None:
+        dead = [name for name in CLIENTS if name not in self.living]
+        name = dead[pick % len(dead)]
+        former = self.incarnations[name][-1:]
+        for incarnation in (None, *former):
+            with self._refused(UnknownClient):
+                self.registry.set_state(name, state, incarnation)
+            with self._refused(UnknownClient):
+                self.registry.goodbye(name, incarnation)
+        for act in (self.registry.kick, self.registry.get):
+            with self._refused(UnknownClient):
+                act(name)
+        with self._refused(UnknownClient):
+            self.registry.steer(name, state)
+        self._expect()
+
+    # What must be true
+
+    @invariant()
+    def each_client_is_as_the_model_says(self) -> None:
+        assert {
+            client.client_id: Expected(
+                incarnation=client.incarnation,
+                instance=client.instance_id,
+                reported=client.reported_state,
+                fuse=client.heartbeat.fuse,
+                values=bytes(client.heartbeat.values),
+                last_beat=self.clock.seconds() - client.heartbeat.seconds_since(),
+                registered_at=client.registered_at,
+                has_reported=client.has_reported,
+                state=client.state,
+                sequence=client.sequence,
+                beats=client.heartbeat.beats,
+                longest_gap=client.heartbeat.longest_gap,
+            )
+            for client in self.registry
+        } == self.living
+
+    @invariant()
+    def nobody_outlives_the_deadline(self) -> None:
+        now = self.clock.seconds()
+        for name, life in self.living.items():
+            left = self.registry.get(name).heartbeat.seconds_left()
+            assert now + left == life.deadline > now
+
+    @invariant()
+    def one_timebomb_burns_for_each_living_client(self) -> None:
+        due = [call.getTime() for call in self.clock.getDelayedCalls()]
+        assert sorted(due) == sorted(life.deadline for life in self.living.values())
+        assert len(self.registry) == len(self.living)
+
+    @invariant()
+    def incarnation_and_sequence_never_repeat_or_go_back(self) -> None:
+        for name in CLIENTS:
+            pairs = [
+                (fact.incarnation, fact.sequence)
+                for fact in self.facts
+                if fact.client_id == name
+            ]
+            assert all(earlier < later for earlier, later in pairwise(pairs))
+
+    @invariant()
+    def each_life_begins_once_and_ends_once(self) -> None:
+        begun = Counter(
+            (fact.client_id, fact.incarnation)
+            for fact in self.facts
+            if fact.reason in {Reason.HEARTBEAT, Reason.RECONNECT}
+        )
+        ended = Counter(
+            (fact.client_id, fact.ended.incarnation)
+            for fact in self.facts
+            if fact.ended is not None
+        )
+        alive = Counter((name, life.incarnation) for name, life in self.living.items())
+        assert set(begun.values()) <= {1}
+        assert begun == ended + alive
+
+    def teardown(self) -> None:
+        """Let all who still live fall silent: each dies in its time."""
+        while self.living:
+            self._live_until(self._next_deadline())
+        assert not self.clock.getDelayedCalls()
+
+    # How the model follows
+
+    def _some_living(self, pick: int) -> str:
+        return list(self.living)[pick % len(self.living)]
+
+    def _superseded(self) -> list[tuple[str, str]]:
+        """Each client with each instance that must be refused."""
+        return [
+            (name, instance.name)
+            for name, instances in self.instances.items()
+            for instance in instances[-8:]
+            if instance.superseded
+        ]
+
+    def _next_deadline(self) -> float:
+        return min(life.deadline for life in self.living.values())
+
+    def _live_until(self, end: float) -> None:
+        """Let time pass, and stop just before and at each deadline on the way."""
+        while self.living and self._next_deadline() <= end:
+            deadline = self._next_deadline()
+            self._turn_to(deadline - HAIR)
+            self._expect()
+            self._turn_to(deadline)
+            dying = [n for n, life in self.living.items() if life.deadline == deadline]
+            self._expect(*(self._died(name, Reason.TIMEBOMB) for name in dying))
+        self._turn_to(end)
+        self._expect()
+
+    def _turn_to(self, moment: float) -> None:
+        self.clock.advance(max(0.0, moment - self.clock.seconds()))
+
+    def _beat(
+        self,
+        name: str,
+        reported: ClientState,
+        instance: str | None,
+        fuse: float | None,
+    ) -> None:
+        values = b'{"beat":%d}' % next(self.numbers)
+        former = self.living.get(name)
+        client = self.registry.beat(name, reported, instance, fuse, Raw(values))
+        assert client.client_id == name
+        has_reported = reported is not ClientState.DISCONNECTED
+        taken_over = former is not None and instance not in {None, former.instance}
+        restarted = former is not None and former.has_reported and not has_reported
+        if former is not None and not taken_over and not restarted:
+            self._beaten(former, reported, fuse, values)
+            self._expect()
+            return
+        self._retire(name, instance, superseded=taken_over)
+        reason, previous, ended = Reason.HEARTBEAT, ClientState.DISCONNECTED, None
+        if former is not None:
+            reason, previous = Reason.RECONNECT, former.state
+            ended = self._end_of(former, reason)
+        known = self.incarnations[name]
+        assert client.incarnation > max(known, default=41), "incarnations grow"
+        known.append(client.incarnation)
+        self.latest_instance[name] = instance
+        self.living[name] = Expected(
+            incarnation=client.incarnation,
+            instance=instance,
+            reported=reported,
+            fuse=DEFAULT_FUSE if fuse is None else fuse,
+            values=values,
+            last_beat=self.clock.seconds(),
+            registered_at=self.wall_clock(),
+            has_reported=has_reported,
+        )
+        self._expect(self._fact(name, previous, reason, ended))
+
+    def _beaten(
+        self, life: Expected, reported: ClientState, fuse: float | None, values: bytes
+    ) -> None:
+        now = self.clock.seconds()
+        life.longest_gap = max(life.longest_gap, now - life.last_beat)
+        life.last_beat = now
+        life.beats += 1
+        life.reported = reported
+        life.values = values
+        life.has_reported |= reported is not ClientState.DISCONNECTED
+        if fuse is not None:
+            life.fuse = fuse
+
+    def _retire(self, name: str, by: str | None, *, superseded: bool) -> None:
+        latest = self.latest_instance[name]
+        if latest not in {None, by}:
+            assert latest is not None
+            self.instances[name].append(Instance(latest, superseded))
+
+    def _entered(
+        self, name: str, state: ClientState, reason: Reason
+    ) -> Iterator[Change]:
+        life = self.living[name]
+        if state is not life.state:
+            previous, life.state = life.state, state
+            life.sequence += 1
+            yield self._fact(name, previous, reason)
+
+    def _died(self, name: str, reason: Reason) -> Change:
+        life = self.living[name]
+        ended = self._end_of(life, reason)
+        life.state = ClientState.DISCONNECTED
+        life.sequence += 1
+        fact = self._fact(name, ended.last_state, reason, ended)
+        del self.living[name]
+        return fact
+
+    def _end_of(self, life: Expected, reason: Reason) -> Life:
+        return Life(
+            incarnation=life.incarnation,
+            registered_at=life.registered_at,
+            ended_at=self.wall_clock(),
+            reason=reason,
+            last_state=life.state,
+            beats=life.beats,
+            longest_gap_seconds=life.longest_gap,
+        )
+
+    def _fact(
+        self,
+        name: str,
+        previous: ClientState,
+        reason: Reason,
+        ended: Life | None = None,
+    ) -> Change:
+        life = self.living[name]
+        return Change(
+            client_id=name,
+            state=life.state,
+            previous_state=previous,
+            reason=reason,
+            sequence=life.sequence,
+            incarnation=life.incarnation,
+            ended=ended,
+        )
+
+    def _expect(self, *expected: Change) -> None:
+        """The registry has told these facts since the last time, and no others.
+
+        Their order counts for nothing: more than one are deaths in one instant.
+        """
+        by_client: Callable[[Change], str] = lambda fact: fact.client_id  # noqa: E731
+        assert sorted(self.heard, key=by_client) == sorted(expected, key=by_client)
+        self.facts += self.heard
+        self.heard.clear()
+
+    @contextmanager
+    def _refused(self, error: type[HeartbeatError] | None) -> Iterator[None]:
+        """What is done in here raises ``error``; without one, it succeeds."""
+        raised: HeartbeatError | None = None
+        try:
+            yield
+        except HeartbeatError as problem:
+            raised = problem
+        assert error is (None if raised is None else type(raised))
+        assert raised is None or raised.client_id in CLIENTS
+
+
+TestRegistry = RegistryMachine.TestCase
+TestRegistry.settings = settings(
+    max_examples=300, stateful_step_count=40, deadline=None
+)
