@@ -1,0 +1,70 @@
+# make run    set everything up and start the service
+# make demo   the same, with three simulated game clients
+# make test   set up and pass all tests
+# make lint   style, types and the floors of the house
+# make check  all of it, as CI does
+#
+# Needs Debian (or a system like it), Python 3.11 or newer, and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
+DEV := $(VENV)/.dev-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
+
+.PHONY: run demo test lint check units package format clean
+
+run: $(RUN)
+	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
+
+demo: $(RUN)
+	exec $(BIN)/python examples/demo.py
+
+test: $(DEV)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+units: $(DEV)
+	$(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial tests.unit
+
+lint: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	sh deploy/verify.sh $(BIN)
+
+package: $(DEV)
+	sh tests/package.sh $(PYTHON)
+
+check: lint units test package
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist htmlcov .coverage* .hypothesis .mypy_cache .ruff_cache
+
+# A stamp's name carries a checksum of what was installed: another list of
+# requirements is another stamp.
+$(RUN): $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(DEV): $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# Debian keeps what venv needs in a package of its own.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, as $(PYTHON)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh deploy/install-venv.sh
+	$(PYTHON) -m venv --clear $(VENV)
