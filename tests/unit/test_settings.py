@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from attrs.exceptions import FrozenInstanceError
 from twisted.python import usage
@@ -25,10 +26,12 @@ class OptionsTestCase(SynchronousTestCase):
         """The sentence that a bad command line is refused with."""
         return str(self.assertRaises(usage.UsageError, self.parse, *arguments))
 
-    def config(self, text: str) -> str:
+    def config(self, content: str | bytes) -> str:
         """The path of a configuration file."""
-        path = Path(self.mktemp())
-        path.write_text(text, "utf-8")
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name, "heartbeat.toml")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
         return str(path)
 
 
@@ -144,9 +147,8 @@ class ConfigTests(OptionsTestCase):
         self.assertIn("'/no/such.toml'", self.refusal("--config", "/no/such.toml"))
 
     def test_a_file_that_is_not_utf_8_is_named(self) -> None:
-        path = Path(self.mktemp())
-        path.write_bytes(b"router = '\xff'")
-        self.assertIn("--config", self.refusal("--config", str(path)))
+        path = self.config(b"router = '\xff'")
+        self.assertIn(repr(path), self.refusal("--config", path))
 
 
 class BadOptionsTests(OptionsTestCase):

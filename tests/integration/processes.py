@@ -1,0 +1,117 @@
+"""Real processes for tests: what they print, how they end."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from tests.integration.conftest import PATIENCE, patiently
+
+reactor: Any = _reactor
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+LOOPBACK = (
+    *("--http", "tcp:0:interface=127.0.0.1"),
+    *("--router", "tcp://127.0.0.1:0", "--pub", "tcp://127.0.0.1:*"),
+)
+READY = (
+    r"heartbeat service ready http=(127\.0\.0\.1:\d+) "
+    r"router=(tcp://127\.0\.0\.1:\d+) pub=(tcp://127\.0\.0\.1:\d+)$"
+)
+
+
+class Process(ProcessProtocol):
+    """A child process.
+
+    :ivar output: all that it has printed, on either stream.
+    :ivar status: its exit status, or minus the signal that ended it.
+    """
+
+    def __init__(self, *command: str | Path, folder: Path, **environment: str) -> None:
+        self.output = ""
+        self.status: int | None = None
+        self.pid: int = 0
+        self._waiting: list[tuple[re.Pattern[str], int, Deferred[re.Match[str]]]] = []
+        self._ended: list[Deferred[int]] = []
+        reactor.spawnProcess(
+            self,
+            str(command[0]),
+            [str(word) for word in command],
+            env={**os.environ, **environment},
+            path=str(folder),
+        )
+
+    def connectionMade(self) -> None:
+        """It runs."""
+        self.pid = self.transport.pid  # type: ignore[union-attr]
+
+    def outReceived(self, data: bytes) -> None:
+        """It prints."""
+        self.output += data.decode(errors="replace")
+        self._look()
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: Failure) -> None:
+        """It is gone, and so is what it printed."""
+        value: Any = reason.value
+        self.status = value.exitCode if value.signal is None else -value.signal
+        for waiting in self._ended:
+            waiting.callback(self.status)
+        for pattern, _, found in self._waiting:
+            found.errback(AssertionError(f"No {pattern.pattern!r} in:\n{self.output}"))
+
+    async def says(self, pattern: str, after: int = 0) -> re.Match[str]:
+        """The first match of ``pattern`` at or after that place of the output."""
+        found: Deferred[re.Match[str]] = Deferred()
+        self._waiting.append((re.compile(pattern, re.MULTILINE), after, found))
+        self._look()
+        try:
+            match: re.Match[str] = await patiently(found)
+        except TimeoutError:
+            raise AssertionError(
+                f"No {pattern!r} in {PATIENCE} s:\n{self.output}"
+            ) from None
+        return match
+
+    async def ends(self, signal: str | None = None) -> int:
+        """Its exit status, once it has ended; with ``signal``, of it."""
+        if signal is not None:
+            with suppress(ProcessExitedAlready):
+                self.transport.signalProcess(signal)  # type: ignore[union-attr]
+        if self.status is None:
+            ended: Deferred[int] = Deferred()
+            self._ended.append(ended)
+            await patiently(ended)
+        assert self.status is not None
+        return self.status
+
+    def _look(self) -> None:
+        for waiting in list(self._waiting):
+            pattern, after, found = waiting
+            complete = self.output[: self.output.rfind("\n") + 1]
+            match = pattern.search(complete, after)
+            if match:
+                self._waiting.remove(waiting)
+                found.callback(match)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that are free now, for a service that is restarted."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

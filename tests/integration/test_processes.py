@@ -1,0 +1,251 @@
+"""The programs as they are run: twistd, the .tac, the game client, supervisord."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+import treq
+from twisted.internet.defer import Deferred
+
+from tests.integration.conftest import heartbeat, patiently
+from tests.integration.processes import BIN, LOOPBACK, READY, ROOT, Process, free_ports
+
+Spawn = Callable[..., Process]
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Spawn]:
+    """``spawn(command, …)`` starts a process, and ends it after the test."""
+    started: list[Process] = []
+
+    def start(*command: str | Path, **environment: str) -> Process:
+        process = Process(*command, folder=tmp_path, **environment)
+        started.append(process)
+        return process
+
+    yield start
+    for process in reversed(started):
+        if process.status is None:
+            pytest_twisted.blockon(Deferred.fromCoroutine(process.ends("TERM")))
+
+
+def twistd(spawn: Spawn, *arguments: str, **environment: str) -> Process:
+    """``twistd -n heartbeat`` with those options."""
+    return spawn(
+        BIN / "twistd", "-n", "--pidfile=", "heartbeat", *arguments, **environment
+    )
+
+
+def game_client(spawn: Spawn, client_id: str, host: str) -> Process:
+    """``python -m heartbeat_service.game_client``."""
+    program = (sys.executable, "-m", "heartbeat_service.game_client")
+    return spawn(*program, "--id", client_id, "--server", f"http://{host}")
+
+
+async def http(method: str, url: str, body: bytes | None = None) -> int:
+    """The status of one request."""
+    response = await patiently(treq.request(method, url, data=body, persistent=False))
+    await patiently(response.content())
+    status: int = response.code
+    return status
+
+
+@pytest_twisted.ensureDeferred
+async def test_once_everything_listens_one_line_says_where(spawn: Spawn) -> None:
+    service = twistd(spawn, *LOOPBACK)
+    host = (await service.says(READY))[1]
+    assert await http("GET", f"http://{host}/readyz") == 200
+    assert service.output.count("heartbeat service ready") == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_sigterm_stops_it_cleanly(spawn: Spawn) -> None:
+    service = twistd(spawn, *LOOPBACK)
+    host = (await service.says(READY))[1]
+    assert await http("POST", f"http://{host}/heartbeat", heartbeat("1")) == 200
+    assert await service.ends("TERM") in (0, -signal.SIGTERM)
+    assert "Traceback" not in service.output
+    assert "Server Shut Down" in service.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_line_for_a_registration_a_change_and_a_death_and_none_for_a_beat(
+    spawn: Spawn,
+) -> None:
+    service = twistd(spawn, *LOOPBACK, "--timebomb", "1")
+    host = (await service.says(READY))[1]
+    start = len(service.output)
+    for _ in range(5):
+        assert await http("POST", f"http://{host}/heartbeat", heartbeat("7")) == 200
+    order = b'{"clientState": "RUNNING"}'
+    assert await http("PUT", f"http://{host}/clients/7/state", order) == 200
+    await service.says("client 7.*timebomb")
+    lines = service.output[start:].splitlines()
+    told = [re.sub(r".*client 7: (.*), incarnation.*", r"\1", line) for line in lines]
+    assert told == [
+        "DISCONNECTED -> UNCALIBRATED (heartbeat)",
+        "UNCALIBRATED -> RUNNING (operator)",
+        "RUNNING -> DISCONNECTED (timebomb)",
+    ]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--timebomb", "0"),
+        ("--http", "tcp:nowhere"),
+        ("--router", "8765"),
+        ("--store", "floppy:"),
+        ("--config", "/no/such/file.toml"),
+        ("--fuse", "1"),
+    ],
+)
+async def test_a_bad_option_ends_the_program_with_a_sentence_that_names_it(
+    spawn: Spawn, option: str, value: str
+) -> None:
+    service = twistd(spawn, *LOOPBACK, option, value)
+    assert await service.ends() == 1
+    assert option in service.output.splitlines()[-1]
+    assert "Traceback" not in service.output
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("option", ["--http", "--router", "--pub"])
+async def test_an_address_in_use_ends_the_program_with_a_sentence_that_names_it(
+    spawn: Spawn, option: str
+) -> None:
+    first = twistd(spawn, *LOOPBACK)
+    port = (await first.says(READY))[1].rpartition(":")[2]
+    address = f"tcp:{port}:interface=127.0.0.1"
+    if option != "--http":
+        address = f"tcp://127.0.0.1:{port}"
+    options = dict(zip(LOOPBACK[::2], LOOPBACK[1::2], strict=True)) | {option: address}
+    second = twistd(spawn, *(word for pair in options.items() for word in pair))
+    assert await second.ends() == 1
+    assert f"can't start: {option} {address}" in second.output
+    assert "Traceback" not in second.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_plugin_leaves_the_reactor_to_twistd(spawn: Spawn) -> None:
+    plugin = ("-r", "asyncio", "heartbeat", *LOOPBACK)
+    service = spawn(BIN / "twistd", "-n", "--pidfile=", *plugin)
+    host = (await service.says(READY))[1]
+    assert "AsyncioSelectorReactor" in service.output
+    assert await http("POST", f"http://{host}/heartbeat", heartbeat("1")) == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_tac_file_serves(spawn: Spawn, tmp_path: Path) -> None:
+    text = (ROOT / "tac" / "heartbeat.tac").read_text()
+    empty = "OPTIONS: list[str] = []"
+    assert text.count(empty) == 1
+    tac = tmp_path / "heartbeat.tac"
+    tac.write_text(text.replace(empty, f"OPTIONS = {list(LOOPBACK)}"))
+    service = spawn(BIN / "twistd", "-n", "--pidfile=", "-y", tac)
+    host = (await service.says(READY))[1]
+    assert await http("POST", f"http://{host}/heartbeat", heartbeat("1")) == 200
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("number", ["INT", "TERM"])
+async def test_the_game_client_says_goodbye_when_it_is_stopped(
+    spawn: Spawn, number: str
+) -> None:
+    service = twistd(spawn, *LOOPBACK)
+    host = (await service.says(READY))[1]
+    player = game_client(spawn, "headset-1", host)
+    await player.says(r"headset-1 UNCALIBRATED incarnation=\d+ sequence=1$")
+    for state in ("CALIBRATED", "RUNNING"):
+        order = f'{{"clientState": "{state}"}}'.encode()
+        assert await http("PUT", f"http://{host}/clients/headset-1/state", order) == 200
+        await player.says(rf"headset-1 {state} ")
+    assert await player.ends(number) == 0
+    assert "headset-1 DISCONNECTED" in player.output.splitlines()[-1]
+    await service.says(r"client headset-1: RUNNING -> DISCONNECTED \(goodbye\)")
+    assert "Traceback" not in player.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_superseded_game_client_ends_with_an_error(spawn: Spawn) -> None:
+    service = twistd(spawn, *LOOPBACK, "--interval", "0.2")
+    host = (await service.says(READY))[1]
+    first = game_client(spawn, "1", host)
+    await first.says("1 UNCALIBRATED")
+    second = game_client(spawn, "1", host)
+    assert await first.ends() == 1
+    assert "another process has taken this client over" in first.output
+    await second.says("1 UNCALIBRATED")
+    assert second.status is None
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((), "--id"),
+        (("--id", "..", "--server", "http://127.0.0.1:1"), "--id"),
+        (("--id", "1"), "--server"),
+        (("--id", "1", "--server", "127.0.0.1:6969"), "--server"),
+        (("--id", "1", "--server", "http://127.0.0.1:x"), "--server"),
+    ],
+)
+async def test_a_game_client_with_a_bad_option_ends_with_a_sentence(
+    spawn: Spawn, arguments: tuple[str, ...], named: str
+) -> None:
+    player = spawn(sys.executable, "-m", "heartbeat_service.game_client", *arguments)
+    assert await player.ends() == 1
+    assert named in player.output.splitlines()[-1]
+    assert "Traceback" not in player.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_under_supervisord_a_killed_service_is_back_and_so_is_its_client(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    http_port, router_port, pub_port = free_ports(3)
+    (tmp_path / "heartbeat.toml").write_text(
+        f'http = "tcp:{http_port}:interface=127.0.0.1"\n'
+        f'router = "tcp://127.0.0.1:{router_port}"\n'
+        f'pub = "tcp://127.0.0.1:{pub_port}"\n'
+        "timebomb = 5\ninterval = 0.2\n"
+    )
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "supervisord.conf").write_text(
+        f"[supervisord]\nnodaemon=true\nlogfile={tmp_path}/supervisord.log\n"
+        f"pidfile={tmp_path}/supervisord.pid\nchildlogdir={tmp_path}\n"
+        f"[include]\nfiles={ROOT}/deploy/heartbeat.supervisord.conf\n"
+    )
+    supervisord = spawn(
+        *(BIN / "supervisord", "-c", tmp_path / "supervisord.conf"),
+        HEARTBEAT_HOME=str(tmp_path),
+        HEARTBEAT_CONFIG=str(tmp_path / "heartbeat.toml"),
+    )
+    spawned = r"spawned: 'heartbeat' with pid (\d+)"
+    running = "success: heartbeat entered RUNNING state"
+    first_pid = int((await supervisord.says(spawned))[1])
+    await supervisord.says(running)
+    player = game_client(spawn, "1", f"127.0.0.1:{http_port}")
+    first = await player.says(r"1 UNCALIBRATED incarnation=(\d+)")
+    order = b'{"clientState": "RUNNING"}'
+    url = f"http://127.0.0.1:{http_port}/clients/1/state"
+    assert await http("PUT", url, order) == 200
+    await player.says("1 RUNNING")
+
+    here = len(supervisord.output)
+    os.kill(first_pid, signal.SIGKILL)
+    second_pid = int((await supervisord.says(spawned, here))[1])
+    assert second_pid != first_pid
+    second = await player.says(r"1 UNCALIBRATED incarnation=(\d+)", first.end())
+    assert int(second[1]) > int(first[1])
+
+    assert await supervisord.ends("TERM") == 0
+    assert "stopped: heartbeat" in supervisord.output
