@@ -104,7 +104,9 @@ class Demo:
 
     async def _act(self, method: str, path: str, body: str = "") -> None:
         await self._pause()
-        response = await treq.request(method, f"{self._server}{path}", data=body.encode())
+        response = await treq.request(
+            method, f"{self._server}{path}", data=body.encode()
+        )
         await response.content()
         show("operator", f"{method} {path} {body} -> {response.code}")
 
