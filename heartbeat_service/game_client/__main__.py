@@ -17,6 +17,7 @@ from twisted.python import usage
 
 from heartbeat_service.game_client.driver import GameClient
 from heartbeat_service.game_client.session import (
+    Event,
     Refused,
     ServerLost,
     StateChanged,
@@ -79,7 +80,7 @@ class Program:
             signal.signal(number, signal.SIG_IGN)
         self._reactor.callFromThread(self._reactor.stop)
 
-    def _tell(self, event: StateChanged | Refused | ServerLost | Superseded) -> None:
+    def _tell(self, event: Event) -> None:
         match event:
             case StateChanged():
                 print(

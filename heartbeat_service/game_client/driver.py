@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -29,13 +30,11 @@ from heartbeat_service.core.states import ClientState
 from heartbeat_service.game_client.session import (
     Action,
     BeatAfter,
+    Event,
     OpenSockets,
-    Refused,
     SendHeartbeat,
     SendRequest,
-    ServerLost,
     Session,
-    StateChanged,
     Superseded,
 )
 from heartbeat_service.protocol.messages import (
@@ -94,16 +93,18 @@ class GameClient(Service):
         reactor: Any,
         server: str,
         client_id: str,
-        on_event: Callable[[StateChanged | Refused | ServerLost | Superseded], None],
+        on_event: Callable[[Event], None],
         timebomb: float | None = None,
         values: Callable[[], Mapping[str, object]] | None = None,
     ) -> None:
-        self.session = Session(
+        self._new_session = partial(
+            Session,
             client_id=ClientID.parse(client_id),
             instance_id=str(uuid.uuid4()),
             random=random.random,
             own_timebomb=timebomb,
         )
+        self.session = self._new_session()
         self._reactor = reactor
         self._url = f"{server.rstrip('/')}/heartbeat"
         self._on_event = on_event
@@ -117,12 +118,12 @@ class GameClient(Service):
         self._requests: _Requests | None = None
         self._subscription: _Subscription | None = None
         self._gone: Deferred[None] | None = None
-        self._superseded = False
 
     @override
     def startService(self) -> None:
         """Begin to beat."""
         super().startService()
+        self.session = self._new_session()
         self._factory = make_factory(self._reactor)
         self._beat()
 
@@ -149,19 +150,29 @@ class GameClient(Service):
                 case SendRequest():
                     if self._requests is not None:
                         self._requests.send_multipart([encode(action.message)])
-                case Superseded():
-                    self._superseded = True
-                    self._cancel_beat()
-                    self._on_event(action)
                 case _:
-                    self._on_event(action)
+                    self._tell(action)
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, Superseded):
+            self._cancel_beat()
+        try:
+            self._on_event(event)
+        except Exception:  # noqa: BLE001 - the game's own fault must not stop its heart
+            self._log.failure("The game failed on {event}", event=event)
 
     def _beat(self) -> None:
         self._next_beat = None
-        values = NO_VALUES
-        if self._values is not None:
-            values = Raw(encode_json(self._values()))
-        self._perform(self.session.beat(values))
+        self._perform(self.session.beat(self._telemetry()))
+
+    def _telemetry(self) -> Raw:
+        if self._values is None:
+            return NO_VALUES
+        try:
+            return Raw(encode_json(self._values()))
+        except Exception:  # noqa: BLE001 - the game's own fault must not stop its heart
+            self._log.failure("The game's values failed")
+            return NO_VALUES
 
     def _schedule_beat(self, seconds: float) -> None:
         if self.running:
@@ -241,7 +252,7 @@ class GameClient(Service):
         if self._in_flight is not None:
             # A beat that overtakes the Goodbye would register the client anew.
             await self._in_flight.addTimeout(FAREWELL, self._reactor)
-        farewell = [] if self._superseded else self.session.leave()
+        farewell = self.session.leave()
         if farewell:
             gone: Deferred[None] = Deferred()
             self._gone = gone
@@ -251,5 +262,5 @@ class GameClient(Service):
             self._gone = None
         if self._factory is not None:
             self._factory.shutdown()
-            self._factory = None
+            self._factory = self._requests = self._subscription = None
         await self._pool.closeCachedConnections()

@@ -96,16 +96,10 @@ class Superseded:
     detail: str
 
 
-Action = (
-    SendHeartbeat
-    | BeatAfter
-    | OpenSockets
-    | SendRequest
-    | StateChanged
-    | Refused
-    | ServerLost
-    | Superseded
-)
+#: What the game is told.
+Event = StateChanged | Refused | ServerLost | Superseded
+
+Action = SendHeartbeat | BeatAfter | OpenSockets | SendRequest | Event
 
 
 @define(eq=False)
@@ -119,6 +113,7 @@ class Session:
     :ivar incarnation: this client's life, as the last beat's reply named it.
     :ivar sequence: that of the last applied state of this life; 0 before any.
     :ivar initialised: whether GetClientState was answered once.
+    :ivar superseded: whether another process is this client now.
     """
 
     client_id: ClientID
@@ -129,6 +124,7 @@ class Session:
     incarnation: int = field(default=0, init=False)
     sequence: int = field(default=0, init=False)
     initialised: bool = field(default=False, init=False)
+    superseded: bool = field(default=False, init=False)
     _endpoints: OpenSockets | None = field(default=None, init=False)
     _interval: float = field(default=FIRST_INTERVAL, init=False)
     _timebomb: float = field(default=FIRST_TIMEBOMB, init=False)
@@ -181,7 +177,7 @@ class Session:
     def beat_refused(self, error: ErrorMessage) -> Sequence[Action]:
         """A beat was answered with an error."""
         if error.code == "INSTANCE_SUPERSEDED":
-            return [Superseded(error.detail)]
+            return self._stop(error.detail)
         self._failures += 1
         return [Refused(error.code, error.detail), BeatAfter(self._backoff())]
 
@@ -195,7 +191,7 @@ class Session:
     def request_refused(self, error: ErrorMessage) -> Sequence[Action]:
         """GetClientState, SetClientState or Goodbye was answered with an error."""
         if error.code == "INSTANCE_SUPERSEDED":
-            return [Superseded(error.detail)]
+            return self._stop(error.detail)
         return [Refused(error.code, error.detail)]
 
     def state_published(self, change: OnStateChange) -> Sequence[Action]:
@@ -207,6 +203,8 @@ class Session:
 
     def report(self, state: ClientState) -> Sequence[Action]:
         """The game wants to be in another state; the server decides."""
+        if self.superseded:
+            return []
         return [
             SendRequest(
                 SetClientState(
@@ -220,7 +218,7 @@ class Session:
 
     def leave(self) -> Sequence[Action]:
         """The game ends; if the server knows of this life, say Goodbye."""
-        if self._endpoints is None:
+        if self._endpoints is None or self.superseded:
             return []
         return [
             SendRequest(
@@ -231,6 +229,10 @@ class Session:
                 )
             )
         ]
+
+    def _stop(self, detail: str) -> Sequence[Action]:
+        told, self.superseded = self.superseded, True
+        return [] if told else [Superseded(detail)]
 
     def _ask(self) -> SendRequest:
         return SendRequest(GetClientState(client_id=self.client_id))

@@ -32,7 +32,7 @@ from heartbeat_service.protocol.messages import (
     encode,
     encode_json,
 )
-from heartbeat_service.web.problem import Problem, unavailable
+from heartbeat_service.web.problem import Problem, unavailable, write_problem
 
 _E = TypeVar("_E", bound=Exception)
 
@@ -163,16 +163,6 @@ class HeartbeatResource(KleinResource):
         return write_problem(
             request, Problem(HTTPStatus.BAD_REQUEST, BadMessage.code, detail)
         )
-
-
-def write_problem(request: IRequest, problem: Problem) -> bytes:
-    """Set the response up for ``problem``, and return its body."""
-    request.setResponseCode(problem.status)
-    body = problem.body()
-    request.setHeader(b"Content-Length", b"%d" % len(body))
-    for name, value in problem.headers().items():
-        request.setHeader(name, value)
-    return body
 
 
 def problem_of_routing(error: HTTPException) -> Problem:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from attrs import frozen
+from twisted.web.iweb import IRequest
 
 from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.protocol.messages import encode_json
@@ -68,3 +69,13 @@ class Problem:
 def unavailable(detail: str) -> Problem:
     """The problem of a service that can't answer now."""
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "OVERLOADED", detail)
+
+
+def write_problem(request: IRequest, problem: Problem) -> bytes:
+    """Set the response up for ``problem``, and return its body."""
+    request.setResponseCode(problem.status)
+    body = problem.body()
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    for name, value in problem.headers().items():
+        request.setHeader(name, value)
+    return body

@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from heartbeat_service.core.errors import BadMessage, TooLarge
 from heartbeat_service.protocol.messages import MAX_MESSAGE
-from heartbeat_service.web.problem import Problem, unavailable
+from heartbeat_service.web.problem import Problem, unavailable, write_problem
 
 #: How long a refused peer may go on sending before it is cut off, in seconds.
 #: To close at once would reset the connection and lose the answer on its way.
@@ -56,14 +56,18 @@ class BoundedRequest(Request):
     @override
     def processingFailed(self, reason: Failure) -> object:
         self._log.failure("A request failed", reason)
-        self.channel.refuse(unavailable("The service failed; try again"))
+        self._answer(unavailable("The service failed; try again"))
         return NOT_DONE_YET
 
     @override
     def _handleStar(self) -> None:
-        self.channel.refuse(
+        self._answer(
             Problem(HTTPStatus.NOT_FOUND, BadMessage.code, "Not Found: no such path")
         )
+
+    def _answer(self, problem: Problem) -> None:
+        self.write(write_problem(self, problem))
+        self.finish()
 
 
 class HardenedChannel(HTTPChannel):
@@ -106,6 +110,15 @@ class HardenedChannel(HTTPChannel):
     def allContentReceived(self) -> None:
         if not self.refused:
             super().allContentReceived()
+
+    @override
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            received: bool = super().headerReceived(line)
+        except ValueError:  # a Content-Length of more digits than Python reads
+            self.refuse(Problem.of(TooLarge(f"At most {MAX_MESSAGE} bytes")))
+            return False
+        return received
 
     @override
     def allHeadersReceived(self) -> None:

@@ -96,6 +96,7 @@ class HardenedConnection(ZmqConnection):
         except zmq.ZMQError:
             self.shutdown()
             raise
+        self._read_later()
 
     def send_multipart(self, frames: Sequence[bytes]) -> bool:
         """Send all frames or none of them, without waiting.
