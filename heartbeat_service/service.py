@@ -146,7 +146,9 @@ class HeartbeatService(Service):
         self._listening = False
         self.http.clear()
         while self._closers:
-            await maybeDeferred(self._closers.pop())
+            await maybeDeferred(self._closers.pop()).addErrback(
+                lambda failure: _log.failure("Something did not close", failure)
+            )
 
     def _trouble(self, store: Store) -> str | None:
         if not self._listening:

@@ -222,8 +222,16 @@ class GameClient(Service):
         self._requests = _Requests(self._factory, self._received)
         self._subscription = _Subscription(self._factory, self._received)
         self._subscription.socket.set(zmq.SUBSCRIBE, topic_of(self.session.client_id))
-        self._subscription.connect(endpoints.state_change_endpoint)
-        self._requests.connect(endpoints.request_endpoint)
+        try:
+            self._subscription.connect(endpoints.state_change_endpoint)
+            self._requests.connect(endpoints.request_endpoint)
+        except zmq.ZMQError as error:
+            # It can still beat, and the server may name better ones tomorrow.
+            self._log.error(
+                "Can't connect to {endpoints}: {error}",
+                endpoints=endpoints,
+                error=str(error),
+            )
 
     def _received(self, frames: list[bytes]) -> None:
         try:

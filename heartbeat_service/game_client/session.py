@@ -205,6 +205,8 @@ class Session:
         """The game wants to be in another state; the server decides."""
         if self.superseded:
             return []
+        if self._endpoints is None:
+            return [Refused("UNKNOWN_CLIENT", "not registered yet")]
         return [
             SendRequest(
                 SetClientState(

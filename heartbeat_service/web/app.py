@@ -44,7 +44,7 @@ class HeartbeatApp:
     """
 
     app = Klein()
-    # A path is what it says: no redirect to another spelling of it.
+    # No answer is a redirect: a path that is no route is a 404.
     app.url_map.merge_slashes = False
     _log = Logger()
 
