@@ -1,0 +1,1 @@
+"""Tests with real sockets: a running service, and its clients."""

@@ -1,0 +1,443 @@
+"""Real sockets for integration tests: a running service, and peers of it.
+
+Whatever a fixture starts, it stops, and ``nothing_left_behind`` sees to it that
+this is so. Ports are chosen by the system.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import pytest
+import pytest_twisted
+import treq
+import zmq
+from attrs import define, field, frozen
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred, DeferredQueue
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+from typing_extensions import override
+from zope.interface import implementer
+
+from heartbeat_service.service import HeartbeatService
+from heartbeat_service.settings import Settings
+from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
+
+T = TypeVar("T")
+
+#: Twisted types its reactor as a module.
+reactor: Any = global_reactor
+
+#: How long a test waits for what must come, in seconds: generous, since slow
+#: machines are no defect.
+PATIENCE = 30.0
+
+#: How long a test listens for what must not come, in seconds, where no later
+#: event tells that it would have come by now.
+SILENCE = 0.3
+
+#: The client whose life tells a subscriber that it has been heard of.
+PROBE = "probe"
+
+
+def message(message_type: str, **body: Any) -> bytes:
+    """A request of the contract, as bytes."""
+    return json.dumps(envelope(message_type, body)).encode()
+
+
+def envelope(message_type: str, body: Any) -> dict[str, Any]:
+    """What is around each message of the contract."""
+    return {
+        "sdkVersion": 0.1,
+        "timestamp": "2022-03-29 12:21:25.153292",
+        "messageType": message_type,
+        "body": body,
+    }
+
+
+def heartbeat(client_id: Any, state: Any = "DISCONNECTED", **more: Any) -> bytes:
+    """A HEARTBEAT, as bytes."""
+    return message("HEARTBEAT", clientID=client_id, clientState=state, **more)
+
+
+async def patiently(waiting: Deferred[T]) -> T:
+    """The result of ``waiting``, which must come within PATIENCE."""
+    return await waiting.addTimeout(PATIENCE, reactor)
+
+
+async def pause(seconds: float) -> None:
+    """Let the reactor turn for a while; only to see that nothing more comes."""
+    await deferLater(reactor, seconds)
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Ask again and again, for what tells of itself in no other way."""
+    deadline = reactor.seconds() + PATIENCE
+    while not await holds():
+        assert reactor.seconds() < deadline, "it never came true"
+        await pause(0.02)
+
+
+class Peer(HardenedConnection):
+    """A ZeroMQ socket of a client that follows the contract alone."""
+
+    def __init__(self, factory: Any, socket_type: int) -> None:
+        self.socketType = socket_type
+        self.inbox: DeferredQueue[list[bytes]] = DeferredQueue()
+        super().__init__(factory)
+
+    @override
+    def messageReceived(self, message: list[bytes]) -> None:
+        """Keep it until a test asks for it."""
+        self.inbox.put(message)
+
+    async def receive(self) -> list[bytes]:
+        """The next message's frames."""
+        return await patiently(self.inbox.get())
+
+    async def ask(self, *frames: bytes) -> dict[str, Any]:
+        """Send a request; the reply's envelope."""
+        assert self.send_multipart(frames)
+        reply: dict[str, Any] = json.loads((await self.receive())[-1])
+        return reply
+
+
+class Subscriber(Peer):
+    """A SUB socket; hears nothing of the probe, except whether it was heard."""
+
+    def __init__(self, factory: Any, topics: Sequence[bytes]) -> None:
+        self.arrived = False
+        super().__init__(factory, zmq.SUB)
+        for topic in (*topics, b"OnStateChange/%s/" % PROBE.encode()):
+            self.socket.set(zmq.SUBSCRIBE, topic)
+
+    @override
+    def messageReceived(self, message: list[bytes]) -> None:
+        """Keep it, unless it is of the probe."""
+        if message[0] == b"OnStateChange/%s/" % PROBE.encode():
+            self.arrived = True
+        else:
+            super().messageReceived(message)
+
+    async def change(self) -> dict[str, Any]:
+        """The body of the next publication, which must be an OnStateChange."""
+        topic, content = await self.receive()
+        published = json.loads(content)
+        assert published["messageType"] == "OnStateChange"
+        body: dict[str, Any] = published["body"]
+        assert topic == b"OnStateChange/%s/" % body["clientID"].encode()
+        return body
+
+
+@frozen
+class Answer:
+    """An HTTP response, as it came over the wire; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """What the body says."""
+        return json.loads(self.body)
+
+
+@implementer(IHalfCloseableProtocol)
+class Wire(Protocol):
+    """A plain TCP connection, for what no decent client would send."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.ended = False
+        self.lost = False
+        self.flushed = False
+        self._stirred: list[Deferred[None]] = []
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        self._stir()
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.ended = self.lost = True
+        self._stir()
+
+    def readConnectionLost(self) -> None:
+        """The other side has said its last word."""
+        self.ended = True
+        self._stir()
+
+    def writeConnectionLost(self) -> None:
+        """This side has: all that it sent has left."""
+        self.flushed = True
+        self._stir()
+
+    def send(self, data: bytes) -> None:
+        """Write raw bytes."""
+        self.transport.write(data)
+
+    async def all_sent(self) -> None:
+        """Send no more, and wait until all has left this side."""
+        self.transport.loseWriteConnection()
+        await self.until(lambda: self.flushed or self.lost)
+        assert self.flushed, "cut off while sending"
+
+    async def leave(self) -> None:
+        """Close once all is sent, without waiting for an answer."""
+        self.transport.loseConnection()
+        await self.until(lambda: self.lost)
+
+    def abort(self) -> None:
+        """Vanish, without a word."""
+        self.transport.abortConnection()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for what incoming bytes, or their end, make true."""
+        while not holds():
+            stir: Deferred[None] = Deferred()
+            self._stirred.append(stir)
+            await patiently(stir)
+
+    async def at_least(self, count: int) -> bytes:
+        """Take that many of the bytes that come in."""
+        await self.until(lambda: len(self.received) >= count or self.ended)
+        assert len(self.received) >= count, f"it ended after {self.received!r}"
+        taken, self.received = self.received[:count], self.received[count:]
+        return taken
+
+    async def answer(self, *, to_head: bool = False) -> Answer:
+        """Take one HTTP response, which must say how long it is."""
+        await self.until(lambda: b"\r\n\r\n" in self.received or self.ended)
+        head, blank, _ = self.received.partition(b"\r\n\r\n")
+        assert blank, f"no answer, but {self.received!r}"
+        await self.at_least(len(head + blank))
+        first, *lines = head.decode("ascii").split("\r\n")
+        version, status, _ = first.split(" ", 2)
+        assert version == "HTTP/1.1"
+        pairs = [line.split(": ", 1) for line in lines]
+        headers = {name.lower(): value for name, value in pairs}
+        assert len(headers) == len(pairs), f"a header came twice in {head!r}"
+        length = 0 if to_head else int(headers.get("content-length", 0))
+        return Answer(int(status), headers, await self.at_least(length))
+
+    async def end(self) -> None:
+        """Wait until the other side has closed; nothing more may have come."""
+        await self.until(lambda: self.ended)
+        assert self.received == b""
+
+    def _stir(self) -> None:
+        stirred, self._stirred = self._stirred, []
+        for waiting in stirred:
+            waiting.callback(None)
+
+
+@define
+class Running:
+    """A service that runs, and ways to talk to it."""
+
+    service: HeartbeatService
+    agent: Agent
+    factory: Any
+    wires: list[Wire] = field(factory=list)
+
+    @property
+    def url(self) -> str:
+        """The base URL of HTTP."""
+        return f"http://{self.service.http[0]}"
+
+    @property
+    def port(self) -> int:
+        """The port of HTTP on 127.0.0.1."""
+        return port_of(self.service.http[0])
+
+    async def http(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, Any, Any]:
+        """One request; its status, its JSON (None if empty) and its headers."""
+        response = await patiently(
+            treq.request(
+                method,
+                self.url + path,
+                data=body,
+                headers=Headers({name: [value] for name, value in headers.items()}),
+                agent=self.agent,
+            )
+        )
+        content = await patiently(response.content())
+        return response.code, json.loads(content or b"null"), response.headers
+
+    async def get(self, path: str) -> Any:
+        """GET what must be there; its JSON."""
+        status, content, _ = await self.http("GET", path)
+        assert status == 200, content
+        return content
+
+    async def beat(
+        self, client_id: Any, state: Any = "DISCONNECTED", **more: Any
+    ) -> Any:
+        """POST a heartbeat that must be accepted; the reply's body."""
+        status, reply, _ = await self.http(
+            "POST", "/heartbeat", heartbeat(client_id, state, **more)
+        )
+        assert status == 200, reply
+        assert reply["messageType"] == "ClientState"
+        return reply["body"]
+
+    async def steer(self, client_id: str, state: str) -> Any:
+        """Set a client's state as an operator, who must be obeyed; the body."""
+        status, reply, _ = await self.http(
+            "PUT",
+            f"/clients/{client_id}/state",
+            json.dumps({"clientState": state}).encode(),
+        )
+        assert status == 200, reply
+        return reply["body"]
+
+    async def kick(self, client_id: str) -> None:
+        """Remove a client as an operator, who must be obeyed."""
+        status, content, _ = await self.http("DELETE", f"/clients/{client_id}")
+        assert (status, content) == (204, None)
+
+    def peer(self, socket_type: int, address: str) -> Peer:
+        """A ZeroMQ socket, connected to ``address``."""
+        peer = Peer(self.factory, socket_type)
+        peer.connect(address)
+        return peer
+
+    def dealer(self) -> Peer:
+        """A DEALER socket for requests."""
+        return self.peer(zmq.DEALER, self.service.router)
+
+    async def subscriber(self, *topics: bytes) -> Subscriber:
+        """A SUB socket whose subscriptions are known to have arrived.
+
+        Subscriptions arrive in order, the probe's last: once it is heard, all
+        have. It is told of with every other, and kept from the test.
+        """
+        peer = Subscriber(self.factory, topics or [b"OnStateChange/"])
+        peer.connect(self.service.pub)
+
+        async def heard() -> bool:
+            await self.beat(PROBE)
+            await self.kick(PROBE)
+            return peer.arrived
+
+        await until(heard)
+        return peer
+
+    async def wire(self, port: int | None = None) -> Wire:
+        """A plain TCP connection, to HTTP if nothing else is said."""
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port or self.port)
+        wire: Wire = await patiently(connectProtocol(endpoint, Wire()))
+        self.wires.append(wire)
+        return wire
+
+    async def stop(self) -> None:
+        """End it all; to end it again does nothing."""
+        for wire in self.wires:
+            wire.abort()
+        if self.factory.context is not None:
+            self.factory.shutdown()
+        await patiently(self.service.stopService())
+
+
+def port_of(address: str) -> int:
+    """The port of ``HOST:PORT`` or of a ZeroMQ address."""
+    return int(address.rpartition(":")[2])
+
+
+@implementer(ILogObserver)
+class TracebackObserver:
+    """Keeps each event that is logged with a traceback."""
+
+    def __init__(self) -> None:
+        self.events: list[LogEvent] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        """An event is logged."""
+        if event.get("log_failure") is not None:
+            self.events.append(event)
+
+
+#: ``await serve(timebomb=…)`` starts a service on loopback.
+Serve = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(tracebacks: list[LogEvent]) -> Iterator[None]:
+    """No test leaves a delayed call, an open socket or an unread traceback."""
+    turn = 0.01
+    pytest_twisted.blockon(deferLater(reactor, turn))  # its own readers are in then
+    readers, calls = set(reactor.getReaders()), set(reactor.getDelayedCalls())
+    yield
+    deadline = reactor.seconds() + PATIENCE
+    while reactor.seconds() < deadline:
+        left = [
+            *(set(reactor.getReaders()) - readers),
+            *(set(reactor.getDelayedCalls()) - calls),
+        ]
+        if not left:
+            break
+        pytest_twisted.blockon(deferLater(reactor, turn))
+    assert left == []
+    assert [str(event["log_failure"]) for event in tracebacks] == []
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """A way to start services on loopback; they are stopped at the end."""
+    started: list[Running] = []
+
+    async def start(**settings: Any) -> Running:
+        service = HeartbeatService(
+            reactor,
+            Settings(
+                **{
+                    "http": "tcp:0:interface=127.0.0.1",
+                    "router": "tcp://127.0.0.1:0",
+                    "pub": "tcp://127.0.0.1:0",
+                    **settings,
+                }
+            ),
+        )
+        service.startService()
+        pool = HTTPConnectionPool(reactor, persistent=False)
+        factory = make_factory(reactor)
+        factory.lingerPeriod = 0  # what a test no longer asks for needn't get out
+        running = Running(service, Agent(reactor, pool=pool), factory)
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        pytest_twisted.blockon(Deferred.fromCoroutine(running.stop()))
+
+
+@pytest_twisted.async_yield_fixture
+async def running(serve: Serve) -> AsyncIterator[Running]:
+    """A service with the default settings, but for its ports."""
+    yield await serve()
+
+
+@pytest.fixture
+def tracebacks() -> Iterator[list[LogEvent]]:
+    """What was logged with a traceback during the test.
+
+    A test that expects some reads them and clears the list.
+    """
+    observer = TracebackObserver()
+    globalLogPublisher.addObserver(observer)
+    yield observer.events
+    globalLogPublisher.removeObserver(observer)

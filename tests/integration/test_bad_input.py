@@ -1,0 +1,808 @@
+"""Whatever strangers send: an error that says so, and a service that goes on.
+
+One table holds what can be wrong with a message, for both transports. Below it
+is what only HTTP, and what only ZeroMQ, can get wrong (contract, sections 3, 4).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+from typing import Any
+
+import pytest
+import pytest_twisted
+import zmq
+from twisted.logger import LogEvent
+
+from heartbeat_service.zeromq.connection import MAX_FRAME
+from tests.integration.conftest import (
+    Answer,
+    Peer,
+    Running,
+    Wire,
+    envelope,
+    heartbeat,
+    message,
+    port_of,
+    until,
+)
+
+LIMIT = 64 * 1024
+
+_GOOD = envelope("HEARTBEAT", {"clientID": "1", "clientState": "RUNNING"})
+_ABSENT = object()
+
+
+def but(**changes: Any) -> bytes:
+    """A good heartbeat but for these fields of its envelope."""
+    changed = {**_GOOD, **changes}
+    return json.dumps(
+        {name: value for name, value in changed.items() if value is not _ABSENT}
+    ).encode()
+
+
+def but_body(**changes: Any) -> bytes:
+    """A good heartbeat but for these fields of its body."""
+    changed = {**_GOOD["body"], **changes}
+    return but(
+        body={name: value for name, value in changed.items() if value is not _ABSENT}
+    )
+
+
+def verbatim(field: str, value: str) -> bytes:
+    """A good heartbeat with a field that Python's own JSON wouldn't write."""
+    return but_body(**{field: "HERE"}).replace(b'"HERE"', value.encode())
+
+
+def padded(length: int) -> bytes:
+    """A good heartbeat of that many bytes."""
+    return but(padding="x" * (length - len(but(padding=""))))
+
+
+def values_of(length: int) -> dict[str, str]:
+    """Telemetry of that many bytes of JSON without white space."""
+    return {"a": "x" * (length - len('{"a":""}'))}
+
+
+BAD_MESSAGES: dict[str, bytes] = {
+    "empty": b"",
+    "blank": b" \n",
+    "not JSON": b"hello",
+    "not UTF-8": but(note="HERE").replace(b"HERE", b"\xff"),
+    "UTF-16": but().decode().encode("utf-16"),
+    "cut off": but()[:-1],
+    "two messages": but() + but(),
+    "a zero byte behind": but() + b"\0",
+    "an array": b"[" + but() + b"]",
+    "null": b"null",
+    "a string": b'"HEARTBEAT"',
+    "a number": b"1",
+    "nested too deeply": b"[" * 60_000,
+    "a field nested too deeply": but(note=0)[:-2] + b"[" * 60_000,
+    "values nested too deeply": verbatim("values", '{"a":' * 10_000),
+    "no sdkVersion": but(sdkVersion=_ABSENT),
+    "sdkVersion a string": but(sdkVersion="0.1"),
+    "sdkVersion null": but(sdkVersion=None),
+    "sdkVersion true": but(sdkVersion=True),
+    "no timestamp": but(timestamp=_ABSENT),
+    "timestamp a number": but(timestamp=1648556485),
+    "timestamp null": but(timestamp=None),
+    "no messageType": but(messageType=_ABSENT),
+    "messageType unknown": but(messageType="HEARTBEATS"),
+    "messageType in lower case": but(messageType="heartbeat"),
+    "messageType null": but(messageType=None),
+    "messageType a list": but(messageType=["HEARTBEAT"]),
+    "messageType of the server": but(messageType="ClientState"),
+    "no body": but(body=_ABSENT),
+    "body null": but(body=None),
+    "body a string": but(body="1"),
+    "body a list": but(body=["1", "RUNNING"]),
+    "no clientID": but_body(clientID=_ABSENT),
+    "clientID null": but_body(clientID=None),
+    "clientID true": but_body(clientID=True),
+    "clientID a fraction": but_body(clientID=1.5),
+    "clientID a list": but_body(clientID=["1"]),
+    "clientID empty": but_body(clientID=""),
+    "clientID one dot": but_body(clientID="."),
+    "clientID two dots": but_body(clientID=".."),
+    "clientID with a space": but_body(clientID="a b"),
+    "clientID with a slash": but_body(clientID="a/b"),
+    "clientID with a newline": but_body(clientID="a\n"),
+    "clientID with a zero byte": but_body(clientID="a\0"),
+    "clientID not ASCII": but_body(clientID="ä"),
+    "clientID in other digits": but_body(clientID="\u0661"),
+    "clientID of 65 characters": but_body(clientID="x" * 65),
+    "clientID of 65 digits": but_body(clientID=10**64),
+    "no clientState": but_body(clientState=_ABSENT),
+    "clientState unknown": but_body(clientState="PAUSED"),
+    "clientState in lower case": but_body(clientState="running"),
+    "clientState null": but_body(clientState=None),
+    "clientState true": but_body(clientState=True),
+    "clientState 4": but_body(clientState=4),
+    "clientState -1": but_body(clientState=-1),
+    "clientState a fraction": but_body(clientState=1.5),
+    "clientState a number as a string": but_body(clientState="1"),
+    "instanceID a number": but_body(instanceID=1),
+    "instanceID null": but_body(instanceID=None),
+    "instanceID empty": but_body(instanceID=""),
+    "instanceID of 65 characters": but_body(instanceID="x" * 65),
+    "instanceID half a character": verbatim("instanceID", '"\\ud800"'),
+    "timebombSeconds 0": but_body(timebombSeconds=0),
+    "timebombSeconds -0.0": but_body(timebombSeconds=-0.0),
+    "timebombSeconds negative": but_body(timebombSeconds=-1),
+    "timebombSeconds null": but_body(timebombSeconds=None),
+    "timebombSeconds true": but_body(timebombSeconds=True),
+    "timebombSeconds a string": but_body(timebombSeconds="10"),
+    "timebombSeconds NaN": verbatim("timebombSeconds", "NaN"),
+    "timebombSeconds Infinity": verbatim("timebombSeconds", "Infinity"),
+    "timebombSeconds beyond all floats": verbatim("timebombSeconds", "1e999"),
+    "values a list": but_body(values=[1]),
+    "values a string": but_body(values="{}"),
+    "values null": but_body(values=None),
+    "values no JSON": verbatim("values", "{a:1}"),
+    "values over 4 KiB": but_body(values=values_of(4097)),
+}
+
+#: Each bad message with its code and its HTTP status.
+BAD_INPUT: list[tuple[str, bytes, str, int]] = [
+    *((name, data, "BAD_MESSAGE", 400) for name, data in BAD_MESSAGES.items()),
+    ("over 64 KiB", padded(LIMIT + 1), "TOO_LARGE", 413),
+    ("far over 64 KiB", padded(10 * LIMIT), "TOO_LARGE", 413),
+    ("over 64 KiB and no JSON", b"x" * (LIMIT + 1), "TOO_LARGE", 413),
+]
+
+
+def post(body: bytes, *headers: str, path: str = "/heartbeat") -> bytes:
+    """A POST as it goes over the wire."""
+    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, *headers, "", ""]).encode() + body
+
+
+def assert_problem(answer: Answer, status: int, code: str) -> dict[str, Any]:
+    """It is a problem of the contract's section 3; its body."""
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert {"type", "title", "status", "detail", "code"} <= problem.keys()
+    assert problem["status"] == status
+    assert problem["code"] == code
+    assert isinstance(problem["type"], str)
+    for text in (problem["title"], problem["detail"]):
+        assert isinstance(text, str)
+        assert text
+        assert "Traceback" not in text
+    return problem
+
+
+async def assert_it_goes_on(running: Running) -> None:
+    """It still serves good clients by both transports, and publishes."""
+    reply = await running.beat("good", "UNCALIBRATED")
+    dealer = running.dealer()
+    answer = await dealer.ask(heartbeat("good", "UNCALIBRATED"))
+    assert answer["body"] == reply
+    dealer.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "status"),
+    [row[1:] for row in BAD_INPUT],
+    ids=[row[0] for row in BAD_INPUT],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_bad_message_gets_its_code_on_both_transports(
+    running: Running, tracebacks: list[LogEvent], data: bytes, code: str, status: int
+) -> None:
+    wire = await running.wire()
+    wire.send(post(data))
+    assert_problem(await wire.answer(), status, code)
+
+    dealer = running.dealer()
+    reply = await dealer.ask(data)
+    assert reply["messageType"] == "Error"
+    assert reply["body"]["code"] == code
+    assert reply["body"]["detail"]
+    # A REQ client is answered too, in its own shape.
+    dealer.send_multipart([b"", data])
+    delimiter, content = await dealer.receive()
+    assert (delimiter, json.loads(content)["body"]["code"]) == (b"", code)
+
+    assert await running.get("/clients") == {"clients": []}
+    await assert_it_goes_on(running)
+    assert tracebacks == []
+
+
+BARELY_GOOD = {
+    "64 KiB": padded(LIMIT),
+    "a clientID of 64 characters": but_body(clientID="x" * 64),
+    "every character of a clientID": but_body(clientID="AZaz09._:@-"),
+    "a clientID of three dots": but_body(clientID="..."),
+    "a clientID of 64 digits": but_body(clientID=10**63),
+    "a negative clientID": but_body(clientID=-1),
+    "an instanceID of 64 characters": but_body(instanceID="ä" * 64),
+    "values of 4 KiB": but_body(values=values_of(4096)),
+    "values of 4 KiB with white space": but_body(values=values_of(4096)).replace(
+        b'"a": ', b' "a"  : '
+    ),
+    "unknown fields": but(
+        more=[1], body={"clientID": 1, "clientState": 3, "x": {"y": None}}
+    ),
+    "any timestamp": but(timestamp="yesterday"),
+    "any sdkVersion": but(sdkVersion=-2e30),
+    "white space around": b" \r\n" + but() + b"\n",
+    "a tiny fuse": but_body(timebombSeconds=1e-9),
+    "a huge fuse": but_body(timebombSeconds=1e300),
+}
+
+
+@pytest.mark.parametrize("data", BARELY_GOOD.values(), ids=BARELY_GOOD.keys())
+@pytest_twisted.ensureDeferred
+async def test_a_barely_good_message_is_accepted_on_both_transports(
+    running: Running, data: bytes
+) -> None:
+    wire = await running.wire()
+    wire.send(post(data))
+    answer = await wire.answer()
+    assert answer.status == 200, answer.body
+    reply = await running.dealer().ask(data)
+    assert reply["messageType"] == "ClientState", reply
+    assert reply["body"]["clientID"] == answer.json()["body"]["clientID"]
+
+
+@pytest.mark.parametrize(("asked", "given"), [(1e-9, 0.1), (0.05, 0.1), (1e300, 3600)])
+@pytest_twisted.ensureDeferred
+async def test_a_fuse_that_a_client_asks_for_is_clamped(
+    running: Running, asked: float, given: float
+) -> None:
+    assert (await running.beat("1", timebombSeconds=asked))["timebombSeconds"] == given
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_names_the_client_where_it_is_known(running: Running) -> None:
+    dealer = running.dealer()
+    for bad, known in [
+        (but_body(clientState="PAUSED"), "1"),
+        (but(messageType="PAUSE"), "1"),
+        (but_body(clientID=7, clientState="PAUSED"), "7"),
+        (but_body(clientID="a b"), None),
+        (b"{}", None),
+    ]:
+        assert (await dealer.ask(bad))["body"].get("clientID") == known
+        wire = await running.wire()
+        wire.send(post(bad))
+        problem = assert_problem(await wire.answer(), 400, "BAD_MESSAGE")
+        assert problem.get("clientID") == known
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_other_than_heartbeats_are_checked_too(
+    running: Running, tracebacks: list[LogEvent]
+) -> None:
+    life = (await running.beat("1"))["incarnation"]
+    dealer = running.dealer()
+    for bad in (
+        message("GetClientState"),
+        message("GetClientState", clientID=""),
+        message("SetClientState", clientID="1"),
+        message("SetClientState", clientID="1", clientState="PAUSED"),
+        message("SetClientState", clientID="1", clientState=2, incarnation="1"),
+        message("SetClientState", clientID="1", clientState=2, incarnation=None),
+        message("SetClientState", clientID="1", clientState=2, incarnation=True),
+        message("SetClientState", clientID="1", clientState=2, instanceID=1),
+        message("Goodbye"),
+        message("Goodbye", clientID="1", incarnation=1.5),
+        message("Goodbye", clientID="1", instanceID=""),
+    ):
+        reply = await dealer.ask(bad)
+        assert reply["messageType"] == "Error"
+        assert reply["body"]["code"] == "BAD_MESSAGE", bad
+    for huge in (10**30, -(10**30)):
+        reply = await dealer.ask(message("Goodbye", clientID="1", incarnation=huge))
+        assert reply["body"]["code"] == "STALE_INCARNATION"
+    reply = await dealer.ask(message("GetClientState", clientID="1"))
+    assert (reply["body"]["sequence"], reply["body"]["incarnation"]) == (1, life)
+    assert tracebacks == []
+
+
+# What only HTTP can get wrong.
+
+_HEAD = b"POST /heartbeat HTTP/1.1\r\nHost: x\r\n"
+_CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+_TOO_LONG = b"Content-Length: %d\r\n" % (LIMIT + 1)
+
+
+def request(first_line: bytes, *lines: bytes) -> bytes:
+    """A request without a body; it has a Host unless it brings its own."""
+    host = [] if any(line.startswith(b"Host") for line in lines) else [b"Host: x"]
+    return b"\r\n".join([first_line + b" HTTP/1.1", *host, *lines, b"", b""])
+
+
+BAD_HTTP: dict[str, tuple[bytes, int, str]] = {
+    "no such path": (request(b"GET /nowhere"), 404, "BAD_MESSAGE"),
+    "the root": (request(b"GET /"), 404, "BAD_MESSAGE"),
+    "a path below a path": (request(b"GET /healthz/x"), 404, "BAD_MESSAGE"),
+    "a path in another case": (request(b"GET /Clients"), 404, "BAD_MESSAGE"),
+    "a trailing slash": (request(b"GET /clients/"), 404, "BAD_MESSAGE"),
+    "a slash in an ID": (request(b"GET /clients/a%2Fb"), 404, "BAD_MESSAGE"),
+    "an impossible ID": (request(b"GET /clients/a%20b"), 404, "UNKNOWN_CLIENT"),
+    "a zero byte in an ID": (request(b"GET /clients/%00"), 404, "UNKNOWN_CLIENT"),
+    "an unknown client": (request(b"GET /clients/1"), 404, "UNKNOWN_CLIENT"),
+    "no path at all": (request(b"GET *"), 404, "BAD_MESSAGE"),
+    "options of no path": (request(b"OPTIONS *"), 404, "BAD_MESSAGE"),
+    "wrong method": (request(b"GET /heartbeat"), 405, "BAD_MESSAGE"),
+    "unknown method": (request(b"BREW /clients"), 405, "BAD_MESSAGE"),
+    "malformed Host": (
+        request(b"GET /healthz", b"Host: a..b"),
+        400,
+        "BAD_MESSAGE",
+    ),
+    "Host not UTF-8": (
+        request(b"GET /healthz", b"Host: \xff\xfe"),
+        400,
+        "BAD_MESSAGE",
+    ),
+    "path not UTF-8": (request(b"GET /clients/%ff"), 400, "BAD_MESSAGE"),
+    "bare bytes in the path": (request(b"GET /clients/\xff"), 400, "BAD_MESSAGE"),
+    "not HTTP at all": (b"hello\r\n\r\n", 400, "BAD_MESSAGE"),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", 400, "BAD_MESSAGE"),
+    "HTTP/0.9": (b"GET /healthz\r\n\r\n", 400, "BAD_MESSAGE"),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "BAD_MESSAGE"),
+    "a line without an end": (b"G" * 20_000, 400, "BAD_MESSAGE"),
+    "a header line too long": (
+        request(b"GET /healthz", b"X: " + b"x" * 20_000),
+        400,
+        "BAD_MESSAGE",
+    ),
+    "too many headers": (
+        request(b"GET /healthz", *(b"X-%d: x" % i for i in range(600))),
+        400,
+        "BAD_MESSAGE",
+    ),
+    "a header without a colon": (
+        request(b"GET /healthz", b"hello"),
+        400,
+        "BAD_MESSAGE",
+    ),
+    "Content-Length over 64 KiB": (_HEAD + _TOO_LONG + b"\r\n", 413, "TOO_LARGE"),
+    "Content-Length over 64 KiB, asking first": (
+        _HEAD + _TOO_LONG + b"Expect: 100-continue\r\n\r\n",
+        413,
+        "TOO_LARGE",
+    ),
+    "Content-Length far beyond": (
+        _HEAD + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n",
+        413,
+        "TOO_LARGE",
+    ),
+    "Content-Length of thousands of digits": (
+        _HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        413,
+        "TOO_LARGE",
+    ),
+    "a chunk over 64 KiB": (
+        _CHUNKED + b"%x\r\n" % (LIMIT + 1) + b"x" * (LIMIT + 1),
+        413,
+        "TOO_LARGE",
+    ),
+    "chunks over 64 KiB": (
+        _CHUNKED + (b"1000\r\n" + b"x" * 4096 + b"\r\n") * 17,
+        413,
+        "TOO_LARGE",
+    ),
+    "Content-Length negative": (
+        _HEAD + b"Content-Length: -1\r\n\r\n",
+        400,
+        "BAD_MESSAGE",
+    ),
+    "Content-Length no number": (
+        _HEAD + b"Content-Length: x\r\n\r\n",
+        400,
+        "BAD_MESSAGE",
+    ),
+    "two Content-Lengths": (
+        _HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        400,
+        "BAD_MESSAGE",
+    ),
+    "Content-Length and chunked": (
+        _HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+        "BAD_MESSAGE",
+    ),
+    "chunked and Content-Length": (
+        _HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        400,
+        "BAD_MESSAGE",
+    ),
+    "an unknown transfer encoding": (
+        _HEAD + b"Transfer-Encoding: gzip\r\n\r\n",
+        400,
+        "BAD_MESSAGE",
+    ),
+    "chunk size no number": (_CHUNKED + b"zz\r\n", 400, "BAD_MESSAGE"),
+    "chunk size negative": (_CHUNKED + b"-1\r\n", 400, "BAD_MESSAGE"),
+    "chunk size empty": (_CHUNKED + b"\r\n", 400, "BAD_MESSAGE"),
+    "chunk size without an end": (_CHUNKED + b"0" * 5000, 400, "BAD_MESSAGE"),
+    "chunk longer than its size": (_CHUNKED + b"2\r\nxxxx\r\n", 400, "BAD_MESSAGE"),
+    "trailers without an end": (
+        _CHUNKED + b"0\r\n" + b"X: x\r\n" * 20_000,
+        400,
+        "BAD_MESSAGE",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"), BAD_HTTP.values(), ids=BAD_HTTP.keys()
+)
+@pytest_twisted.ensureDeferred
+async def test_bad_http_gets_a_problem(
+    running: Running,
+    tracebacks: list[LogEvent],
+    sent: bytes,
+    status: int,
+    code: str,
+) -> None:
+    wire = await running.wire()
+    wire.send(sent)
+    assert_problem(await wire.answer(), status, code)
+    await assert_it_goes_on(running)
+    assert wire.received == b""  # the one answer was all
+    assert tracebacks == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/heartbeat", {"POST"}),
+        ("PUT", "/Heartbeat/Update", {"POST"}),
+        ("POST", "/clients", {"GET", "HEAD"}),
+        ("PUT", "/clients/1", {"GET", "HEAD", "DELETE"}),
+        ("GET", "/clients/1/state", {"PUT"}),
+        ("POST", "/clients/state", {"GET", "HEAD", "DELETE", "PUT"}),
+        ("DELETE", "/clients/1/history", {"GET", "HEAD"}),
+        ("POST", "/healthz", {"GET", "HEAD"}),
+        ("DELETE", "/readyz", {"GET", "HEAD"}),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_wrong_method_is_told_the_right_ones(
+    running: Running, method: str, path: str, allowed: set[str]
+) -> None:
+    wire = await running.wire()
+    wire.send(request(f"{method} {path}".encode()))
+    answer = await wire.answer()
+    assert_problem(answer, 405, "BAD_MESSAGE")
+    assert set(answer.headers["allow"].split(", ")) == allowed
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_within_the_limit_is_asked_for(running: Running) -> None:
+    body = heartbeat("1")
+    wire = await running.wire()
+    wire.send(post(body, "Expect: 100-continue")[: -len(body)])
+    assert (await wire.answer()).status == 100
+    wire.send(body)
+    assert (await wire.answer()).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_chunked_heartbeat_is_accepted(running: Running) -> None:
+    wire = await running.wire()
+    wire.send(_CHUNKED)
+    for byte in padded(200):
+        wire.send(b"1;extension\r\n%c\r\n" % byte)
+    wire.send(b"0\r\nTrailer: x\r\n\r\n")
+    answer = await wire.answer()
+    assert (answer.status, answer.json()["body"]["clientID"]) == (200, "1")
+
+
+_CHUNK = b"%x\r\n" % LIMIT + b"x" * LIMIT + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (_HEAD + b"Content-Length: 5000000\r\n\r\n", b"x" * LIMIT),
+        (_CHUNKED, _CHUNK),
+    ],
+    ids=["with a Content-Length", "chunked"],
+)
+@pytest_twisted.ensureDeferred
+async def test_who_goes_on_sending_after_a_413_still_gets_to_read_it(
+    running: Running, head: bytes, piece: bytes
+) -> None:
+    wire = await running.wire()
+    wire.transport.pauseProducing()  # as one who reads only when all is sent
+    wire.send(head)
+    for _ in range(5_000_000 // LIMIT + 1):
+        wire.send(piece)
+    await wire.all_sent()
+    wire.transport.resumeProducing()
+    assert_problem(await wire.answer(), 413, "TOO_LARGE")
+    await wire.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_is_refused_is_not_taken_by_half(running: Running) -> None:
+    wire = await running.wire()
+    good = b"%x\r\n%s\r\n" % (LIMIT, padded(LIMIT))
+    wire.send(_CHUNKED + good + b"1\r\n \r\n0\r\n\r\n")
+    assert_problem(await wire.answer(), 413, "TOO_LARGE")
+    await wire.end()
+    assert await running.get("/clients") == {"clients": []}
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_refused_and_talks_on_is_cut_off(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heartbeat_service.web.site.LINGER", 0.2)
+    wire = await running.wire()
+    wire.send(b"hello\r\n\r\n")
+
+    async def is_cut_off() -> bool:
+        wire.send(b"x")
+        return wire.lost
+
+    await until(is_cut_off)
+    assert_problem(await wire.answer(), 400, "BAD_MESSAGE")
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_refused_is_hung_up_on(running: Running) -> None:
+    wire = await running.wire()
+    wire.send(b"hello\r\n\r\n" + request(b"GET /healthz"))
+    answer = await wire.answer()
+    assert answer.status == 400
+    assert answer.headers["connection"] == "close"
+    await wire.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_came_before_a_bad_request_is_answered_before_it(
+    running: Running,
+) -> None:
+    wire = await running.wire()
+    wire.send(post(heartbeat("1")) + b"hello\r\n\r\n")
+    assert (await wire.answer()).status == 200
+    assert_problem(await wire.answer(), 400, "BAD_MESSAGE")
+    await wire.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_problem_leaves_the_connection_for_the_next_request(
+    running: Running,
+) -> None:
+    wire = await running.wire()
+    wire.send(post(b"no message") + request(b"GET /nowhere") + post(heartbeat("1")))
+    assert_problem(await wire.answer(), 400, "BAD_MESSAGE")
+    assert_problem(await wire.answer(), 404, "BAD_MESSAGE")
+    assert (await wire.answer()).status == 200
+
+
+BAD_ORDERS: dict[str, bytes] = {
+    "no JSON": b"RUNNING",
+    "a list": b'["RUNNING"]',
+    "no state": b"{}",
+    "an unknown state": b'{"clientState": "PAUSED"}',
+    "a state of no kind": b'{"clientState": null}',
+    "not UTF-8": b'{"clientState": "\xff"}',
+}
+
+
+@pytest.mark.parametrize("path", ["/clients/1/state", "/clients/state"])
+@pytest.mark.parametrize("body", BAD_ORDERS.values(), ids=BAD_ORDERS.keys())
+@pytest_twisted.ensureDeferred
+async def test_a_bad_order_of_an_operator_gets_a_problem(
+    running: Running, path: str, body: bytes
+) -> None:
+    present = await running.beat("1")
+    wire = await running.wire()
+    wire.send(post(body, path=path).replace(b"POST", b"PUT", 1))
+    assert_problem(await wire.answer(), 400, "BAD_MESSAGE")
+    assert await running.beat("1") == present
+
+
+@pytest.mark.parametrize("ids", [None, "1", {}, [None], ["a b"], [["1"]]], ids=repr)
+@pytest_twisted.ensureDeferred
+async def test_bad_client_ids_of_an_order_get_a_problem(
+    running: Running, ids: Any
+) -> None:
+    present = await running.beat("1")
+    order = json.dumps({"clientState": "RUNNING", "clientIDs": ids}).encode()
+    wire = await running.wire()
+    wire.send(post(order, path="/clients/state").replace(b"POST", b"PUT", 1))
+    assert_problem(await wire.answer(), 400, "BAD_MESSAGE")
+    assert await running.beat("1") == present
+
+
+# What only ZeroMQ can get wrong.
+
+
+def zmtp_greeting() -> bytes:
+    """What a ZMTP 3.0 peer says first, without security."""
+    return b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+
+def zmtp_ready(socket_type: bytes) -> bytes:
+    """The end of a ZMTP handshake."""
+    said = b"\x05READY\x0bSocket-Type" + struct.pack(">I", len(socket_type))
+    said += socket_type
+    return b"\x04%c" % len(said) + said
+
+
+def zmtp_frame(data: bytes) -> bytes:
+    """A message of one frame."""
+    return b"\x02" + struct.pack(">Q", len(data)) + data
+
+
+async def stranger(running: Running, address: str, socket_type: bytes) -> Wire:
+    """A TCP connection that has done the handshake of a ZeroMQ socket."""
+    wire = await running.wire(port_of(address))
+    wire.send(zmtp_greeting())
+    await wire.at_least(64)
+    wire.send(zmtp_ready(socket_type))
+    assert await wire.at_least(1) == b"\x04"
+    (length,) = await wire.at_least(1)
+    assert b"READY" in await wire.at_least(length)
+    return wire
+
+
+@pytest.mark.parametrize(
+    ("frames", "delimited"),
+    [
+        ([b""], False),
+        ([b"", b""], True),
+        ([heartbeat("1"), b""], False),
+        ([heartbeat("1"), heartbeat("1")], False),
+        ([b"", heartbeat("1"), b""], True),
+        ([b"", b"", heartbeat("1")], True),
+        ([b"x", heartbeat("1")], False),
+        ([b"", *[b"x"] * 1000], True),
+        ([b"x"] * 1000, False),
+    ],
+    ids=[
+        "no content",
+        "no content, delimited",
+        "an empty frame behind",
+        "two messages",
+        "an empty frame behind, delimited",
+        "two delimiters",
+        "no delimiter but a frame",
+        "1000 frames, delimited",
+        "1000 frames",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_request_of_any_but_one_frame_is_a_bad_message(
+    running: Running,
+    tracebacks: list[LogEvent],
+    frames: list[bytes],
+    delimited: bool,
+) -> None:
+    dealer = running.dealer()
+    dealer.send_multipart(frames)
+    *delimiter, content = await dealer.receive()
+    assert delimiter == ([b""] if delimited else [])
+    assert json.loads(content)["body"]["code"] == "BAD_MESSAGE"
+    assert await running.get("/clients") == {"clients": []}
+    assert (await dealer.ask(heartbeat("1")))["messageType"] == "ClientState"
+    await assert_it_goes_on(running)
+    assert tracebacks == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_over_64_kib_is_answered_up_to_the_longest_frame(
+    running: Running,
+) -> None:
+    dealer = running.dealer()
+    for length in (LIMIT + 1, MAX_FRAME):
+        assert (await dealer.ask(padded(length)))["body"]["code"] == "TOO_LARGE"
+    assert (await dealer.ask(heartbeat("1")))["messageType"] == "ClientState"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_frame_over_the_limit_disconnects_only_its_sender(
+    running: Running, tracebacks: list[LogEvent]
+) -> None:
+    dealer, other = running.dealer(), running.dealer()
+    await dealer.ask(heartbeat("1"))
+    wire = await stranger(running, running.service.router, b"DEALER")
+    subscribed = await stranger(running, running.service.pub, b"SUB")
+
+    # It is refused by its length alone.
+    wire.send(zmtp_frame(bytes(MAX_FRAME + 1))[:9])
+    await wire.end()
+    subscribed.send(zmtp_frame(bytes(MAX_FRAME + 1))[:9])
+    await subscribed.end()
+
+    # Replies and publications go to the others as before.
+    assert (await dealer.ask(heartbeat("1")))["body"]["sequence"] == 1
+    assert (await other.ask(heartbeat("1")))["body"]["sequence"] == 1
+    await running.subscriber()
+    assert tracebacks == []
+
+
+_NOISE = random.Random(1).randbytes(100_000)  # noqa: S311 - the same each time
+
+GARBAGE: dict[str, bytes] = {
+    "HTTP": post(heartbeat("1")),
+    "noise": _NOISE,
+    "zeros": bytes(10_000),
+    "a greeting cut off": zmtp_greeting()[:40],
+    "a greeting and noise": zmtp_greeting() + _NOISE,
+    "a greeting of another age": b"\xff" + bytes(8) + b"\x7f\x09" + bytes(100),
+    "an unknown mechanism": zmtp_greeting().replace(b"NULL", b"NONE"),
+    "a frame of endless length": zmtp_greeting()
+    + zmtp_ready(b"DEALER")
+    + b"\x02"
+    + b"\xff" * 8,
+    "a socket of no known type": zmtp_greeting() + zmtp_ready(b"HELLO"),
+    "an odd subscription": zmtp_greeting()
+    + zmtp_ready(b"SUB")
+    + zmtp_frame(b"\x07OnStateChange/"),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
+@pytest_twisted.ensureDeferred
+async def test_garbage_at_a_zeromq_port_disturbs_nobody(
+    running: Running, tracebacks: list[LogEvent], garbage: bytes
+) -> None:
+    dealer = running.dealer()
+    subscriber = await running.subscriber(b"OnStateChange/1/")
+    reply = (await dealer.ask(heartbeat("1")))["body"]
+    for address in (running.service.router, running.service.pub):
+        wire = await running.wire(port_of(address))
+        wire.send(garbage)
+        hung_up = await running.wire(port_of(address))
+        hung_up.send(garbage)
+        await hung_up.leave()
+
+    await assert_it_goes_on(running)
+    assert (await dealer.ask(heartbeat("1")))["body"] == reply
+    await running.kick("1")
+    reasons = [(await subscriber.change())["reason"] for _ in range(2)]
+    assert reasons == ["heartbeat", "kick"]
+    assert tracebacks == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_vanishes_before_its_reply_disturbs_nobody(
+    running: Running, tracebacks: list[LogEvent]
+) -> None:
+    dealer = running.dealer()
+    count = 20
+    for i in range(count):
+        wire = await stranger(running, running.service.router, b"DEALER")
+        wire.send(zmtp_frame(heartbeat(f"gone-{i}")))
+        wire.send(zmtp_frame(b"no message"))
+        await wire.all_sent()
+        wire.abort()
+
+    async def all_were_served() -> bool:
+        return len((await running.get("/clients"))["clients"]) == count
+
+    await until(all_were_served)
+    assert (await dealer.ask(heartbeat("1")))["body"]["clientID"] == "1"
+    await assert_it_goes_on(running)
+    assert tracebacks == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_identity_that_comes_back_is_served_at_once(running: Running) -> None:
+    async def connect() -> Peer:
+        peer = Peer(running.factory, zmq.DEALER)
+        peer.socket.set(zmq.IDENTITY, b"me")
+        peer.connect(running.service.router)
+        return peer
+
+    first = await connect()
+    reply = await first.ask(heartbeat("1"))
+    # The first one's connection still stands.
+    second = await connect()
+    assert await second.ask(message("GetClientState", clientID="1")) | {
+        "timestamp": ""
+    } == reply | {"timestamp": ""}

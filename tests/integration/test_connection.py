@@ -1,0 +1,468 @@
+"""HardenedConnection closes the holes of txZMQ's connection: one test for each.
+
+What makes a hole show is arranged, not waited for: messages travel by
+``inproc``, where they have arrived once they are sent, or ``select`` tells that
+they have, without a turn of the reactor.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import pytest
+import pytest_twisted
+import zmq
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogEvent
+
+from heartbeat_service.zeromq.connection import (
+    MAX_FRAME,
+    READ_BUDGET,
+    HardenedConnection,
+    make_factory,
+)
+from tests.integration.conftest import (
+    PATIENCE,
+    Peer,
+    patiently,
+    pause,
+    port_of,
+    reactor,
+)
+
+LOOPBACK = "tcp://127.0.0.1:0"
+
+MakeFactory = Callable[..., Any]
+
+
+@pytest.fixture
+def new_factory() -> Iterator[MakeFactory]:
+    """``new_factory()`` makes factories, which are shut down at the end."""
+    made = []
+
+    def make(its_reactor: Any = reactor) -> Any:
+        factory = make_factory(its_reactor)
+        factory.lingerPeriod = 0
+        made.append(factory)
+        return factory
+
+    yield make
+    for factory in made:
+        if factory.context is not None:
+            factory.shutdown()
+
+
+@pytest.fixture
+def factory(new_factory: MakeFactory) -> Any:
+    """One factory, shut down at the end."""
+    return new_factory()
+
+
+@contextmanager
+def without_hanging() -> Iterator[None]:
+    """Fail if the block takes longer than PATIENCE, even if it blocks."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("it hangs")
+
+    former = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
+def wait_unread(connection: HardenedConnection) -> None:
+    """Wait until something has come in, without a turn of the reactor."""
+    descriptor = connection.socket.get(zmq.FD)
+    assert isinstance(descriptor, int)
+    assert select.select([descriptor], [], [], PATIENCE)[0]
+
+
+async def receive_all(connection: Peer) -> list[bytes]:
+    """The next message, once the connection has seen that it is the last one."""
+    frames = await connection.receive()
+    await pause(0)  # a message is handed out before the next one is looked for
+    return frames
+
+
+async def pair(factory: Any) -> tuple[Peer, Peer]:
+    """Two connections that talk to each other by TCP, and have done so."""
+    left, right = Peer(factory, zmq.PAIR), Peer(factory, zmq.PAIR)
+    right.connect(left.bind(LOOPBACK))
+    assert right.send_multipart([b"hello"])
+    await receive_all(left)
+    assert left.send_multipart([b"hello"])
+    await receive_all(right)
+    return left, right
+
+
+class MandatoryRouter(Peer):
+    """A ROUTER that is told when there is nobody to send to."""
+
+    options: ClassVar[dict[int, int]] = {zmq.ROUTER_MANDATORY: 1}
+
+    def __init__(self, factory: Any) -> None:
+        super().__init__(factory, zmq.ROUTER)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_send_that_fails_leaves_the_socket_hearing(factory: Any) -> None:
+    router = MandatoryRouter(factory)
+    dealer = Peer(factory, zmq.DEALER)
+    dealer.connect(router.bind(LOOPBACK))
+    assert dealer.send_multipart([b"0"])
+    identity, _ = await receive_all(router)
+    for number in (b"1", b"2", b"3"):
+        assert dealer.send_multipart([number])
+        wait_unread(router)
+        assert not router.send_multipart([b"nobody", b"hello"])  # eats the wake-up
+        assert await receive_all(router) == [identity, number]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_send_that_succeeds_leaves_the_socket_hearing(factory: Any) -> None:
+    left, right = await pair(factory)
+    for number in (b"1", b"2", b"3"):
+        assert right.send_multipart([number])
+        wait_unread(left)
+        assert left.send_multipart([b"hello"])
+        assert await receive_all(left) == [number]
+        assert await receive_all(right) == [b"hello"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_hears_what_comes_right_after_it_has_connected(
+    factory: Any,
+) -> None:
+    left, right = Peer(factory, zmq.PAIR), Peer(factory, zmq.PAIR)
+    left.bind("inproc://pair")
+    right.connect("inproc://pair")  # by inproc, there is no wake-up for the first
+    assert left.send_multipart([b"hello"])
+    assert await right.receive() == [b"hello"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_send_into_a_full_queue_says_so_and_does_not_wait(
+    factory: Any,
+) -> None:
+    lonely = Peer(factory, zmq.DEALER)  # with nobody connected there is no queue
+    with without_hanging():
+        assert lonely.send_multipart([b"a", b"b"]) is False
+    other = Peer(factory, zmq.DEALER)
+    other.connect(lonely.bind(LOOPBACK))
+    assert other.send_multipart([b"hello"])
+    await lonely.receive()
+    assert lonely.send_multipart([b"c", b"d"]) is True
+    assert await other.receive() == [b"c", b"d"]  # nothing is left of the first
+
+
+@pytest.mark.parametrize("bad", ["text", None, 1], ids=repr)
+@pytest_twisted.ensureDeferred
+async def test_a_frame_that_is_not_bytes_sends_nothing_at_all(
+    factory: Any, bad: Any
+) -> None:
+    left, right = await pair(factory)
+    for frames in ([b"a", bad], [bad, b"a"], [b"a", bad, b"b"]):
+        with pytest.raises(TypeError):
+            left.send_multipart(frames)
+    assert left.send_multipart([b"next", b"message"])
+    assert await right.receive() == [b"next", b"message"]
+    assert right.send_multipart([b"hello"])
+    assert await left.receive() == [b"hello"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_flood_is_read_in_budgets(factory: Any) -> None:
+    flood = 20 * READ_BUDGET
+    reader, peer = Peer(factory, zmq.PULL), Peer(factory, zmq.PUSH)
+    reader.bind("inproc://flood")
+    peer.connect("inproc://flood")
+    for number in range(flood):
+        peer.socket.send(b"%d" % number)  # is there at once
+
+    read_by_turn = [0]
+    done: Deferred[None] = Deferred()
+
+    def turn() -> None:
+        read_by_turn.append(len(reader.inbox.pending))
+        if read_by_turn[-1] < flood:
+            reactor.callLater(0, turn)
+        else:
+            done.callback(None)
+
+    reactor.callLater(0, turn)
+    await patiently(done)
+    steps = [after - before for before, after in pairwise(read_by_turn)]
+    # In one turn it may be called by a delayed call and by the descriptor.
+    assert max(steps) <= 2 * READ_BUDGET
+    numbers = [int((await reader.receive())[0]) for _ in range(flood)]
+    assert numbers == list(range(flood))
+
+
+class AsyncPeer(Peer):
+    """Its handler is a coroutine, which waits, and may fail."""
+
+    def __init__(self, factory: Any, socket_type: int) -> None:
+        self.gate: Deferred[None] = Deferred()
+        super().__init__(factory, socket_type)
+
+    async def messageReceived(self, message: list[bytes]) -> None:  # type: ignore[override]
+        """Wait for the gate, then fail if so told."""
+        await self.gate
+        if message == [b"fail"]:
+            raise ValueError("as told")
+        self.inbox.put(message)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_async_handler_is_awaited(
+    factory: Any, tracebacks: list[LogEvent]
+) -> None:
+    reader, peer = AsyncPeer(factory, zmq.PULL), Peer(factory, zmq.PUSH)
+    peer.connect(reader.bind(LOOPBACK))
+    heard = reader.inbox.get()
+    for said in (b"fail", b"1", b"2"):
+        peer.send_multipart([said])
+    reader.gate.callback(None)
+    assert await patiently(heard) == [b"1"]
+    assert await reader.receive() == [b"2"]
+    (logged,) = tracebacks
+    assert logged["log_failure"].check(ValueError)
+    tracebacks.clear()
+
+
+class FailingPeer(Peer):
+    """Its handler fails at once, if so told."""
+
+    def messageReceived(self, message: list[bytes]) -> None:
+        """Fail if so told."""
+        if message == [b"fail"]:
+            raise ValueError("as told")
+        super().messageReceived(message)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handler_that_raises_leaves_the_socket_hearing(
+    factory: Any, tracebacks: list[LogEvent]
+) -> None:
+    reader, peer = FailingPeer(factory, zmq.PULL), Peer(factory, zmq.PUSH)
+    peer.connect(reader.bind(LOOPBACK))
+    for said in (b"fail", b"1", b"fail", b"fail", b"2"):
+        peer.send_multipart([said])
+    assert await reader.receive() == [b"1"]
+    assert await reader.receive() == [b"2"]
+    peer.send_multipart([b"fail"])
+    peer.send_multipart([b"3"])
+    assert await reader.receive() == [b"3"]
+    assert len(tracebacks) == 4
+    assert all(event["log_failure"].check(ValueError) for event in tracebacks)
+    tracebacks.clear()
+
+
+class QuittingPeer(Peer):
+    """Its handler shuts it down."""
+
+    def messageReceived(self, message: list[bytes]) -> None:
+        """Hear this one, and no more."""
+        super().messageReceived(message)
+        self.shutdown()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handler_may_shut_its_own_connection_down(factory: Any) -> None:
+    reader, peer = QuittingPeer(factory, zmq.PAIR), Peer(factory, zmq.PAIR)
+    reader.bind("inproc://quit")
+    peer.connect("inproc://quit")
+    for said in (b"1", b"2"):
+        peer.send_multipart([said])
+    assert await receive_all(reader) == [b"1"]
+    assert reader.inbox.pending == []
+    assert reader.send_multipart([b"too late"]) is False
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_that_cannot_be_bound_raises(
+    new_factory: MakeFactory,
+) -> None:
+    factory = new_factory()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for address in (f"tcp://127.0.0.1:{port}", "tcp://no-such-interface:1", "x"):
+            with pytest.raises(zmq.ZMQError):
+                Peer(factory, zmq.ROUTER).bind(address)
+    assert factory.connections == set()
+    with without_hanging():
+        factory.shutdown()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_that_makes_no_sense_to_connect_raises(
+    new_factory: MakeFactory,
+) -> None:
+    factory = new_factory()
+    for address in ("tcp://127.0.0.1", "nothing://127.0.0.1:1", "x"):
+        with pytest.raises(zmq.ZMQError):
+            Peer(factory, zmq.DEALER).connect(address)
+    assert factory.connections == set()
+    with without_hanging():
+        factory.shutdown()
+
+
+@pytest_twisted.ensureDeferred
+async def test_shutdown_twice_is_shutdown_once(factory: Any) -> None:
+    peer = Peer(factory, zmq.ROUTER)
+    peer.bind(LOOPBACK)
+    peer.shutdown()
+    peer.shutdown()
+    assert peer not in factory.connections
+    assert peer.send_multipart([b"a"]) is False
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_delayed_call_is_left_after_shutdown(factory: Any) -> None:
+    before = set(reactor.getDelayedCalls())
+    left, right = await pair(factory)
+    left.send_multipart([b"a"])
+    right.send_multipart([b"b"])
+    assert set(reactor.getDelayedCalls()) - before
+    left.shutdown()
+    right.shutdown()
+    assert set(reactor.getDelayedCalls()) == before
+    assert not {left, right} & set(reactor.getReaders())
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_delayed_call_is_left_after_the_factorys_shutdown(
+    new_factory: MakeFactory,
+) -> None:
+    before = set(reactor.getDelayedCalls())
+    factory = new_factory()
+    for peer in await pair(factory):
+        peer.send_multipart([b"a"])
+    with without_hanging():
+        factory.shutdown()
+    assert set(reactor.getDelayedCalls()) == before
+
+
+@pytest.mark.parametrize("port", ["0", "*"])
+@pytest_twisted.ensureDeferred
+async def test_a_port_of_0_or_a_star_is_chosen_by_the_system(
+    factory: Any, port: str
+) -> None:
+    reader, other = Peer(factory, zmq.PULL), Peer(factory, zmq.PULL)
+    bound = reader.bind(f"tcp://127.0.0.1:{port}")
+    assert bound.startswith("tcp://127.0.0.1:")
+    assert 0 < port_of(bound) < 65536
+    assert other.bind(f"tcp://127.0.0.1:{port}") != bound
+    peer = Peer(factory, zmq.PUSH)
+    peer.connect(bound)
+    peer.send_multipart([b"hello"])
+    assert await reader.receive() == [b"hello"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_factorys_reactor_is_the_one_used(new_factory: MakeFactory) -> None:
+    before = set(reactor.getReaders()), set(reactor.getDelayedCalls())
+    clock: Any = MemoryReactorClock()
+    factory = new_factory(clock)
+    left, right = Peer(factory, zmq.PAIR), Peer(factory, zmq.PAIR)
+    left.bind("inproc://pair")
+    right.connect("inproc://pair")
+    assert {left, right} <= set(clock.getReaders())
+
+    left.send_multipart([b"hello"])
+    right.send_multipart([b"hello"])
+    assert (set(reactor.getReaders()), set(reactor.getDelayedCalls())) == before
+    clock.advance(0)
+    assert left.inbox.pending == right.inbox.pending == [[b"hello"]]
+    factory.shutdown()
+    assert clock.getDelayedCalls() == []
+    assert clock.getReaders() == []
+
+
+class ShortFrames(Peer):
+    """Takes frames of 1000 bytes, and no longer ones."""
+
+    options: ClassVar[dict[int, int]] = {zmq.MAXMSGSIZE: 1000}
+
+
+async def disconnects(factory: Any, reader: Peer, length: int) -> bool:
+    """Whether ``reader`` hangs up on a peer that sends a frame so long."""
+    address = reader.bind(LOOPBACK)
+    peer, monitor = Peer(factory, zmq.DEALER), Peer(factory, zmq.PAIR)
+    peer.socket.monitor("inproc://monitor", zmq.EVENT_DISCONNECTED)
+    monitor.connect("inproc://monitor")
+    peer.connect(address)
+    peer.send_multipart([bytes(length)])
+    hung_up, heard = monitor.inbox.get(), reader.inbox.get()
+    await patiently(DeferredList([hung_up, heard], fireOnOneCallback=True))
+    peer.socket.disable_monitor()
+    return hung_up.called
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(1000, False), (1001, True)], ids=["at", "over"]
+)
+@pytest_twisted.ensureDeferred
+async def test_an_option_counts_since_it_is_set_before_bind(
+    factory: Any,
+    length: int,
+    expected: bool,
+) -> None:
+    reader = ShortFrames(factory, zmq.ROUTER)
+    assert await disconnects(factory, reader, length) is expected
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [(MAX_FRAME, False), (MAX_FRAME + 1, True)],
+    ids=["at", "over"],
+)
+@pytest_twisted.ensureDeferred
+async def test_no_connection_takes_a_frame_over_the_limit(
+    factory: Any,
+    length: int,
+    expected: bool,
+) -> None:
+    reader = Peer(factory, zmq.ROUTER)
+    assert await disconnects(factory, reader, length) is expected
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_can_be_bound_again_at_once_after_the_factorys_shutdown(
+    new_factory: MakeFactory,
+) -> None:
+    address = LOOPBACK
+    for _ in range(5):
+        factory = new_factory()
+        reader, peer = Peer(factory, zmq.ROUTER), Peer(factory, zmq.DEALER)
+        address = reader.bind(address)
+        peer.connect(address)
+        peer.send_multipart([b"hello"])
+        identity, _ = await reader.receive()
+        reader.send_multipart([identity, b"hello"])
+        assert await peer.receive() == [b"hello"]
+        with without_hanging():
+            factory.shutdown()
+
+
+@pytest_twisted.ensureDeferred
+async def test_shutdown_gives_up_on_a_peer_that_is_not_there() -> None:
+    factory = make_factory(reactor)  # with the linger that the service has
+    peer = Peer(factory, zmq.DEALER)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    peer.connect(f"tcp://127.0.0.1:{port}")
+    assert peer.send_multipart([b"hello"])
+    with without_hanging():
+        factory.shutdown()
