@@ -1,0 +1,66 @@
+"""What the routes answer when something behind them is out of order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from heartbeat_service.core.registry import Registry
+from heartbeat_service.protocol.dispatch import Dispatcher
+from heartbeat_service.storage.journal import ChangeJournal
+from heartbeat_service.storage.memory import MemoryStore
+from heartbeat_service.web.app import HeartbeatApp
+
+
+class BrokenStore(MemoryStore):
+    """A store whose lives can't be read."""
+
+    def former_lives(self, client_id: str) -> Deferred[Any]:
+        """Fail in a way that nobody foresaw."""
+        raise OSError(f"the disk is on fire, and {client_id} with it")
+
+
+class AppTests(SynchronousTestCase):
+    """The app, without a network."""
+
+    def setUp(self) -> None:
+        """A service whose store says what ``trouble`` holds."""
+        self.trouble: str | None = None
+        clock = Clock()
+        journal = ChangeJournal(BrokenStore(clock.seconds), [])
+        registry = Registry(clock, clock.seconds, journal.record, 10.0)
+        app = HeartbeatApp(Dispatcher(registry, journal, 2.0), lambda: self.trouble)
+        self.web = StubTreq(app.resource())
+
+    def ask(self, path: str) -> tuple[int, Any, Callable[[str], list[str] | None]]:
+        """One GET: its status, its JSON and a look at its headers."""
+        response = self.successResultOf(self.web.request("GET", f"http://127.0.0.1{path}"))
+        body = self.successResultOf(response.content())
+        return response.code, json.loads(body), response.headers.getRawHeaders
+
+    def test_a_service_in_trouble_is_alive_but_not_ready(self) -> None:
+        self.trouble = "the disk is full"
+        self.assertEqual(self.ask("/healthz")[0], 200)
+        status, problem, header = self.ask("/readyz")
+        self.assertEqual((status, problem["code"]), (503, "OVERLOADED"))
+        self.assertEqual(problem["detail"], "the disk is full")
+        self.assertEqual(header("Retry-After"), ["1"])
+        self.assertEqual(header("Content-Type"), ["application/problem+json"])
+        self.trouble = None
+        self.assertEqual(self.ask("/readyz")[0], 200)
+
+    def test_a_fault_of_the_service_is_logged_and_told_without_its_traceback(
+        self,
+    ) -> None:
+        status, problem, header = self.ask("/clients/1/history")
+        [failure] = self.flushLoggedErrors(OSError)
+        self.assertIn("on fire", str(failure))
+        self.assertEqual((status, problem["code"]), (503, "OVERLOADED"))
+        self.assertNotIn("fire", json.dumps(problem))
+        self.assertEqual(header("Retry-After"), ["1"])
