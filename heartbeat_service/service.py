@@ -25,6 +25,7 @@ from typing_extensions import override
 
 from heartbeat_service.core.changes import Change
 from heartbeat_service.core.registry import Registry
+from heartbeat_service.monotonic import use_monotonic_time
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
 from heartbeat_service.protocol.dispatch import Dispatcher
 from heartbeat_service.settings import Settings
@@ -45,6 +46,7 @@ def makeService(options: Options) -> IService:
     """What twistd and ``tac/heartbeat.tac`` run."""
     from twisted.internet import reactor
 
+    use_monotonic_time(reactor)
     return HeartbeatService(reactor, options.settings)
 
 

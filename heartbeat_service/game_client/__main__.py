@@ -23,6 +23,7 @@ from heartbeat_service.game_client.session import (
     StateChanged,
     Superseded,
 )
+from heartbeat_service.monotonic import use_monotonic_time
 from heartbeat_service.protocol.messages import ClientID
 
 
@@ -110,7 +111,12 @@ def main() -> None:
         options.parseOptions()
     except usage.UsageError as error:
         raise SystemExit(f"{options}\n{error}") from None
-    task.react(lambda reactor: Program(reactor, options).run())
+    task.react(lambda reactor: _run(reactor, options))
+
+
+def _run(reactor: Any, options: Options) -> Deferred[None]:
+    use_monotonic_time(reactor)
+    return Program(reactor, options).run()
 
 
 if __name__ == "__main__":

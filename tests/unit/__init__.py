@@ -1,0 +1,1 @@
+"""Tests without a network, on a clock that they turn themselves."""

@@ -36,11 +36,13 @@ class AppTests(SynchronousTestCase):
         journal = ChangeJournal(BrokenStore(clock.seconds), [])
         registry = Registry(clock, clock.seconds, journal.record, 10.0)
         app = HeartbeatApp(Dispatcher(registry, journal, 2.0), lambda: self.trouble)
-        self.web = StubTreq(app.resource())
+        self.web: Any = StubTreq(app.resource())  # its methods have no types
 
     def ask(self, path: str) -> tuple[int, Any, Callable[[str], list[str] | None]]:
         """One GET: its status, its JSON and a look at its headers."""
-        response = self.successResultOf(self.web.request("GET", f"http://127.0.0.1{path}"))
+        response = self.successResultOf(
+            self.web.request("GET", f"http://127.0.0.1{path}")
+        )
         body = self.successResultOf(response.content())
         return response.code, json.loads(body), response.headers.getRawHeaders
 
