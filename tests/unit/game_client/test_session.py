@@ -1,0 +1,609 @@
+"""The client's side: what a session makes of what happens, in whatever order.
+
+The first part has one test for each rule; the last lets Hypothesis lose, repeat
+and reorder what a real registry says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import replace
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from heartbeat_service.core.changes import Change, Reason
+from heartbeat_service.core.errors import HeartbeatError
+from heartbeat_service.core.registry import Registry
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.game_client.session import (
+    FIRST_INTERVAL,
+    FIRST_TIMEBOMB,
+    LONGEST_BACKOFF,
+    Action,
+    BeatAfter,
+    OpenSockets,
+    Refused,
+    SendHeartbeat,
+    SendRequest,
+    ServerLost,
+    Session,
+    StateChanged,
+    Superseded,
+)
+from heartbeat_service.protocol.messages import (
+    ClientID,
+    ClientStateMessage,
+    ErrorMessage,
+    GetClientState,
+    Goodbye,
+    HeartbeatMessage,
+    OnStateChange,
+    Request,
+    SetClientState,
+    as_state,
+)
+
+DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
+LIVING = (UNCALIBRATED, CALIBRATED, RUNNING)
+
+CLIENT = ClientID("1")
+INSTANCE = "this process"
+INTERVAL = 2.0
+SOCKETS = OpenSockets("tcp://server:8765", "tcp://server:4321")
+ASK = SendRequest(GetClientState(client_id=CLIENT))
+SUPERSEDED = ErrorMessage(code="INSTANCE_SUPERSEDED", detail="another is here")
+SUPERSESSION = Superseded("another is here")
+
+T = TypeVar("T")
+
+
+def new_session(random: float = 0.0, own_timebomb: float | None = None) -> Session:
+    """A session that has not begun, whose random number is always the same."""
+    return Session(CLIENT, INSTANCE, lambda: random, own_timebomb)
+
+
+def says(
+    incarnation: int,
+    sequence: int,
+    state: ClientState = UNCALIBRATED,
+    sockets: OpenSockets = SOCKETS,
+    interval: float = INTERVAL,
+    timebomb: float = 10.0,
+) -> ClientStateMessage:
+    """What the server replies."""
+    return ClientStateMessage(
+        client_id=CLIENT,
+        client_state=state,
+        sequence=sequence,
+        incarnation=incarnation,
+        timebomb_seconds=timebomb,
+        heartbeat_interval_seconds=interval,
+        request_endpoint=sockets.request_endpoint,
+        state_change_endpoint=sockets.state_change_endpoint,
+    )
+
+
+def publishes(
+    incarnation: int, sequence: int, state: ClientState = UNCALIBRATED
+) -> OnStateChange:
+    """What the server publishes."""
+    return OnStateChange(
+        client_id=CLIENT,
+        client_state=state,
+        previous_state=DISCONNECTED,
+        reason=Reason.OPERATOR,
+        sequence=sequence,
+        incarnation=incarnation,
+    )
+
+
+def initialised(session: Session | None = None) -> Session:
+    """A session in its first life, 7, UNCALIBRATED with sequence 1."""
+    session = session or new_session()
+    session.beat_answered(says(7, 1))
+    session.request_answered(says(7, 1))
+    return session
+
+
+def told(actions: Sequence[Action], type_: type[T]) -> list[T]:
+    """The actions of one kind."""
+    return [action for action in actions if isinstance(action, type_)]
+
+
+def next_beat(actions: Sequence[Action]) -> float:
+    """When the one next beat is due."""
+    (after,) = told(actions, BeatAfter)
+    return after.seconds
+
+
+class TestBeginning(SynchronousTestCase):
+    def test_first_heartbeat_says_disconnected_and_names_the_process(self) -> None:
+        self.assertEqual(
+            new_session().beat(Raw(b'{"fps":60}')),
+            [
+                SendHeartbeat(
+                    HeartbeatMessage(
+                        client_id=CLIENT,
+                        client_state=DISCONNECTED,
+                        instance_id=INSTANCE,
+                        values=Raw(b'{"fps":60}'),
+                    )
+                )
+            ],
+        )
+
+    def test_order_of_the_seed(self) -> None:
+        session = new_session()
+        self.assertEqual(len(told(session.beat(), SendHeartbeat)), 1)
+        self.assertEqual(
+            session.beat_answered(says(7, 1)), [SOCKETS, ASK, BeatAfter(INTERVAL)]
+        )
+        self.assertFalse(session.initialised)
+        self.assertEqual(
+            session.request_answered(says(7, 1)), [StateChanged(UNCALIBRATED, 7, 1)]
+        )
+        self.assertTrue(session.initialised)
+
+    def test_state_stays_disconnected_until_the_answer(self) -> None:
+        session = new_session()
+        session.beat_answered(says(7, 1))
+        self.assertEqual(session.state, DISCONNECTED)
+        (again,) = told(session.beat(), SendHeartbeat)
+        self.assertEqual(again.message.client_state, DISCONNECTED)
+
+    def test_asks_again_at_each_beat_until_answered(self) -> None:
+        session = new_session()
+        for _ in range(3):
+            self.assertIn(ASK, session.beat_answered(says(7, 1)))
+        session.request_answered(says(7, 1))
+        self.assertNotIn(ASK, session.beat_answered(says(7, 1)))
+
+    def test_initialised_once_however_often_it_is_answered(self) -> None:
+        session = new_session()
+        session.beat_answered(says(7, 1))
+        session.beat_answered(says(7, 1))
+        events = [
+            event
+            for _ in range(3)
+            for event in session.request_answered(says(7, 2, CALIBRATED))
+        ]
+        self.assertEqual(events, [StateChanged(CALIBRATED, 7, 2)])
+
+    def test_answers_that_overtake_each_other_initialise_once(self) -> None:
+        session = new_session()
+        session.beat_answered(says(7, 1))
+        session.beat_answered(says(7, 2, CALIBRATED))
+        newer = session.request_answered(says(7, 2, CALIBRATED))
+        older = session.request_answered(says(7, 1))
+        self.assertEqual(newer, [StateChanged(CALIBRATED, 7, 2)])
+        self.assertEqual(older, [])
+
+    def test_answer_about_another_life_initialises_nothing(self) -> None:
+        session = new_session()
+        session.beat_answered(says(7, 1))
+        self.assertEqual(session.request_answered(says(6, 4, RUNNING)), [])
+        self.assertEqual(session.request_answered(says(8, 1)), [])
+        self.assertFalse(session.initialised)
+
+    def test_own_timebomb_is_asked_for_in_each_beat(self) -> None:
+        for wanted, sent in ((None, UNSET), (0.5, 0.5)):
+            session = new_session(own_timebomb=wanted)
+            for _ in range(2):
+                (beat,) = told(session.beat(), SendHeartbeat)
+                self.assertEqual(beat.message.timebomb_seconds, sent)
+
+
+class TestFollowing(SynchronousTestCase):
+    def test_applies_what_is_published(self) -> None:
+        session = initialised()
+        self.assertEqual(
+            session.state_published(publishes(7, 2, CALIBRATED)),
+            [StateChanged(CALIBRATED, 7, 2)],
+        )
+
+    def test_never_goes_back_within_a_life(self) -> None:
+        session = initialised()
+        session.state_published(publishes(7, 2, CALIBRATED))
+        session.state_published(publishes(7, 3, RUNNING))
+        for sequence in (1, 2, 3):
+            self.assertEqual(session.state_published(publishes(7, sequence)), [])
+            self.assertEqual(session.request_answered(says(7, sequence)), [])
+            self.assertEqual(
+                session.beat_answered(says(7, sequence)), [BeatAfter(INTERVAL)]
+            )
+        self.assertEqual((session.state, session.sequence), (RUNNING, 3))
+
+    def test_new_life_is_taken_up_from_a_beats_reply_only(self) -> None:
+        session = initialised()
+        session.state_published(publishes(7, 2, RUNNING))
+        self.assertEqual(session.state_published(publishes(8, 1)), [])
+        self.assertEqual(session.request_answered(says(8, 1)), [])
+        self.assertEqual((session.incarnation, session.state), (7, RUNNING))
+        self.assertEqual(
+            session.beat_answered(says(8, 1)),
+            [StateChanged(UNCALIBRATED, 8, 1), BeatAfter(INTERVAL)],
+        )
+
+    def test_former_life_is_never_heard_again(self) -> None:
+        session = initialised()
+        session.beat_answered(says(8, 1))
+        self.assertEqual(session.state_published(publishes(7, 9, RUNNING)), [])
+        self.assertEqual(session.request_answered(says(7, 9, RUNNING)), [])
+        self.assertEqual((session.incarnation, session.sequence), (8, 1))
+
+    def test_repairs_what_it_missed_from_the_next_beats_reply(self) -> None:
+        session = initialised()
+        self.assertEqual(
+            session.beat_answered(says(7, 4, RUNNING)),
+            [StateChanged(RUNNING, 7, 4), BeatAfter(INTERVAL)],
+        )
+
+    def test_asks_again_on_a_gap(self) -> None:
+        session = initialised()
+        self.assertEqual(
+            session.state_published(publishes(7, 3, RUNNING)),
+            [StateChanged(RUNNING, 7, 3), ASK],
+        )
+        self.assertEqual(
+            session.state_published(publishes(7, 4, CALIBRATED)),
+            [StateChanged(CALIBRATED, 7, 4)],
+        )
+
+    def test_death_is_told_and_the_next_beat_begins_anew(self) -> None:
+        session = initialised()
+        self.assertEqual(
+            session.state_published(publishes(7, 2, DISCONNECTED)),
+            [StateChanged(DISCONNECTED, 7, 2)],
+        )
+        (beat,) = told(session.beat(), SendHeartbeat)
+        self.assertEqual(beat.message.client_state, DISCONNECTED)
+        self.assertIn(
+            StateChanged(UNCALIBRATED, 8, 1), session.beat_answered(says(8, 1))
+        )
+
+    def test_beats_report_the_applied_state(self) -> None:
+        session = initialised()
+        for sequence, state in enumerate((CALIBRATED, RUNNING, UNCALIBRATED), start=2):
+            session.state_published(publishes(7, sequence, state))
+            (beat,) = told(session.beat(), SendHeartbeat)
+            self.assertEqual(beat.message.client_state, state)
+
+    def test_sockets_are_opened_again_only_when_the_endpoints_changed(self) -> None:
+        session = initialised()
+        self.assertEqual(told(session.beat_answered(says(7, 1)), OpenSockets), [])
+        self.assertEqual(told(session.beat_answered(says(8, 1)), OpenSockets), [])
+        for moved in (
+            OpenSockets("tcp://server:1", SOCKETS.state_change_endpoint),
+            OpenSockets("tcp://server:1", "tcp://server:2"),
+        ):
+            for expected in ([moved], []):
+                actions = session.beat_answered(says(8, 1, sockets=moved))
+                self.assertEqual(told(actions, OpenSockets), expected)
+
+
+class TestOutage(SynchronousTestCase):
+    def waits(self, session: Session, failures: int) -> list[float]:
+        """How long it waits after each of so many failures."""
+        return [next_beat(session.beat_failed("refused")) for _ in range(failures)]
+
+    def test_beats_come_at_the_interval_that_the_server_names(self) -> None:
+        for interval in (0.05, 2.0, 60.0):
+            actions = new_session().beat_answered(says(7, 1, interval=interval))
+            self.assertEqual(next_beat(actions), interval)
+
+    def test_backoff_is_never_faster_than_the_interval(self) -> None:
+        for interval in (0.5, 2.0, 60.0):
+            session = new_session(random=0.0)
+            session.beat_answered(says(7, 1, interval=interval))
+            self.assertGreaterEqual(min(self.waits(session, 40)), interval)
+
+    def test_backoff_grows_and_is_bounded(self) -> None:
+        session = new_session(random=1.0)
+        waits = self.waits(session, 2000)
+        self.assertEqual(waits, sorted(waits))
+        self.assertLess(waits[0], waits[1])
+        self.assertEqual(waits[-1], LONGEST_BACKOFF)
+
+    def test_interval_longer_than_the_longest_backoff_is_kept(self) -> None:
+        session = new_session(random=1.0)
+        session.beat_answered(says(7, 1, interval=60.0))
+        self.assertEqual(set(self.waits(session, 5)), {60.0})
+
+    def test_backoff_is_jittered_by_the_injected_random(self) -> None:
+        waits = [self.waits(new_session(number), 4)[-1] for number in (0.0, 0.5, 1.0)]
+        self.assertEqual(waits[0], FIRST_INTERVAL)
+        self.assertEqual(waits[2], LONGEST_BACKOFF)
+        self.assertEqual(waits[1], (waits[0] + waits[2]) / 2)
+
+    def test_answer_resets_the_backoff(self) -> None:
+        session = new_session(random=1.0)
+        first, *_ = self.waits(session, 5)
+        self.assertEqual(next_beat(session.beat_answered(says(7, 1))), INTERVAL)
+        self.assertEqual(self.waits(session, 1), [first])
+
+    def test_server_lost_is_told_once_for_each_outage(self) -> None:
+        session = initialised()
+        for outage in ("refused", "timed out"):
+            actions = [a for _ in range(4) for a in session.beat_failed(outage)]
+            self.assertEqual(told(actions, ServerLost), [ServerLost(outage)])
+            session.beat_answered(says(7, 1))
+
+    def test_outage_before_the_first_answer_is_told_too(self) -> None:
+        actions = new_session().beat_failed("refused")
+        self.assertEqual(told(actions, ServerLost), [ServerLost("refused")])
+
+    def test_outage_changes_no_state(self) -> None:
+        session = initialised()
+        session.state_published(publishes(7, 2, RUNNING))
+        session.beat_failed("refused")
+        self.assertEqual((session.state, session.sequence), (RUNNING, 2))
+
+    def test_refused_beat_is_told_and_tried_again_later(self) -> None:
+        session = new_session(random=1.0)
+        error = ErrorMessage(code="OVERLOADED", detail="later", client_id=CLIENT)
+        waits = []
+        for _ in range(20):
+            refused, after = session.beat_refused(error)
+            self.assertEqual(refused, Refused("OVERLOADED", "later"))
+            waits.append(next_beat([after]))
+        self.assertEqual(waits, sorted(waits))
+        self.assertGreaterEqual(waits[0], FIRST_INTERVAL)
+        self.assertEqual(waits[-1], LONGEST_BACKOFF)
+
+    def test_patience_outlasts_the_interval_and_leaves_time_to_try_again(self) -> None:
+        session = new_session()
+        self.assertEqual(session.patience, FIRST_TIMEBOMB / 2)
+        session.beat_answered(says(7, 1, interval=2.0, timebomb=30.0))
+        self.assertEqual(session.patience, 15.0)
+        session.beat_answered(says(7, 1, interval=20.0, timebomb=30.0))
+        self.assertEqual(session.patience, 20.0)
+
+
+class TestEnding(SynchronousTestCase):
+    def test_superseded_is_told_whether_by_a_beat_or_a_request(self) -> None:
+        for session in (new_session(), initialised()):
+            self.assertEqual(session.beat_refused(SUPERSEDED), [SUPERSESSION])
+        for session in (new_session(), initialised()):
+            self.assertEqual(session.request_refused(SUPERSEDED), [SUPERSESSION])
+
+    def test_superseded_is_told_once(self) -> None:
+        session = initialised()
+        session.request_refused(SUPERSEDED)
+        self.assertEqual(session.beat_refused(SUPERSEDED), [])
+        self.assertEqual(session.request_refused(SUPERSEDED), [])
+
+    def test_superseded_process_asks_for_nothing_and_leaves_in_silence(self) -> None:
+        session = initialised()
+        session.beat_refused(SUPERSEDED)
+        self.assertEqual(session.report(CALIBRATED), [])
+        self.assertEqual(session.leave(), [])
+
+    def test_refused_request_is_told(self) -> None:
+        error = ErrorMessage(code="ILLEGAL_TRANSITION", detail="no", client_id=CLIENT)
+        self.assertEqual(
+            initialised().request_refused(error), [Refused("ILLEGAL_TRANSITION", "no")]
+        )
+
+    def test_report_carries_incarnation_and_instance_and_changes_nothing(self) -> None:
+        session = initialised()
+        self.assertEqual(
+            session.report(CALIBRATED),
+            [
+                SendRequest(
+                    SetClientState(
+                        client_id=CLIENT,
+                        client_state=CALIBRATED,
+                        incarnation=7,
+                        instance_id=INSTANCE,
+                    )
+                )
+            ],
+        )
+        self.assertEqual(session.state, UNCALIBRATED)
+
+    def test_report_before_the_first_answer_is_refused_and_sends_nothing(self) -> None:
+        (refused,) = new_session().report(CALIBRATED)
+        assert isinstance(refused, Refused)
+        self.assertEqual(refused.code, "UNKNOWN_CLIENT")
+
+    def test_goodbye_carries_incarnation_and_instance(self) -> None:
+        session = initialised()
+        session.beat_answered(says(8, 1))
+        self.assertEqual(
+            session.leave(),
+            [
+                SendRequest(
+                    Goodbye(client_id=CLIENT, incarnation=8, instance_id=INSTANCE)
+                )
+            ],
+        )
+
+    def test_no_goodbye_if_the_server_never_answered(self) -> None:
+        session = new_session()
+        session.beat()
+        session.beat_failed("refused")
+        self.assertEqual(session.leave(), [])
+
+    def test_answered_goodbye_is_told_as_disconnected(self) -> None:
+        session = initialised()
+        session.leave()
+        self.assertEqual(
+            session.request_answered(says(7, 2, DISCONNECTED)),
+            [StateChanged(DISCONNECTED, 7, 2)],
+        )
+
+
+class Network:
+    """A session and a real registry, with an unreliable network between them.
+
+    Beats are answered one by one and in order, or fail, as HTTP does it. All else
+    lies in ``on_the_way`` until it is delivered, which may happen in any order,
+    often or never.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.on_the_way: list[ClientStateMessage | OnStateChange | ErrorMessage] = []
+        self.events: list[StateChanged] = []
+        self.asked: list[Request] = []
+        self.registry = Registry(
+            clock=self.clock,
+            wall_clock=self.clock.seconds,
+            listener=self._publish,
+            default_fuse=10.0,
+        )
+        self.session = new_session()
+
+    def beat(self, *, heard: bool = True, answered: bool = True) -> None:
+        """One beat, which may be lost on its way there or on its way back."""
+        (beat,) = told(self.session.beat(), SendHeartbeat)
+        reply = self._serve(beat.message) if heard else None
+        if isinstance(reply, ClientStateMessage) and answered:
+            self._perform(self.session.beat_answered(reply))
+        else:
+            self._perform(self.session.beat_failed("lost"))
+
+    def steer(self, state: ClientState) -> None:
+        """An operator sets the state, or kicks the client."""
+        if self.registry.find(CLIENT) is None:
+            return
+        if state is DISCONNECTED:
+            self.registry.kick(CLIENT)
+        else:
+            self.registry.steer(CLIENT, state)
+
+    def report(self, state: ClientState) -> None:
+        """The game asks for another state; the answer is on its way."""
+        self._perform(self.session.report(state))
+
+    def serve(self, pick: int) -> None:
+        """The server reads one of all requests ever sent, perhaps once more."""
+        if self.asked:
+            self.on_the_way.append(self._serve(self.asked[pick % len(self.asked)]))
+
+    def deliver(self, pick: int, *, last: bool = False) -> None:
+        """One of all that is on its way comes in, and may do so again, unless last."""
+        if not self.on_the_way:
+            return
+        index = pick % len(self.on_the_way)
+        message = self.on_the_way.pop(index) if last else self.on_the_way[index]
+        match message:
+            case OnStateChange():
+                self._perform(self.session.state_published(message))
+            case ClientStateMessage():
+                self._perform(self.session.request_answered(message))
+            case ErrorMessage():
+                self._perform(self.session.request_refused(message))
+
+    def calm_down(self) -> None:
+        """A beat is answered, and so is what the session asks on account of it."""
+        self.asked.clear()
+        self.beat()
+        for request in list(self.asked):
+            reply = self._serve(request)
+            assert isinstance(reply, ClientStateMessage)
+            self._perform(self.session.request_answered(reply))
+
+    def _serve(self, request: Request) -> ClientStateMessage | ErrorMessage:
+        try:
+            client = self._apply(request)
+        except HeartbeatError as error:
+            return ErrorMessage(code=error.code, detail=error.detail, client_id=CLIENT)
+        return says(client.incarnation, client.sequence, client.state)
+
+    def _apply(self, request: Request):
+        match request:
+            case HeartbeatMessage():
+                return self.registry.beat(
+                    CLIENT, as_state(request.client_state), INSTANCE
+                )
+            case SetClientState():
+                assert not isinstance(request.incarnation, UnsetType)
+                return self.registry.set_state(
+                    CLIENT,
+                    as_state(request.client_state),
+                    request.incarnation,
+                    INSTANCE,
+                )
+            case GetClientState():
+                return self.registry.get(CLIENT)
+            case Goodbye():
+                raise AssertionError("nobody leaves here")
+
+    def _publish(self, change: Change) -> None:
+        self.on_the_way.append(
+            replace(
+                publishes(change.incarnation, change.sequence, change.state),
+                previous_state=change.previous_state,
+                reason=change.reason,
+            )
+        )
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        self.events += told(actions, StateChanged)
+        self.asked += [action.message for action in told(actions, SendRequest)]
+
+
+SOME = st.integers(0, 50)
+HAPPENINGS = st.lists(
+    st.one_of(
+        st.tuples(st.just("beat"), st.booleans(), st.booleans()),
+        st.tuples(st.just("time"), st.sampled_from([2.0, 11.0])),
+        st.tuples(st.just("steer"), st.sampled_from(ClientState)),
+        st.tuples(st.just("report"), st.sampled_from(LIVING)),
+        st.tuples(st.just("serve"), SOME),
+        st.tuples(st.just("deliver"), SOME, st.booleans()),
+    ),
+    max_size=40,
+)
+
+
+class TestUnreliableNetwork(SynchronousTestCase):
+    @settings(
+        max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(HAPPENINGS)
+    def test_agrees_one_answered_beat_later_and_never_goes_back(self, happenings):
+        network = Network()
+        for happening in happenings:
+            match happening:
+                case "beat", heard, answered:
+                    network.beat(heard=heard, answered=answered)
+                case "time", seconds:
+                    network.clock.advance(seconds)
+                case "steer", state:
+                    network.steer(state)
+                case "report", state:
+                    network.report(state)
+                case "serve", pick:
+                    network.serve(pick)
+                case "deliver", pick, last:
+                    network.deliver(pick, last=last)
+        network.calm_down()
+        self.assert_they_agree(network)
+        while network.on_the_way:
+            network.deliver(0, last=True)
+        self.assert_they_agree(network)
+        self.assert_each_event_is_newer(network.events)
+
+    def assert_they_agree(self, network: Network) -> None:
+        """The session holds what the registry holds."""
+        session, client = network.session, network.registry.get(CLIENT)
+        self.assertEqual(
+            (session.incarnation, session.sequence, session.state),
+            (client.incarnation, client.sequence, client.state),
+        )
+        self.assertEqual(
+            network.events[-1],
+            StateChanged(client.state, client.incarnation, client.sequence),
+        )
+
+    def assert_each_event_is_newer(self, events: Sequence[StateChanged]) -> None:
+        """Nothing that was told repeats or goes back."""
+        pairs = [(event.incarnation, event.sequence) for event in events]
+        self.assertEqual(pairs, sorted(set(pairs)))

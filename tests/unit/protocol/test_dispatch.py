@@ -1,0 +1,513 @@
+"""What the service answers, and that no answer shows more than the store has.
+
+The registry and the journal are the real ones; the store is moved by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET, Raw
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from heartbeat_service.core.changes import Change, Reason
+from heartbeat_service.core.errors import (
+    HeartbeatError,
+    IllegalTransition,
+    InstanceSuperseded,
+    Overloaded,
+    StaleIncarnation,
+    UnknownClient,
+)
+from heartbeat_service.core.registry import Registry
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol.dispatch import Dispatcher, error_message
+from heartbeat_service.protocol.messages import (
+    ClientID,
+    ClientRecord,
+    ClientStateMessage,
+    ErrorMessage,
+    GetClientState,
+    Goodbye,
+    HeartbeatMessage,
+    LifeRecord,
+    SetClientState,
+    StateNumber,
+)
+from heartbeat_service.storage.journal import ChangeJournal
+from tests.unit.fakes import HandStore
+
+DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
+
+FUSE = 10.0
+INTERVAL = 2.0
+NOON = 1648555200.0
+
+T = TypeVar("T")
+
+
+class House:
+    """All that answers a request, on a clock and a store that a test moves."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.store = HandStore()
+        self.heard: list[Change] = []
+        journal = ChangeJournal(self.store, [self.heard.append])
+        self.registry = Registry(
+            clock=self.clock,
+            wall_clock=lambda: NOON + self.clock.seconds(),
+            listener=journal.record,
+            default_fuse=FUSE,
+            last_incarnation=100,
+        )
+        self.dispatcher = Dispatcher(
+            self.registry, journal, INTERVAL, "tcp://h:8765", "tcp://h:4321"
+        )
+
+    def beat(
+        self, client_id: str = "1", state: ClientState = DISCONNECTED, **more: Any
+    ) -> Deferred[ClientStateMessage]:
+        """A client beats."""
+        return self.dispatcher.dispatch(
+            HeartbeatMessage(ClientID(client_id), state, **more)
+        )
+
+    def ask(self, client_id: str = "1") -> Deferred[ClientStateMessage]:
+        """A client asks for its state."""
+        return self.dispatcher.dispatch(GetClientState(ClientID(client_id)))
+
+    def set(
+        self, state: ClientState, client_id: str = "1", **more: Any
+    ) -> Deferred[ClientStateMessage]:
+        """A client sets its state."""
+        return self.dispatcher.dispatch(
+            SetClientState(ClientID(client_id), state, **more)
+        )
+
+    def leave(self, client_id: str = "1", **more: Any) -> Deferred[ClientStateMessage]:
+        """A client says goodbye."""
+        return self.dispatcher.dispatch(Goodbye(ClientID(client_id), **more))
+
+    def request(
+        self, what: str, client_id: str, state: ClientState
+    ) -> Deferred[ClientStateMessage]:
+        """Any of the requests that are answered with a client's state."""
+        match what:
+            case "beat":
+                return self.beat(client_id, state)
+            case "set":
+                return self.set(state, client_id)
+            case "steer":
+                return self.dispatcher.steer(client_id, state)
+            case "ask":
+                return self.ask(client_id)
+            case "leave":
+                return self.leave(client_id)
+            case _:
+                return self.dispatcher.kick(client_id)
+
+    def register(self, *client_ids: str) -> None:
+        """These clients live, and the store knows it."""
+        for client_id in client_ids:
+            self.beat(client_id)
+        self.store.finish_all()
+
+
+#: (what, client, state, number): what happens, and what it takes of the rest.
+HAPPENINGS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["beat", "beat", "set", "steer", "ask", "leave", "kick", "time", "finish"]
+        ),
+        st.sampled_from(["1", "2"]),
+        st.sampled_from(ClientState),
+        st.integers(0, 10),
+    ),
+    max_size=30,
+)
+
+
+class DispatchTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Begin with nobody."""
+        self.house = House()
+        self.store = self.house.store
+        self.dispatcher = self.house.dispatcher
+
+    def answer_after(self, finish: Callable[[], None], answer: Deferred[T]) -> T:
+        """The answer, which comes once the store is done and not before."""
+        self.assertNoResult(answer)
+        finish()
+        return self.successResultOf(answer)
+
+    def refusal(
+        self, answer: Deferred[Any], error: type[HeartbeatError], client_id: str = "1"
+    ) -> None:
+        """The answer is an error that names its client."""
+        problem = self.failureResultOf(answer, error).value
+        assert isinstance(problem, HeartbeatError)
+        self.assertEqual(problem.client_id, client_id)
+        self.assertTrue(problem.detail)
+
+
+class TestReplies(DispatchTestCase):
+    def test_reply_to_a_registration_says_all_that_a_client_needs(self) -> None:
+        self.assertEqual(
+            self.answer_after(self.store.finish, self.house.beat("1")),
+            ClientStateMessage(
+                client_id=ClientID("1"),
+                client_state=UNCALIBRATED,
+                sequence=1,
+                incarnation=101,
+                timebomb_seconds=FUSE,
+                heartbeat_interval_seconds=INTERVAL,
+                request_endpoint="tcp://h:8765",
+                state_change_endpoint="tcp://h:4321",
+            ),
+        )
+
+    def test_every_request_is_answered_with_the_present_state(self) -> None:
+        self.house.register("1")
+        for request, state, sequence in (
+            (lambda: self.house.set(CALIBRATED), CALIBRATED, 2),
+            (lambda: self.house.beat("1", CALIBRATED), CALIBRATED, 2),
+            (lambda: self.dispatcher.steer("1", RUNNING), RUNNING, 3),
+            (self.house.ask, RUNNING, 3),
+            (lambda: self.house.set(RUNNING), RUNNING, 3),
+            (self.house.leave, DISCONNECTED, 4),
+        ):
+            answer = request()
+            self.store.finish_all()
+            reply = self.successResultOf(answer)
+            self.assertEqual((reply.client_state, reply.sequence), (state, sequence))
+            self.assertEqual(reply.incarnation, 101)
+
+    def test_states_by_number_do_what_their_names_do(self) -> None:
+        beat = HeartbeatMessage(ClientID("1"), StateNumber.RUNNING)
+        self.dispatcher.dispatch(beat)
+        change = SetClientState(ClientID("1"), StateNumber.CALIBRATED)
+        answer = self.dispatcher.dispatch(change)
+        self.store.finish_all()
+        self.assertIs(self.successResultOf(answer).client_state, CALIBRATED)
+        self.assertIs(self.house.registry.get("1").reported_state, RUNNING)
+
+    def test_interval_told_is_at_most_half_of_the_fuse(self) -> None:
+        for fuse, interval in ((0.5, 0.25), (3.0, 1.5), (4.0, 2.0), (60.0, 2.0)):
+            answer = self.house.beat("1", timebomb_seconds=fuse)
+            self.store.finish_all()
+            reply = self.successResultOf(answer)
+            self.assertEqual(reply.timebomb_seconds, fuse)
+            self.assertEqual(reply.heartbeat_interval_seconds, interval)
+
+    def test_fuse_told_is_the_one_that_burns(self) -> None:
+        for asked, burns in ((0.001, 0.1), (1e300, 3600.0)):
+            answer = self.house.beat("1", timebomb_seconds=asked)
+            self.store.finish_all()
+            self.assertEqual(self.successResultOf(answer).timebomb_seconds, burns)
+
+    def test_broken_rules_are_answered_with_their_errors(self) -> None:
+        house = self.house
+        self.refusal(house.ask(), UnknownClient)
+        self.refusal(house.set(CALIBRATED), UnknownClient)
+        self.refusal(house.leave(), UnknownClient)
+        self.refusal(self.dispatcher.steer("1", RUNNING), UnknownClient)
+        self.refusal(self.dispatcher.kick("1"), UnknownClient)
+        self.refusal(self.dispatcher.client("1"), UnknownClient)
+        house.beat("1", instance_id="old")
+        house.beat("1", instance_id="new")
+        self.store.finish_all()
+        self.refusal(house.beat("1", instance_id="old"), InstanceSuperseded)
+        self.refusal(house.set(CALIBRATED, instance_id="old"), InstanceSuperseded)
+        self.refusal(house.leave(instance_id="old"), InstanceSuperseded)
+        self.refusal(house.set(CALIBRATED, incarnation=101), StaleIncarnation)
+        self.refusal(house.leave(incarnation=101), StaleIncarnation)
+        self.refusal(house.set(RUNNING, incarnation=102), IllegalTransition)
+        self.refusal(self.dispatcher.steer("1", DISCONNECTED), IllegalTransition)
+        self.assertEqual(self.store.commits, 2)
+
+    def test_errors_keep_their_code_their_detail_and_their_client(self) -> None:
+        self.assertEqual(
+            error_message(StaleIncarnation("no", "1")),
+            ErrorMessage("STALE_INCARNATION", "no", ClientID("1")),
+        )
+        self.assertEqual(
+            error_message(Overloaded("later")), ErrorMessage("OVERLOADED", "later")
+        )
+        self.assertIs(error_message(Overloaded("later")).client_id, UNSET)
+
+
+class TestDurableFirst(DispatchTestCase):
+    def test_every_change_is_answered_once_the_store_has_it(self) -> None:
+        self.house.register("1", "2")
+        self.answer_after(self.store.finish, self.house.set(CALIBRATED))
+        self.answer_after(self.store.finish, self.dispatcher.steer("1", RUNNING))
+        self.answer_after(
+            self.store.finish, self.house.beat("1", RUNNING)
+        ) if self.store.waiting else None
+        self.answer_after(self.store.finish, self.house.leave())
+        self.answer_after(self.store.finish, self.dispatcher.kick("2"))
+
+    def test_new_life_is_answered_once_the_store_has_it(self) -> None:
+        self.house.register("1")
+        self.successResultOf(self.house.beat("1", RUNNING))
+        restart = self.answer_after(self.store.finish, self.house.beat("1"))
+        self.assertEqual((restart.incarnation, restart.sequence), (102, 1))
+        takeover = self.house.beat("1", instance_id="another")
+        reply = self.answer_after(self.store.finish, takeover)
+        self.assertEqual((reply.incarnation, reply.sequence), (103, 1))
+
+    def test_whatever_is_asked_about_a_pending_client_waits(self) -> None:
+        asks: tuple[Callable[[], Deferred[Any]], ...] = (
+            self.house.ask,
+            self.house.beat,
+            lambda: self.dispatcher.client("1"),
+            lambda: self.house.set(UNCALIBRATED),
+            lambda: Deferred.fromCoroutine(self.dispatcher.history("1")),
+        )
+        for ask in asks:
+            self.house.beat("1", instance_id=f"process {self.store.commits}")
+            self.answer_after(self.store.finish, ask())
+
+    def test_error_about_a_pending_client_waits(self) -> None:
+        self.house.beat("1")
+        illegal = self.house.set(RUNNING)
+        stale = self.house.leave(incarnation=7)
+        self.assertNoResult(illegal)
+        self.assertNoResult(stale)
+        self.store.finish()
+        self.refusal(illegal, IllegalTransition)
+        self.refusal(stale, StaleIncarnation)
+
+    def test_that_a_client_is_dead_is_told_once_the_store_knows_it(self) -> None:
+        self.house.register("1")
+        self.house.clock.advance(FUSE)
+        answer = self.house.ask()
+        self.assertNoResult(answer)
+        self.store.finish()
+        self.refusal(answer, UnknownClient)
+
+    def test_client_with_nothing_pending_is_answered_at_once(self) -> None:
+        self.house.register("1")
+        self.house.beat("2")
+        self.successResultOf(self.house.beat("1"))
+        self.successResultOf(self.house.ask("1"))
+        self.successResultOf(self.dispatcher.client("1"))
+        self.refusal(self.house.set(RUNNING), IllegalTransition)
+        self.refusal(self.house.ask("3"), UnknownClient, "3")
+        self.assertEqual(len(self.store.waiting), 1)
+
+    def test_ordinary_beat_commits_nothing(self) -> None:
+        self.house.register("1")
+        for _ in range(3):
+            self.house.clock.advance(1)
+            self.successResultOf(self.house.beat("1", timebomb_seconds=5.0))
+        self.assertEqual(self.store.commits, 1)
+
+    def test_state_that_stays_the_same_commits_nothing(self) -> None:
+        self.house.register("1")
+        self.successResultOf(self.house.set(UNCALIBRATED))
+        self.successResultOf(self.dispatcher.steer("1", UNCALIBRATED))
+        self.assertEqual(self.store.commits, 1)
+
+    def test_changes_are_heard_after_the_commit_and_in_order(self) -> None:
+        self.house.beat("1")
+        self.house.beat("2")
+        self.house.set(CALIBRATED)
+        for index, heard in ((1, 0), (1, 0), (0, 3)):
+            self.store.finish(index)
+            self.assertEqual(len(self.house.heard), heard)
+        self.assertEqual(
+            [(change.client_id, change.sequence) for change in self.house.heard],
+            [("1", 1), ("2", 1), ("1", 2)],
+        )
+
+    @settings(
+        max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(HAPPENINGS)
+    def test_no_reply_ever_shows_more_than_the_store_has(self, happenings):
+        house = House()
+        durable: set[tuple[str, int, int]] = set()
+        answers: list[Deferred[bool | None]] = []
+
+        def is_durable(reply: ClientStateMessage) -> bool:
+            return (reply.client_id, reply.incarnation, reply.sequence) in durable
+
+        def finish(index: int) -> None:
+            change, _ = house.store.waiting[index]
+            durable.add((change.client_id, change.incarnation, change.sequence))
+            house.store.finish(index)
+
+        for what, client_id, state, number in happenings:
+            match what:
+                case "finish" if house.store.waiting:
+                    finish(number % len(house.store.waiting))
+                case "time":
+                    house.clock.advance(number)
+                case "beat" | "set" | "steer" | "ask" | "leave" | "kick":
+                    answer = house.request(what, client_id, state)
+                    answers.append(
+                        answer.addCallbacks(
+                            is_durable, lambda failure: failure.trap(HeartbeatError)
+                        )
+                    )
+        while house.store.waiting:
+            finish(len(house.store.waiting) - 1)
+        for checked in answers:
+            self.assertTrue(self.successResultOf(checked))
+
+
+class TestOperators(DispatchTestCase):
+    def history(self, client_id: str = "1") -> Deferred[list[LifeRecord]]:
+        """The lives of a client."""
+        return Deferred.fromCoroutine(self.dispatcher.history(client_id))
+
+    def test_record_says_all_about_a_client(self) -> None:
+        self.house.beat("1", RUNNING, instance_id="i", values=Raw(b'{"fps":60}'))
+        self.store.finish_all()
+        self.house.clock.advance(4)
+        self.assertEqual(
+            self.successResultOf(self.dispatcher.client("1")),
+            ClientRecord(
+                client_id="1",
+                client_state=UNCALIBRATED,
+                reported_state=RUNNING,
+                sequence=1,
+                incarnation=101,
+                instance_id="i",
+                values=Raw(b'{"fps":60}'),
+                timebomb_seconds=FUSE,
+                seconds_since_heartbeat=4.0,
+                seconds_to_timebomb=6.0,
+                registered_at="2022-03-29T12:00:00.000Z",
+            ),
+        )
+
+    def test_list_of_clients_waits_for_all(self) -> None:
+        self.assertEqual(self.successResultOf(self.dispatcher.clients()), [])
+        for first in (0, 1):
+            self.house.beat("1", instance_id=f"process {first}")
+            self.house.beat("2", instance_id=f"process {first}")
+            answer = self.dispatcher.clients()
+            self.store.finish(first)
+            records = self.answer_after(self.store.finish, answer)
+            self.assertEqual({record.client_id for record in records}, {"1", "2"})
+
+    def test_list_of_clients_is_in_order_of_registration(self) -> None:
+        self.house.register("2", "1", "10")
+        records = self.successResultOf(self.dispatcher.clients())
+        self.assertEqual([record.client_id for record in records], ["2", "1", "10"])
+
+    def test_list_of_clients_waits_for_a_death(self) -> None:
+        self.house.register("1", "2")
+        self.house.leave("1")
+        records = self.answer_after(self.store.finish, self.dispatcher.clients())
+        self.assertEqual([record.client_id for record in records], ["2"])
+
+    def test_steering_many_mixes_states_and_errors_in_the_order_asked(self) -> None:
+        self.house.register("1", "2")
+        answer = self.dispatcher.steer_many(RUNNING, ["2", "3", "1"])
+        replies = self.answer_after(self.store.finish_all, answer)
+        second, unknown, first = replies
+        assert isinstance(first, ClientStateMessage)
+        assert isinstance(second, ClientStateMessage)
+        assert isinstance(unknown, ErrorMessage)
+        self.assertEqual((first.client_id, first.client_state), ("1", RUNNING))
+        self.assertEqual((second.client_id, second.client_state), ("2", RUNNING))
+        self.assertEqual((unknown.client_id, unknown.code), ("3", "UNKNOWN_CLIENT"))
+
+    def test_steering_many_waits_for_all_of_them(self) -> None:
+        self.house.register("1", "2")
+        for first, state in ((0, RUNNING), (1, CALIBRATED)):
+            answer = self.dispatcher.steer_many(state, ["1", "2"])
+            self.store.finish(first)
+            self.answer_after(self.store.finish, answer)
+
+    def test_steering_without_ids_means_all_who_live(self) -> None:
+        self.house.register("1", "2", "3")
+        self.house.leave("2")
+        answer = self.dispatcher.steer_many(CALIBRATED, None)
+        replies = self.answer_after(self.store.finish_all, answer)
+        self.assertEqual([reply.client_id for reply in replies], ["1", "3"])
+
+    def test_steering_with_no_ids_at_all_means_nobody(self) -> None:
+        self.house.register("1")
+        self.assertEqual(
+            self.successResultOf(self.dispatcher.steer_many(RUNNING, [])), []
+        )
+        self.assertIs(self.house.registry.get("1").state, UNCALIBRATED)
+
+    def test_steering_many_to_disconnected_is_an_error_for_each(self) -> None:
+        self.house.register("1", "2")
+        replies = self.successResultOf(self.dispatcher.steer_many(DISCONNECTED, None))
+        self.assertEqual(
+            [(reply.client_id, getattr(reply, "code", None)) for reply in replies],
+            [("1", "ILLEGAL_TRANSITION"), ("2", "ILLEGAL_TRANSITION")],
+        )
+
+    def test_history_of_the_present_life_has_none_for_how_it_ended(self) -> None:
+        self.house.register("1")
+        self.house.clock.advance(1.5)
+        self.house.beat("1")
+        self.assertEqual(
+            self.successResultOf(self.history()),
+            [
+                LifeRecord(
+                    incarnation=101,
+                    registered_at="2022-03-29T12:00:00.000Z",
+                    ended_at=None,
+                    reason=None,
+                    last_state=UNCALIBRATED,
+                    beats=2,
+                    longest_gap_seconds=1.5,
+                )
+            ],
+        )
+
+    def test_history_is_told_newest_first(self) -> None:
+        self.house.register("1")
+        self.house.leave()
+        self.house.beat("1", RUNNING)
+        self.house.beat("1", DISCONNECTED)
+        self.house.clock.advance(FUSE)
+        self.house.beat("1")
+        self.store.finish_all()
+        self.assertEqual(
+            [
+                (life.incarnation, life.reason, life.ended_at is None)
+                for life in self.successResultOf(self.history())
+            ],
+            [
+                (104, None, True),
+                (103, Reason.TIMEBOMB, False),
+                (102, Reason.RECONNECT, False),
+                (101, Reason.GOODBYE, False),
+            ],
+        )
+
+    def test_history_waits_for_the_store_and_then_shows_the_end(self) -> None:
+        self.house.register("1")
+        self.dispatcher.steer("1", RUNNING)
+        self.house.clock.advance(FUSE)
+        (life,) = self.answer_after(self.store.finish_all, self.history())
+        self.assertEqual(life.reason, Reason.TIMEBOMB)
+        self.assertEqual(life.last_state, RUNNING)
+        self.assertEqual(life.ended_at, "2022-03-29T12:00:10.000Z")
+
+    def test_life_that_ends_while_its_history_is_read_is_told_once(self) -> None:
+        self.house.register("1")
+        self.dispatcher.steer("1", RUNNING)
+        answer = self.history()
+        self.dispatcher.kick("1")
+        self.store.finish(1)
+        (life,) = self.answer_after(self.store.finish, answer)
+        self.assertEqual((life.incarnation, life.reason), (101, Reason.KICK))
+
+    def test_history_of_an_unknown_client_is_an_error(self) -> None:
+        self.refusal(self.history("7"), UnknownClient, "7")
