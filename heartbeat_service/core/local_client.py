@@ -5,17 +5,14 @@ Changes only in the registry's hands; knows nothing of transports or stores.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from attrs import define
 
 from heartbeat_service.core.changes import Change, Life, Reason
 from heartbeat_service.core.heartbeat import Heartbeat
+from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
-
-#: How many former instances of a client are remembered (contract, section 2).
-REMEMBERED_INSTANCES = 8
 
 
 @define(eq=False)
@@ -25,7 +22,7 @@ class LocalClient:
     :ivar send_state: tells the world of a change; called after it was made.
     :ivar reported_state: what the client last said of itself; it decides nothing.
     :ivar has_reported: whether it has reported anything but DISCONNECTED.
-    :ivar former_instances: instances whose messages are refused, latest last.
+    :ivar instances: which process it is, and which it was before.
     :ivar registered_at: seconds since the epoch, for people.
     """
 
@@ -35,8 +32,7 @@ class LocalClient:
     send_state: Callable[[Change], None]
     registered_at: float
     reported_state: ClientState
-    instance_id: str | None
-    former_instances: deque[str]
+    instances: Instances
     state: ClientState = ClientState.UNCALIBRATED
     sequence: int = 1
     has_reported: bool = False

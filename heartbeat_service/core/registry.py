@@ -7,7 +7,6 @@ stores or replies; what happened goes to ``listener`` as a :class:`Change`.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 
 from attrs import define, field
@@ -21,10 +20,11 @@ from heartbeat_service.core.errors import (
     UnknownClient,
 )
 from heartbeat_service.core.heartbeat import NO_VALUES, Clock, Heartbeat, clamp_fuse
-from heartbeat_service.core.local_client import REMEMBERED_INSTANCES, LocalClient
+from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.states import ClientState, Party, check_transition
 
-#: How many dead clients' former instances are remembered, at the most.
+#: How many dead clients' instances are remembered, at the most.
 GRAVES = 10_000
 
 
@@ -45,7 +45,7 @@ class Registry:
     default_fuse: float
     last_incarnation: int = 0
     _clients: dict[str, LocalClient] = field(factory=dict, init=False)
-    _graves: dict[str, deque[str]] = field(factory=dict, init=False)
+    _graves: dict[str, Instances] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -156,8 +156,8 @@ class Registry:
 
     def _bury(self, client: LocalClient, reason: Reason) -> None:
         del self._clients[client.client_id]
-        if client.former_instances:
-            self._graves[client.client_id] = client.former_instances
+        if client.instances != Instances():
+            self._graves[client.client_id] = client.instances
             if len(self._graves) > GRAVES:
                 del self._graves[next(iter(self._graves))]
         client.die(reason, self.wall_clock())
@@ -165,7 +165,7 @@ class Registry:
     def _is_new_life(
         self, client: LocalClient, reported: ClientState, instance_id: str | None
     ) -> bool:
-        taken_over = instance_id is not None and instance_id != client.instance_id
+        taken_over = instance_id not in (None, client.instances.present)
         restarted = client.has_reported and reported is ClientState.DISCONNECTED
         return taken_over or restarted
 
@@ -179,13 +179,11 @@ class Registry:
         values: Raw,
     ) -> LocalClient:
         now = self.wall_clock()
-        former_instances = self._former_instances(client_id)
+        instances = self._instances(client_id).succeeded_by(instance_id)
         ended: Life | None = None
         if former is not None:
             former.heartbeat.defuse()
             ended = former.life(Reason.RECONNECT, now)
-            if former.instance_id is not None and former.instance_id != instance_id:
-                former_instances.append(former.instance_id)
         asked = self.default_fuse if fuse is None else clamp_fuse(fuse)
         self.last_incarnation += 1
         client = LocalClient(
@@ -195,8 +193,7 @@ class Registry:
             send_state=self.listener,
             registered_at=now,
             reported_state=reported,
-            instance_id=instance_id,
-            former_instances=former_instances,
+            instances=instances,
         )
         self._clients[client_id] = client
         self._graves.pop(client_id, None)
@@ -209,11 +206,8 @@ class Registry:
         """The living client that a message means, or an error if it means another."""
         self._refuse_former_instance(client_id, instance_id)
         client = self.get(client_id)
-        if (
-            instance_id is not None
-            and client.instance_id is not None
-            and instance_id != client.instance_id
-        ):
+        present = client.instances.present
+        if present is not None and instance_id not in (None, present):
             raise UnknownClient(
                 "this instance is not registered: send a heartbeat first", client_id
             )
@@ -225,16 +219,14 @@ class Registry:
             )
         return client
 
-    def _former_instances(self, client_id: str) -> deque[str]:
+    def _instances(self, client_id: str) -> Instances:
         client = self.find(client_id)
         if client is not None:
-            return client.former_instances
-        return self._graves.get(client_id) or deque(maxlen=REMEMBERED_INSTANCES)
+            return client.instances
+        return self._graves.get(client_id, Instances())
 
     def _refuse_former_instance(self, client_id: str, instance_id: str | None) -> None:
-        if instance_id is None:
-            return
-        if instance_id in self._former_instances(client_id):
+        if instance_id in self._instances(client_id).former:
             raise InstanceSuperseded(
                 "another process has taken this client over", client_id
             )

@@ -8,6 +8,8 @@ replies can overtake each other can be tried.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec
 
 from attrs import define, field, frozen
 from msgspec import UNSET, Raw
@@ -26,6 +28,8 @@ from heartbeat_service.protocol.messages import (
     SetClientState,
     as_state,
 )
+
+_P = ParamSpec("_P")
 
 #: Seconds between beats, and to a timebomb, until the server has told its own.
 FIRST_INTERVAL = 2.0
@@ -102,6 +106,20 @@ Event = StateChanged | Refused | ServerLost | Superseded
 Action = SendHeartbeat | BeatAfter | OpenSockets | SendRequest | Event
 
 
+def _silent_once_superseded(
+    event: Callable[_P, Sequence[Action]],
+) -> Callable[_P, Sequence[Action]]:
+    """A method of a session, which does nothing once another process took over."""
+
+    @wraps(event)
+    def unless_superseded(*args: _P.args, **kwargs: _P.kwargs) -> Sequence[Action]:
+        session = args[0]
+        assert isinstance(session, Session)
+        return [] if session.superseded else event(*args, **kwargs)
+
+    return unless_superseded
+
+
 @define(eq=False)
 class Session:
     """One process of one client.
@@ -129,12 +147,14 @@ class Session:
     _interval: float = field(default=FIRST_INTERVAL, init=False)
     _timebomb: float = field(default=FIRST_TIMEBOMB, init=False)
     _failures: int = field(default=0, init=False)
+    _lost: bool = field(default=False, init=False)
 
     @property
     def patience(self) -> float:
         """Seconds after which a beat without an answer has failed."""
         return max(self._interval, self._timebomb / 2)
 
+    @_silent_once_superseded
     def beat(self, values: Raw = NO_VALUES) -> Sequence[Action]:
         """It is time to beat. Not before the last beat was answered or failed."""
         message = HeartbeatMessage(
@@ -146,6 +166,7 @@ class Session:
         )
         return [SendHeartbeat(message)]
 
+    @_silent_once_superseded
     def beat_answered(self, reply: ClientStateMessage) -> Sequence[Action]:
         """A beat's reply: the only word that can tell of a new life.
 
@@ -153,6 +174,7 @@ class Session:
         never out of date, and never about another process.
         """
         self._failures = 0
+        self._lost = False
         self._interval = reply.heartbeat_interval_seconds
         self._timebomb = reply.timebomb_seconds
         actions: list[Action] = []
@@ -168,19 +190,24 @@ class Session:
             actions.append(self._ask())
         return [*actions, BeatAfter(self._interval)]
 
+    @_silent_once_superseded
     def beat_failed(self, detail: str) -> Sequence[Action]:
         """A beat got no answer that makes sense."""
         self._failures += 1
-        lost = [ServerLost(detail)] if self._failures == 1 else []
+        lost = [] if self._lost else [ServerLost(detail)]
+        self._lost = True
         return [*lost, BeatAfter(self._backoff())]
 
+    @_silent_once_superseded
     def beat_refused(self, error: ErrorMessage) -> Sequence[Action]:
         """A beat was answered with an error."""
         if error.code == "INSTANCE_SUPERSEDED":
             return self._stop(error.detail)
         self._failures += 1
+        self._lost = False
         return [Refused(error.code, error.detail), BeatAfter(self._backoff())]
 
+    @_silent_once_superseded
     def request_answered(self, reply: ClientStateMessage) -> Sequence[Action]:
         """GetClientState, SetClientState or Goodbye was answered."""
         if reply.incarnation != self.incarnation:
@@ -188,12 +215,14 @@ class Session:
         self.initialised = True
         return self._apply(reply)
 
+    @_silent_once_superseded
     def request_refused(self, error: ErrorMessage) -> Sequence[Action]:
         """GetClientState, SetClientState or Goodbye was answered with an error."""
         if error.code == "INSTANCE_SUPERSEDED":
             return self._stop(error.detail)
         return [Refused(error.code, error.detail)]
 
+    @_silent_once_superseded
     def state_published(self, change: OnStateChange) -> Sequence[Action]:
         """A publication came in. One of another life waits for a beat's reply."""
         if change.incarnation != self.incarnation:
@@ -201,10 +230,9 @@ class Session:
         missed_some = change.sequence > self.sequence + 1
         return [*self._apply(change), *([self._ask()] if missed_some else [])]
 
+    @_silent_once_superseded
     def report(self, state: ClientState) -> Sequence[Action]:
         """The game wants to be in another state; the server decides."""
-        if self.superseded:
-            return []
         if self._endpoints is None:
             return [Refused("UNKNOWN_CLIENT", "not registered yet")]
         return [
@@ -218,9 +246,10 @@ class Session:
             )
         ]
 
+    @_silent_once_superseded
     def leave(self) -> Sequence[Action]:
         """The game ends; if the server knows of this life, say Goodbye."""
-        if self._endpoints is None or self.superseded:
+        if self._endpoints is None:
             return []
         return [
             SendRequest(
@@ -233,8 +262,8 @@ class Session:
         ]
 
     def _stop(self, detail: str) -> Sequence[Action]:
-        told, self.superseded = self.superseded, True
-        return [] if told else [Superseded(detail)]
+        self.superseded = True
+        return [Superseded(detail)]
 
     def _ask(self) -> SendRequest:
         return SendRequest(GetClientState(client_id=self.client_id))

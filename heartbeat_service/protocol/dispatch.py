@@ -106,7 +106,7 @@ class Dispatcher:
         return self._durably(client_id, lambda: _record(self.registry.get(client_id)))
 
     def clients(self) -> Deferred[list[ClientRecord]]:
-        """Every living client, in order of registration."""
+        """Every living client."""
         records = [_record(client) for client in self.registry]
         return self.journal.all_settled().addCallback(lambda _: records)
 
@@ -190,7 +190,7 @@ def _record(client: LocalClient) -> ClientRecord:
         reported_state=client.reported_state,
         sequence=client.sequence,
         incarnation=client.incarnation,
-        instance_id=client.instance_id,
+        instance_id=client.instances.present,
         values=heartbeat.values,
         timebomb_seconds=heartbeat.fuse,
         seconds_since_heartbeat=heartbeat.seconds_since(),

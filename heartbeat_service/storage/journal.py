@@ -39,6 +39,7 @@ class ChangeJournal:
         self._listeners = tuple(listeners)
         self._pending: deque[_Entry] = deque()
         self._latest: dict[str, _Entry] = {}
+        self._announcing = False
 
     def record(self, change: Change) -> None:
         """Take a change that the registry has just made."""
@@ -71,8 +72,12 @@ class ChangeJournal:
 
     def _committed(self, _: None, entry: _Entry) -> None:
         entry.durable = True
+        if self._announcing:  # a listener has caused it: after what it hears now
+            return
+        self._announcing = True
         while self._pending and self._pending[0].durable:
             self._announce(self._pending.popleft())
+        self._announcing = False
 
     def _announce(self, entry: _Entry) -> None:
         change = entry.change

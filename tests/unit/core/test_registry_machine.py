@@ -83,18 +83,6 @@ class Expected:
         return self.last_beat + self.fuse
 
 
-@define
-class Instance:
-    """A process that was this client once.
-
-    :ivar superseded: whether the contract wants it refused. It leaves open what
-        becomes of one whose life ended before another process came.
-    """
-
-    name: str
-    superseded: bool
-
-
 class RegistryMachine(RuleBasedStateMachine):
     """One registry, and what must be true of it."""
 
@@ -113,7 +101,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.living: dict[str, Expected] = {}
         self.incarnations: dict[str, list[int]] = {name: [] for name in CLIENTS}
         self.latest_instance: dict[str, str | None] = dict.fromkeys(CLIENTS)
-        self.instances: dict[str, list[Instance]] = {name: [] for name in CLIENTS}
+        self.instances: dict[str, list[str]] = {name: [] for name in CLIENTS}
         self.numbers = count()
 
     def wall_clock(self) -> float:
@@ -288,7 +276,7 @@ class RegistryMachine(RuleBasedStateMachine):
         assert {
             client.client_id: Expected(
                 incarnation=client.incarnation,
-                instance=client.instance_id,
+                instance=client.instances.present,
                 reported=client.reported_state,
                 fuse=client.heartbeat.fuse,
                 values=bytes(client.heartbeat.values),
@@ -356,10 +344,9 @@ class RegistryMachine(RuleBasedStateMachine):
     def _superseded(self) -> list[tuple[str, str]]:
         """Each client with each instance that must be refused."""
         return [
-            (name, instance.name)
+            (name, instance)
             for name, instances in self.instances.items()
             for instance in instances[-8:]
-            if instance.superseded
         ]
 
     def _next_deadline(self) -> float:
@@ -398,7 +385,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self._beaten(former, reported, fuse, values)
             self._expect()
             return
-        self._retire(name, instance, superseded=taken_over)
+        self._retire(name, instance)
         reason, previous, ended = Reason.HEARTBEAT, ClientState.DISCONNECTED, None
         if former is not None:
             reason, previous = Reason.RECONNECT, former.state
@@ -432,11 +419,11 @@ class RegistryMachine(RuleBasedStateMachine):
         if fuse is not None:
             life.fuse = fuse
 
-    def _retire(self, name: str, by: str | None, *, superseded: bool) -> None:
+    def _retire(self, name: str, by: str | None) -> None:
         latest = self.latest_instance[name]
         if latest not in {None, by}:
             assert latest is not None
-            self.instances[name].append(Instance(latest, superseded))
+            self.instances[name].append(latest)
 
     def _entered(
         self, name: str, state: ClientState, reason: Reason

@@ -403,7 +403,7 @@ class InstanceTests(RegistryTestCase):
         self.changes.clear()
         client = self.registry.beat("1", CALIBRATED, "b")
         self.assertEqual((client.state, client.sequence), (UNCALIBRATED, 1))
-        self.assertEqual(client.instance_id, "b")
+        self.assertEqual(client.instances.present, "b")
         [change] = self.changes
         self.assertEqual(
             (change.previous_state, change.reason, change.incarnation),
@@ -435,7 +435,7 @@ class InstanceTests(RegistryTestCase):
             )
         self.registry.beat("1", DISCONNECTED, "j")
         self.registry.beat("1", DISCONNECTED, "a")
-        self.assertEqual(self.registry.get("1").instance_id, "a")
+        self.assertEqual(self.registry.get("1").instances.present, "a")
 
     def test_a_superseded_instance_stays_superseded_when_the_client_is_dead(
         self,
@@ -451,6 +451,18 @@ class InstanceTests(RegistryTestCase):
         self.assert_refused(
             InstanceSuperseded, self.registry.beat, "1", DISCONNECTED, "a"
         )
+
+    def test_an_instance_that_died_is_superseded_by_the_next(self) -> None:
+        self.registry.beat("1", DISCONNECTED, "a")
+        self.clock.advance(FUSE)
+        self.registry.beat("1", DISCONNECTED, "b")
+        self.assert_refused(InstanceSuperseded, self.registry.beat, "1", RUNNING, "a")
+
+    def test_an_instance_that_died_may_come_back_itself(self) -> None:
+        self.registry.beat("1", RUNNING, "a")
+        self.clock.advance(FUSE)
+        client = self.registry.beat("1", RUNNING, "a")
+        self.assertEqual((client.state, client.incarnation), (UNCALIBRATED, 102))
 
     def test_the_memory_of_dead_clients_is_bounded(self) -> None:
         self.patch(registry_module, "GRAVES", 2)
@@ -475,13 +487,13 @@ class InstanceTests(RegistryTestCase):
     def test_a_beat_without_an_instance_keeps_the_one_there_is(self) -> None:
         self.registry.beat("1", DISCONNECTED, "a")
         client = self.registry.beat("1", UNCALIBRATED)
-        self.assertEqual((client.instance_id, client.incarnation), ("a", 101))
+        self.assertEqual((client.instances.present, client.incarnation), ("a", 101))
 
     def test_a_restart_of_the_same_instance_does_not_supersede_it(self) -> None:
         self.registry.beat("1", RUNNING, "a")
         self.registry.beat("1", DISCONNECTED, "a")
         client = self.registry.beat("1", UNCALIBRATED, "a")
-        self.assertEqual((client.instance_id, client.incarnation), ("a", 102))
+        self.assertEqual((client.instances.present, client.incarnation), ("a", 102))
 
 
 class FencingTests(RegistryTestCase):

@@ -333,6 +333,13 @@ class TestOutage(SynchronousTestCase):
             self.assertEqual(told(actions, ServerLost), [ServerLost(outage)])
             session.beat_answered(says(7, 1))
 
+    def test_outage_after_a_refusal_is_told_too(self) -> None:
+        session = initialised()
+        for _ in range(2):
+            session.beat_refused(ErrorMessage(code="OVERLOADED", detail="later"))
+            actions = session.beat_failed("refused")
+            self.assertEqual(told(actions, ServerLost), [ServerLost("refused")])
+
     def test_outage_before_the_first_answer_is_told_too(self) -> None:
         actions = new_session().beat_failed("refused")
         self.assertEqual(told(actions, ServerLost), [ServerLost("refused")])
@@ -382,6 +389,18 @@ class TestEnding(SynchronousTestCase):
         session.beat_refused(SUPERSEDED)
         self.assertEqual(session.report(CALIBRATED), [])
         self.assertEqual(session.leave(), [])
+
+    def test_superseded_process_hears_late_answers_no_more(self) -> None:
+        session = initialised()
+        session.request_refused(SUPERSEDED)
+        for late in (
+            session.beat_answered(says(9, 1)),
+            session.beat_failed("refused"),
+            session.request_answered(says(7, 2, CALIBRATED)),
+            session.state_published(publishes(7, 2, CALIBRATED)),
+            session.beat(),
+        ):
+            self.assertEqual(late, [])
 
     def test_refused_request_is_told(self) -> None:
         error = ErrorMessage(code="ILLEGAL_TRANSITION", detail="no", client_id=CLIENT)

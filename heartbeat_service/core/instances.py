@@ -1,0 +1,30 @@
+"""Which process a client is, and which ones it was before (contract, section 2).
+
+Knows nothing of lives, states or time.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+#: How many former instances of a client are remembered.
+REMEMBERED_INSTANCES = 8
+
+
+@frozen
+class Instances:
+    """The processes behind one client ID.
+
+    :ivar present: the instanceID of the present life; None if it has none.
+    :ivar former: those that were superseded, latest last.
+    """
+
+    present: str | None = None
+    former: tuple[str, ...] = ()
+
+    def succeeded_by(self, instance_id: str | None) -> Instances:
+        """The same client in a new life, begun by that process."""
+        if self.present is None or self.present == instance_id:
+            return Instances(instance_id, self.former)
+        former = (*self.former, self.present)
+        return Instances(instance_id, former[-REMEMBERED_INSTANCES:])
