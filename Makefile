@@ -20,7 +20,7 @@ run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
 
 demo: $(RUN)
-	exec $(BIN)/python examples/demo.py
+	exec $(BIN)/python examples/demo.py $(ARGS)
 
 test: $(DEV)
 	$(BIN)/coverage erase

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import treq
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater, react
@@ -36,7 +36,7 @@ class Process(ProcessProtocol):
     """A child process whose every line is shown, behind its name."""
 
     def __init__(self, reactor: Any, name: str, command: list[str]) -> None:
-        self.host: Deferred[bytes] = Deferred()
+        self.host: Deferred[bytes | None] = Deferred()
         self.ended: Deferred[None] = Deferred()
         self._name = name
         self._rest = b""
@@ -59,7 +59,7 @@ class Process(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         show(self._name, reason.getErrorMessage())
         if not self.host.called:
-            self.host.cancel()
+            self.host.callback(None)
         self.ended.callback(None)
 
     def signal(self, name: str) -> Deferred[None]:
@@ -82,10 +82,10 @@ class Demo:
 
     async def play(self) -> None:
         """Go on until somebody stops it."""
-        try:
-            self._server = f"http://{(await self._service.host).decode()}"
-        except CancelledError:
-            raise SystemExit("The service did not start") from None
+        host = await self._service.host
+        if host is None:
+            raise SystemExit("The service did not start")
+        self._server = f"http://{host.decode()}"
         for number in (1, 2, 3):
             self._join(f"headset-{number}")
         while True:

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from datetime import datetime
 from typing import Any
 from urllib.request import Request, urlopen
+from uuid import uuid4
 
 import zmq
 
+if len(sys.argv) == 1:
+    sys.exit(__doc__)
 CLIENT = sys.argv[1]
+INSTANCE = str(uuid4())  # names this process, so that a former one can't pass for it
 SERVER = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:6969"  # noqa: PLR2004
 
 
@@ -41,7 +46,7 @@ def body_of(received: bytes) -> dict[str, Any]:
 
 def beat(state: str) -> dict[str, Any]:
     """One heartbeat; the server's reply."""
-    data = message("HEARTBEAT", clientState=state)
+    data = message("HEARTBEAT", clientState=state, instanceID=INSTANCE)
     request = Request(f"{SERVER}/heartbeat", data, method="POST")  # noqa: S310
     with urlopen(request, timeout=5) as response:  # noqa: S310 - the user's own URL
         return body_of(response.read())
@@ -60,18 +65,22 @@ def main() -> None:
 
     requests.send(message("GetClientState"))
     known = body_of(requests.recv())
+    print(CLIENT, "is", known["clientState"], flush=True)
+    next_beat = time.monotonic() + life["heartbeatIntervalSeconds"]
     while known["clientState"] not in ("RUNNING", "DISCONNECTED"):
-        if changes.poll(1000 * life["heartbeatIntervalSeconds"]):
+        if changes.poll(max(0, 1000 * (next_beat - time.monotonic()))):
             _topic, published = changes.recv_multipart()
             news = body_of(published)
         else:
             news = life = beat(known["clientState"])
+            next_beat = time.monotonic() + life["heartbeatIntervalSeconds"]
         newer = (news["incarnation"], news["sequence"])
         if newer > (known["incarnation"], known["sequence"]):
             known = news
             print(CLIENT, "is", known["clientState"], flush=True)
 
-    requests.send(message("Goodbye", incarnation=known["incarnation"]))
+    life = {"incarnation": known["incarnation"], "instanceID": INSTANCE}
+    requests.send(message("Goodbye", **life))
     body_of(requests.recv())
     context.destroy(linger=500)
 

@@ -85,5 +85,5 @@ def _check_endpoint(description: str) -> None:
         serverFromString(reactor, description)
     except Exception as error:  # noqa: BLE001 - each endpoint parser fails in its own way
         raise usage.UsageError(
-            f"--http: {description!r} is no endpoint: {error!r}"
+            f"--http: {description!r} is no endpoint: {error}"
         ) from None

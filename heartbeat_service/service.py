@@ -16,9 +16,8 @@ from typing import Any
 import zmq
 from twisted.application.service import IService, Service
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
@@ -39,6 +38,7 @@ from heartbeat_service.zeromq.publisher import StatePublisher
 from heartbeat_service.zeromq.router import RequestRouter
 
 _log = Logger()
+CANNOT_START = "The heartbeat service can't start"
 _BOUND_TCP = re.compile(r"tcp://(?P<host>.+):(?P<port>\d+)")
 
 
@@ -50,8 +50,12 @@ def makeService(options: Options) -> IService:
     return HeartbeatService(reactor, options.settings)
 
 
-class CannotStart(Exception):
-    """Something that the service needs isn't to be had; the text names the option."""
+class CannotStart(SystemExit, Exception):
+    """Something that the service needs isn't to be had; the text names the option.
+
+    Ends the program with that sentence. An Exception as well, since that is what
+    twistd catches to tidy up when it daemonises.
+    """
 
 
 class HeartbeatService(Service):
@@ -70,6 +74,7 @@ class HeartbeatService(Service):
         self._settings = settings
         self._closers: list[Callable[[], object]] = []
         self._listening = False
+        self._starting: Deferred[None] = succeed(None)
         self.http: list[str] = []
         self.router = ""
         self.pub = ""
@@ -79,17 +84,18 @@ class HeartbeatService(Service):
         """Open everything, or end the program with a sentence."""
         super().startService()
         failures: list[Failure] = []
-        Deferred.fromCoroutine(self._start()).addErrback(failures.append)
-        for failure in failures:
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(failures.append)
+        if failures:
             Deferred.fromCoroutine(self._close())
-            if failure.check(CannotStart):
-                raise SystemExit(f"The heartbeat service can't start: {failure.value}")
-            failure.raiseException()
+            failures[0].raiseException()
+        self._starting.addCallback(lambda _: self._give_up(failures))
 
     @override
     def stopService(self) -> Deferred[None]:
         """Close everything, in reverse; what is published gets out."""
         super().stopService()
+        self._starting.cancel()
         return Deferred.fromCoroutine(self._close())
 
     async def _start(self) -> None:
@@ -125,6 +131,7 @@ class HeartbeatService(Service):
         app = HeartbeatApp(dispatcher, lambda: self._trouble(store))
         site = HeartbeatSite(app.resource(), self._reactor)
         self._closers.append(site.disconnect_all)
+        self._closers.append(journal.all_settled)
         for description in settings.http:
             await self._listen(site, description)
 
@@ -139,18 +146,28 @@ class HeartbeatService(Service):
     async def _listen(self, site: HeartbeatSite, description: str) -> None:
         try:
             port = await serverFromString(self._reactor, description).listen(site)
-        except CannotListenError as error:
-            raise CannotStart(f"--http {description}: {error}") from None
-        self._closers.append(port.stopListening)
-        self.http.append(_host_port(port.getHost()))
+            self._closers.append(port.stopListening)
+            self.http.append(_host_port(port.getHost()))
+        except Exception as error:  # noqa: BLE001 - each endpoint fails in its own way
+            raise CannotStart(
+                f"{CANNOT_START}: --http {description}: {error}"
+            ) from None
 
     async def _close(self) -> None:
         self._listening = False
-        self.http.clear()
-        while self._closers:
-            await maybeDeferred(self._closers.pop()).addErrback(
+        self.http = []
+        closers, self._closers = self._closers, []
+        while closers:
+            await maybeDeferred(closers.pop()).addErrback(
                 lambda failure: _log.failure("Something did not close", failure)
             )
+
+    def _give_up(self, failures: list[Failure]) -> None:
+        """End the program, if it failed to start after startService returned."""
+        for failure in failures:
+            if not failure.check(CancelledError):
+                _log.critical("{error}", error=failure.getErrorMessage())
+                self._reactor.stop()
 
     def _trouble(self, store: Store) -> str | None:
         if not self._listening:
@@ -177,7 +194,7 @@ def _bind(option: str, connection: HardenedConnection, address: str) -> str:
     try:
         return connection.bind(address)
     except zmq.ZMQError as error:
-        raise CannotStart(f"--{option} {address}: {error}") from None
+        raise CannotStart(f"{CANNOT_START}: --{option} {address}: {error}") from None
 
 
 def _host_port(address: Any) -> str:

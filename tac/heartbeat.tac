@@ -1,5 +1,5 @@
 # -*- mode: python -*-
-"""The service for ``twistd -ny tac/heartbeat.tac``.
+"""The service for ``twistd --pidfile= -ny tac/heartbeat.tac``.
 
 The same makeService as ``twistd -n heartbeat``, with the options written here
 instead of on the command line. Copy the file and change what is in OPTIONS.
@@ -14,7 +14,7 @@ process supervisor for each copy:
         "--pub", "tcp://127.0.0.1:4322",
     ]
 
-``twistd -n --pidfile= -y FILE`` keeps two of them from sharing a pid file.
+``--pidfile=`` keeps them from sharing a pid file.
 
 Nothing is opened in here: a .tac file is read before twistd daemonises, and a
 ZeroMQ socket does not survive a fork. All that happens in startService.

@@ -24,7 +24,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from txzmq import ZmqFactory
 from typing_extensions import override
 
-from heartbeat_service.core.errors import BadMessage
+from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.core.heartbeat import NO_VALUES
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.game_client.session import (
@@ -32,8 +32,10 @@ from heartbeat_service.game_client.session import (
     BeatAfter,
     Event,
     OpenSockets,
+    Refused,
     SendHeartbeat,
     SendRequest,
+    ServerLost,
     Session,
     Superseded,
 )
@@ -43,6 +45,7 @@ from heartbeat_service.protocol.messages import (
     ErrorMessage,
     HeartbeatMessage,
     OnStateChange,
+    compact_values,
     decode_body,
     decode_from_server,
     encode,
@@ -156,6 +159,8 @@ class GameClient(Service):
     def _tell(self, event: Event) -> None:
         if isinstance(event, Superseded):
             self._cancel_beat()
+        if not self.running and isinstance(event, ServerLost | Refused):
+            return  # it has stopped, and asks for nothing any more
         try:
             self._on_event(event)
         except Exception:  # noqa: BLE001 - the game's own fault must not stop its heart
@@ -169,7 +174,7 @@ class GameClient(Service):
         if self._values is None:
             return NO_VALUES
         try:
-            return Raw(encode_json(self._values()))
+            return compact_values(encode_json(self._values()))
         except Exception:  # noqa: BLE001 - the game's own fault must not stop its heart
             self._log.failure("The game's values failed")
             return NO_VALUES
@@ -190,7 +195,7 @@ class GameClient(Service):
             .addTimeout(self.session.patience, self._reactor)
             .addCallbacks(self._understand, self._unanswered)
             .addCallback(self._perform)
-            .addErrback(lambda failure: self._log.failure("A beat failed", failure))
+            .addErrback(self._stumbled)
         )
 
     async def _exchange(self, body: bytes) -> tuple[int, bytes]:
@@ -207,22 +212,29 @@ class GameClient(Service):
             reply = decode_from_server(body)
             if isinstance(reply, ClientStateMessage):
                 return self.session.beat_answered(reply)
-        except BadMessage:
+        except HeartbeatError:
             pass
         return self.session.beat_failed(f"The server answered {status} in no known way")
 
     def _unanswered(self, failure: Failure) -> Sequence[Action]:
         return self.session.beat_failed(failure.getErrorMessage())
 
+    def _stumbled(self, failure: Failure) -> None:
+        self._log.failure("A beat's answer could not be followed", failure)
+        if self._next_beat is None:  # whatever happens, the heart goes on
+            self._perform(self.session.beat_failed(failure.getErrorMessage()))
+
     def _open(self, endpoints: OpenSockets) -> None:
         assert self._factory is not None
         for connection in (self._requests, self._subscription):
             if connection is not None:
                 connection.shutdown()
-        self._requests = _Requests(self._factory, self._received)
-        self._subscription = _Subscription(self._factory, self._received)
-        self._subscription.socket.set(zmq.SUBSCRIBE, topic_of(self.session.client_id))
+        self._requests = self._subscription = None
+        topic = topic_of(self.session.client_id)
         try:
+            self._requests = _Requests(self._factory, self._received)
+            self._subscription = _Subscription(self._factory, self._received)
+            self._subscription.socket.set(zmq.SUBSCRIBE, topic)
             self._subscription.connect(endpoints.state_change_endpoint)
             self._requests.connect(endpoints.request_endpoint)
         except zmq.ZMQError as error:
@@ -236,7 +248,7 @@ class GameClient(Service):
     def _received(self, frames: list[bytes]) -> None:
         try:
             message = decode_from_server(frames[-1])
-        except BadMessage as error:
+        except HeartbeatError as error:
             self._log.warn("The server sent {detail}", detail=error.detail)
             return
         match message:

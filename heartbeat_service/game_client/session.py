@@ -35,6 +35,9 @@ _P = ParamSpec("_P")
 FIRST_INTERVAL = 2.0
 FIRST_TIMEBOMB = 10.0
 
+#: No server makes a client beat faster than this, in seconds.
+SHORTEST_INTERVAL = 0.01
+
 #: The longest that a client waits before it tries a lost server again, in
 #: seconds, unless its interval is longer still.
 LONGEST_BACKOFF = 15.0
@@ -175,19 +178,20 @@ class Session:
         """
         self._failures = 0
         self._lost = False
-        self._interval = reply.heartbeat_interval_seconds
+        self._interval = max(reply.heartbeat_interval_seconds, SHORTEST_INTERVAL)
         self._timebomb = reply.timebomb_seconds
         actions: list[Action] = []
         if reply.incarnation != self.incarnation:
             self.incarnation, self.sequence = reply.incarnation, 0
         endpoints = OpenSockets(reply.request_endpoint, reply.state_change_endpoint)
+        first = self._endpoints is None
         if endpoints != self._endpoints:
             self._endpoints = endpoints
             actions.append(endpoints)
-        if self.initialised:
-            actions += self._apply(reply)
-        else:
+        if not self.initialised:
             actions.append(self._ask())
+        if not first:  # the first state is that of GetClientState's answer
+            actions += self._apply(reply)
         return [*actions, BeatAfter(self._interval)]
 
     @_silent_once_superseded

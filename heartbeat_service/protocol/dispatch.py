@@ -6,12 +6,12 @@ Each answer waits until the store has all that it shows (contract, section 2,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from attrs import define
 from msgspec import UNSET, UnsetType
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred, gatherResults
 
 from heartbeat_service.core.changes import Life
 from heartbeat_service.core.errors import HeartbeatError, UnknownClient
@@ -87,13 +87,14 @@ class Dispatcher:
         )
 
     def steer_many(
-        self, state: ClientState, client_ids: Iterable[str] | None
+        self, state: ClientState, client_ids: Sequence[str] | None
     ) -> Deferred[list[Reply]]:
         """An operator sets the state of many; of all, without IDs."""
         if client_ids is None:
             client_ids = [client.client_id for client in self.registry]
         replies = [self._steer_one(client_id, state) for client_id in client_ids]
-        return self.journal.all_settled().addCallback(lambda _: replies)
+        settled = [self.journal.settled(client_id) for client_id in client_ids]
+        return gatherResults(settled).addCallback(lambda _: replies)
 
     def kick(self, client_id: str) -> Deferred[ClientStateMessage]:
         """An operator removes a client; answers as :meth:`dispatch` does."""
@@ -127,8 +128,11 @@ class Dispatcher:
 
     def _durably(self, client_id: str, action: Callable[[], T]) -> Deferred[T]:
         """Act now; answer, also with an error, once the store has what it shows."""
-        outcome = execute(action)
-        return self.journal.settled(client_id).addCallback(lambda _: outcome)
+        try:
+            outcome: T | HeartbeatError = action()
+        except HeartbeatError as error:
+            outcome = error
+        return self.journal.settled(client_id).addCallback(_tell, outcome)
 
     def _apply(self, request: Request) -> LocalClient:
         registry = self.registry
@@ -171,11 +175,19 @@ class Dispatcher:
             sequence=client.sequence,
             incarnation=client.incarnation,
             timebomb_seconds=fuse,
-            # A fuse must outlast a lost beat, however short a client wants it.
-            heartbeat_interval_seconds=min(self.interval, fuse / 2),
+            # Who asks for a fuse as short as the interval has to beat faster.
+            heartbeat_interval_seconds=(
+                self.interval if self.interval < fuse else fuse / 2
+            ),
             request_endpoint=self.request_endpoint,
             state_change_endpoint=self.state_change_endpoint,
         )
+
+
+def _tell(_: None, outcome: T | HeartbeatError) -> T:
+    if isinstance(outcome, HeartbeatError):
+        raise outcome
+    return outcome
 
 
 def _given(value: T | UnsetType) -> T | None:

@@ -74,6 +74,19 @@ def as_state(value: WireState) -> ClientState:
     return value if isinstance(value, ClientState) else ClientState[value.name]
 
 
+def compact_values(values: bytes) -> Raw:
+    """A heartbeat's telemetry without white space; the service hands it on unread.
+
+    :raises ValueError: if it is no JSON object, or longer than :data:`MAX_VALUES`.
+    """
+    compact = msgspec.json.format(values, indent=-1)
+    if not compact.startswith(b"{"):
+        raise ValueError("Expected `object` - at `$.values`")
+    if len(compact) > MAX_VALUES:
+        raise ValueError(f"Expected at most {MAX_VALUES} bytes - at `$.values`")
+    return Raw(compact)
+
+
 InstanceID = Annotated[str, Meta(min_length=1, max_length=64)]
 Fuse = Annotated[float, Meta(gt=0)]
 
@@ -120,13 +133,7 @@ class HeartbeatMessage(Message, frozen=True):
     values: Raw = NO_VALUES
 
     def __post_init__(self) -> None:
-        # Kept as JSON, without white space: the service hands it on unread.
-        compact = Raw(msgspec.json.format(bytes(self.values), indent=-1))
-        if not bytes(compact).startswith(b"{"):
-            raise ValueError("Expected `object` - at `$.values`")
-        if len(bytes(compact)) > MAX_VALUES:
-            raise ValueError(f"Expected at most {MAX_VALUES} bytes - at `$.values`")
-        force_setattr(self, "values", compact)
+        force_setattr(self, "values", compact_values(bytes(self.values)))
 
 
 class GetClientState(Message, frozen=True):
@@ -359,13 +366,15 @@ def _decode_message(data: bytes, decoders: _Decoders) -> Any:
             raise BadMessage(  # noqa: TRY301 - one place names the client
                 f"Expected one of {known} - at `$.messageType`"
             )
-        return _parse(decoder, envelope.body)
+        return _parse(decoder, envelope.body, "$.body")
     except BadMessage as error:
         error.client_id = _client_id_of(text)
         raise
 
 
 def _text(data: bytes) -> str:
+    if not data:
+        raise BadMessage("The message is empty")
     if len(data) > MAX_MESSAGE:
         raise TooLarge(f"a message has at most {MAX_MESSAGE} bytes")
     try:
@@ -374,11 +383,11 @@ def _text(data: bytes) -> str:
         raise BadMessage("The message is not UTF-8") from None
 
 
-def _parse(decoder: msgspec.json.Decoder[T], text: str | Raw) -> T:
+def _parse(decoder: msgspec.json.Decoder[T], text: str | Raw, place: str = "$") -> T:
     try:
         return decoder.decode(text)
     except msgspec.MsgspecError as error:
-        raise BadMessage(str(error)) from None
+        raise BadMessage(str(error).replace("`$", f"`{place}")) from None
     except RecursionError:
         raise BadMessage("The JSON is nested too deeply") from None
 

@@ -75,9 +75,11 @@ class ChangeJournal:
         if self._announcing:  # a listener has caused it: after what it hears now
             return
         self._announcing = True
-        while self._pending and self._pending[0].durable:
-            self._announce(self._pending.popleft())
-        self._announcing = False
+        try:
+            while self._pending and self._pending[0].durable:
+                self._announce(self._pending.popleft())
+        finally:
+            self._announcing = False
 
     def _announce(self, entry: _Entry) -> None:
         change = entry.change

@@ -44,7 +44,7 @@ class HeartbeatApp:
     """
 
     app = Klein()
-    # No answer is a redirect: a path that is no route is a 404.
+    # No answer is a redirect.
     app.url_map.merge_slashes = False
     _log = Logger()
 
@@ -158,8 +158,8 @@ class HeartbeatResource(KleinResource):
             return super().render(request)
         except UnicodeDecodeError:
             detail = "The path or the Host is not UTF-8"
-        except HTTPException as error:
-            detail = str(error.description)
+        except HTTPException:
+            detail = "The Host makes no sense"
         return write_problem(
             request, Problem(HTTPStatus.BAD_REQUEST, BadMessage.code, detail)
         )

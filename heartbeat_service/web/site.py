@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -127,6 +127,13 @@ class HardenedChannel(HTTPChannel):
         else:
             super().allHeadersReceived()
 
+    def finish(self) -> None:
+        """Take no further request; close once what is under way is answered."""
+        if self.requests:
+            self.persistent = 0
+        else:
+            self.loseConnection()
+
     def refuse(self, problem: Problem) -> None:
         """Answer with ``problem``, read no more, and close."""
         if self.refused:
@@ -175,13 +182,21 @@ class HeartbeatSite(Site):
         self._empty: Deferred[None] | None = None
 
     def disconnect_all(self) -> Deferred[None]:
-        """Close every connection; fires once they are gone."""
+        """Close every connection once its answer is out; fires when they are gone.
+
+        Who doesn't read its answer within :data:`LINGER` seconds loses it.
+        """
         if not self.channels:
             return succeed(None)
         self._empty = Deferred()
-        for channel in self.channels:
+        abort = self.reactor.callLater(LINGER, self._abort_all)
+        for channel in list(self.channels):
+            channel.finish()
+        return self._empty.addCallback(lambda _: _cancel(abort))
+
+    def _abort_all(self) -> None:
+        for channel in list(self.channels):
             channel.transport.abortConnection()
-        return self._empty
 
     def connection_lost(self) -> None:
         """A channel tells of its end."""
@@ -192,3 +207,8 @@ class HeartbeatSite(Site):
     @override
     def log(self, request: object) -> None:
         """An ordinary beat leaves no line."""
+
+
+def _cancel(call: IDelayedCall) -> None:
+    if call.active():
+        call.cancel()

@@ -55,12 +55,12 @@ class RequestRouter(HardenedConnection):
 
     @override
     def messageReceived(self, message: list[bytes]) -> Deferred[None]:
-        """One request, behind the frame that ROUTER routes by."""
-        identity, *frames = message
-        delimited = len(frames) > 1 and not frames[0]
-        envelope = [identity, b""] if delimited else [identity]
+        """One request, behind the frames that its reply is routed by."""
+        # ZeroMQ's own envelope: routing frames, then an empty one, if there is one.
+        delimiter = message.index(b"", 1, -1) if b"" in message[1:-1] else 0
+        envelope, frames = message[: delimiter + 1], message[delimiter + 1 :]
         return (
-            execute(_decode, frames[1:] if delimited else frames)
+            execute(_decode, frames)
             .addCallback(self._dispatch)
             .addErrback(self._error)
             .addCallback(self._reply, envelope)

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -47,8 +48,9 @@ class Process(ProcessProtocol):
         self._ended: list[Deferred[int]] = []
         reactor.spawnProcess(
             self,
-            str(command[0]),
-            [str(word) for word in command],
+            "setpriv",
+            # It must not outlive a test run that is killed.
+            ["setpriv", "--pdeathsig", "TERM", *(str(word) for word in command)],
             env={**os.environ, **environment},
             path=str(folder),
         )
@@ -80,7 +82,7 @@ class Process(ProcessProtocol):
         self._look()
         try:
             match: re.Match[str] = await patiently(found)
-        except TimeoutError:
+        except DeferredTimeoutError:
             raise AssertionError(
                 f"No {pattern!r} in {PATIENCE} s:\n{self.output}"
             ) from None

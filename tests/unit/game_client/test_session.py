@@ -24,6 +24,7 @@ from heartbeat_service.game_client.session import (
     FIRST_INTERVAL,
     FIRST_TIMEBOMB,
     LONGEST_BACKOFF,
+    SHORTEST_INTERVAL,
     Action,
     BeatAfter,
     OpenSockets,
@@ -177,11 +178,21 @@ class TestBeginning(SynchronousTestCase):
     def test_answers_that_overtake_each_other_initialise_once(self) -> None:
         session = new_session()
         session.beat_answered(says(7, 1))
-        session.beat_answered(says(7, 2, CALIBRATED))
         newer = session.request_answered(says(7, 2, CALIBRATED))
         older = session.request_answered(says(7, 1))
         self.assertEqual(newer, [StateChanged(CALIBRATED, 7, 2)])
         self.assertEqual(older, [])
+
+    def test_without_any_answer_it_agrees_one_beat_later(self) -> None:
+        session = new_session()
+        session.beat_answered(says(7, 1))
+        actions = session.beat_answered(says(7, 2, RUNNING))
+        self.assertEqual(told(actions, StateChanged), [StateChanged(RUNNING, 7, 2)])
+        self.assertIn(ASK, actions)
+        actions = session.beat_answered(says(8, 1))
+        self.assertEqual(
+            told(actions, StateChanged), [StateChanged(UNCALIBRATED, 8, 1)]
+        )
 
     def test_answer_about_another_life_initialises_nothing(self) -> None:
         session = new_session()
@@ -295,6 +306,11 @@ class TestOutage(SynchronousTestCase):
         for interval in (0.05, 2.0, 60.0):
             actions = new_session().beat_answered(says(7, 1, interval=interval))
             self.assertEqual(next_beat(actions), interval)
+
+    def test_no_server_makes_it_beat_without_a_pause(self) -> None:
+        for interval in (0.0, -1.0):
+            actions = new_session().beat_answered(says(7, 1, interval=interval))
+            self.assertEqual(next_beat(actions), SHORTEST_INTERVAL)
 
     def test_backoff_is_never_faster_than_the_interval(self) -> None:
         for interval in (0.5, 2.0, 60.0):
