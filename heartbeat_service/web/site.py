@@ -188,11 +188,13 @@ class HeartbeatSite(Site):
         """
         if not self.channels:
             return succeed(None)
-        self._empty = Deferred()
         abort = self.reactor.callLater(LINGER, self._abort_all)
+        empty: Deferred[None] = Deferred()
+        empty.addCallback(lambda _: _cancel(abort))
+        self._empty = empty
         for channel in list(self.channels):
             channel.finish()
-        return self._empty.addCallback(lambda _: _cancel(abort))
+        return empty
 
     def _abort_all(self) -> None:
         for channel in list(self.channels):

@@ -10,6 +10,7 @@ import pytest_twisted
 import zmq
 
 from tests.integration.conftest import (
+    Peer,
     Running,
     Serve,
     heartbeat,
@@ -119,6 +120,21 @@ async def test_a_reply_has_the_shape_of_its_request(running: Running) -> None:
     for request in (heartbeat("1"), get_state("nobody"), b"no message"):
         req.send_multipart([request])
         assert len(await req.receive()) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reply_goes_back_through_all_the_frames_it_came_by(
+    running: Running,
+) -> None:
+    dealer = running.dealer()
+    dealer.send_multipart([b"a proxy", b"another", b"", heartbeat("1")])
+    *envelope, reply = await dealer.receive()
+    assert envelope == [b"a proxy", b"another", b""]
+    assert json.loads(reply)["messageType"] == "ClientState"
+    correlated = Peer(running.factory, zmq.REQ)
+    correlated.socket.set(zmq.REQ_CORRELATE, 1)
+    correlated.connect(running.service.router)
+    assert (await correlated.ask(heartbeat("1")))["messageType"] == "ClientState"
 
 
 @pytest_twisted.ensureDeferred

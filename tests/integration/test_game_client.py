@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 import pytest_twisted
+import zmq
 from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.protocol import Factory, Protocol
@@ -423,23 +425,52 @@ async def test_a_game_that_fails_at_an_event_goes_on_beating(
     tracebacks.clear()
 
 
+@pytest.mark.parametrize("fault", ["raises", "too long", "no object"])
 @pytest_twisted.ensureDeferred
 async def test_a_game_whose_values_fail_once_goes_on_beating(
-    serve: Serve, play: Play, heard: list[Request], tracebacks: list[LogEvent]
+    serve: Serve,
+    play: Play,
+    heard: list[Request],
+    tracebacks: list[LogEvent],
+    fault: str,
 ) -> None:
     running = await serve(interval=INTERVAL)
-    calls = iter([ValueError("the game's own fault")])
+    faults: dict[str, Callable[[], Any]] = {
+        "raises": lambda: int("the game's own fault"),
+        "too long": lambda: {"a": "x" * 5000},
+        "no object": lambda: [1],
+    }
+    calls = iter([faults[fault]])
 
-    def values() -> dict[str, Any]:
-        if len(beats(heard)) == 1 and (error := next(calls, None)):
-            raise error
+    def values() -> Any:
+        if len(beats(heard)) == 1 and (fail := next(calls, None)):
+            return fail()
         return {}
 
     play(running.url, values=values)
     await more_beats(heard)
-    (logged,) = tracebacks
-    assert logged["log_failure"].check(ValueError)
+    assert len(tracebacks) == 1
     tracebacks.clear()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_gets_no_socket_goes_on_beating(
+    serve: Serve,
+    play: Play,
+    heard: list[Request],
+    monkeypatch: pytest.MonkeyPatch,
+    tracebacks: list[LogEvent],
+) -> None:
+    def no_socket(*_: object) -> None:
+        raise zmq.ZMQError(errno.EMFILE)
+
+    monkeypatch.setattr("heartbeat_service.game_client.driver._Subscription", no_socket)
+    running = await serve(interval=INTERVAL)
+    game = play(running.url)
+    await more_beats(heard)
+    await running.steer("1", RUNNING)
+    await game.reaches(RUNNING)
+    assert tracebacks == []
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -497,9 +528,13 @@ class StrangerFactory(Factory):
         b"hello\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
         b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>",
+        b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 70000\r\n\r\n" + b"x" * 70000,
         None,
     ],
-    ids=["closes at once", "no HTTP", "a page", "an error page", "silent"],
+    ids=[
+        *("closes at once", "no HTTP", "a page", "an error page"),
+        *("a long error page", "silent"),
+    ],
 )
 @pytest_twisted.ensureDeferred
 async def test_with_the_server_away_it_says_so_once_and_never_beats_faster(

@@ -137,6 +137,28 @@ async def test_an_address_in_use_ends_the_program_with_a_sentence_that_names_it(
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("http", ["tcp:99999:interface=127.0.0.1", "stdio:"])
+async def test_what_no_http_can_be_served_on_is_named(spawn: Spawn, http: str) -> None:
+    service = twistd(spawn, *LOOPBACK, "--http", http)
+    assert await service.ends() == 1
+    assert f"can't start: --http {http}: " in service.output
+    assert "Traceback" not in service.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_daemon_that_cannot_start_says_so_and_tidies_up(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    first = twistd(spawn, *LOOPBACK)
+    router = (await first.says(READY))[2]
+    second = spawn(BIN / "twistd", "heartbeat", *LOOPBACK, "--router", router)
+    assert await second.ends() == 1
+    # The rest of the sentence is in the log: twistd's pipe takes 100 bytes.
+    assert "The heartbeat service can't start: --router" in second.output
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_plugin_leaves_the_reactor_to_twistd(spawn: Spawn) -> None:
     plugin = ("-r", "asyncio", "heartbeat", *LOOPBACK)
     service = spawn(BIN / "twistd", "-n", "--pidfile=", *plugin)

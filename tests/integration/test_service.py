@@ -1,0 +1,157 @@
+"""How the service starts and stops, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent
+
+from heartbeat_service import service as service_module
+from heartbeat_service.service import HeartbeatService
+from heartbeat_service.settings import Settings
+from tests.integration.conftest import (
+    Running,
+    Serve,
+    heartbeat,
+    patiently,
+    port_of,
+    reactor,
+    until,
+)
+from tests.unit.fakes import HandStore
+
+LOOPBACK = {"router": "tcp://127.0.0.1:0", "pub": "tcp://127.0.0.1:0"}
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[HandStore]:
+    """The store of every service that is started: changes wait in it."""
+    store = HandStore()
+    monkeypatch.setattr(service_module, "MemoryStore", lambda _clock: store)
+    yield store
+    store.finish_all()
+
+
+@pytest.mark.parametrize(
+    "http",
+    [
+        "tcp:0:interface=nowhere.invalid",
+        "unix:/no/such/folder/socket",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_it_cannot_listen_on_ends_it_with_a_sentence_that_names_it(
+    http: str,
+) -> None:
+    service = HeartbeatService(reactor, Settings(http=http, **LOOPBACK))
+    with pytest.raises(SystemExit, match=f"can't start: --http {http}: "):
+        service.startService()
+    assert service.http == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_start_that_fails_later_ends_the_program_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class SlowEndpoint:
+        def listen(self, _factory: object) -> Deferred[Any]:
+            late: Deferred[Any] = deferLater(reactor, 0.01)
+            return late.addCallback(lambda _: fail(OSError("no such cable")))
+
+    class Program:
+        stopped = 0
+
+        def stop(self) -> None:
+            self.stopped += 1
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(reactor, name)
+
+    program = Program()
+    monkeypatch.setattr(
+        service_module, "serverFromString", lambda _reactor, _text: SlowEndpoint()
+    )
+    service = HeartbeatService(program, Settings(**LOOPBACK))
+    service.startService()
+
+    async def stopped() -> bool:
+        return program.stopped == 1
+
+    await until(stopped)
+    await patiently(service.stopService())
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopped_and_started_at_once_it_serves(serve: Serve) -> None:
+    running = await serve()
+    await running.beat("1")
+    stopping = running.service.stopService()
+    running.service.startService()
+    await patiently(stopping)
+    await running.beat("1")
+    assert (await running.http("GET", "/readyz"))[0] == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_under_way_is_answered_before_it_stops(
+    store: HandStore, serve: Serve
+) -> None:
+    running = await serve()
+    answer = Deferred.fromCoroutine(running.http("POST", "/heartbeat", heartbeat("1")))
+
+    async def came() -> bool:
+        return bool(store.waiting)
+
+    await until(came)
+    stopped = running.service.stopService()
+    assert not answer.called
+    store.finish()
+    assert (await patiently(answer))[0] == 200
+    await patiently(stopped)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_leaves_before_its_answer_leaves_no_trace(
+    store: HandStore, serve: Serve, tracebacks: list[LogEvent]
+) -> None:
+    running = await serve()
+    wire = await running.wire()
+    body = heartbeat("1")
+    wire.send(
+        b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+        % (len(body), body)
+    )
+
+    async def came() -> bool:
+        return bool(store.waiting)
+
+    await until(came)
+    other = await running.wire()
+    order = b'{"clientState": "DISCONNECTED"}'
+    other.send(
+        b"PUT /clients/1/state HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+        % (len(order), order)
+    )
+    wire.abort()
+    await other.leave()
+    store.finish_all()
+    assert (await running.http("GET", "/clients/1"))[0] == 200
+    assert tracebacks == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stopped_service_has_let_go_of_its_ports(serve: Serve) -> None:
+    running = await serve()
+    ports = [running.service.http[0], running.service.router, running.service.pub]
+    await running.stop()
+    second: Running = await serve(
+        http=f"tcp:{port_of(ports[0])}:interface=127.0.0.1",
+        router=ports[1],
+        pub=ports[2],
+    )
+    await second.beat("1")
