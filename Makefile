@@ -29,7 +29,7 @@ test: $(DEV)
 	$(BIN)/coverage report
 
 units: $(DEV)
-	$(BIN)/python -m twisted.trial --temp-directory=$(VENV)/trial tests.unit
+	$(BIN)/python -m twisted.trial --reporter=text --temp-directory=$(VENV)/trial tests.unit
 
 lint: $(DEV)
 	$(BIN)/ruff format --check .
