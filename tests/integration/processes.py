@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import socket
 import sys
@@ -111,9 +112,16 @@ class Process(ProcessProtocol):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that are free now, for a service that is restarted."""
+    """Free ports of 127.0.0.1 for a service that comes back to the same ones.
+
+    Below those that the system hands out by itself, so that nobody else gets them
+    while the service is away.
+    """
+    free: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(free) < count:
+            each = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                each.bind(("127.0.0.1", random.randrange(15_000, 30_000)))  # noqa: S311
+                free.append(each.getsockname()[1])
+    return free
