@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 from heartbeat_service.core.changes import Change
+from heartbeat_service.core.listening_clock import ListeningClock
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.monotonic import use_monotonic_time
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
@@ -112,8 +113,10 @@ class HeartbeatService(Service):
 
         journal = ChangeJournal(store, [_log_change, publisher.publish])
         self._closers.append(journal.all_settled)
+        clock = ListeningClock(self._reactor, _log_stall)
+        self._closers.append(clock.stop)
         registry = Registry(
-            clock=self._reactor,
+            clock=clock,
             wall_clock=time.time,
             listener=journal.record,
             default_fuse=settings.timebomb,
@@ -202,6 +205,12 @@ def _host_port(address: Any) -> str:
         return f"unix:{os.fsdecode(address.name or b'')}"
     host = f"[{address.host}]" if ":" in address.host else address.host
     return f"{host}:{address.port}"
+
+
+def _log_stall(seconds: float) -> None:
+    _log.warn(
+        "stalled for {seconds:.1f} s: no timebomb has burnt meanwhile", seconds=seconds
+    )
 
 
 def _log_change(change: Change) -> None:

@@ -38,8 +38,9 @@ FIRST_TIMEBOMB = 10.0
 #: No server makes a client beat faster than this, in seconds.
 SHORTEST_INTERVAL = 0.01
 
-#: The longest that a client waits before it tries a lost server again, in
-#: seconds, unless its interval is longer still.
+#: The longest that a client waits before it tries a lost server again, in seconds.
+#: It never waits for more than half of its fuse, so that it lives when the server
+#: was only stalled; nor for less than its interval.
 LONGEST_BACKOFF = 15.0
 
 
@@ -280,6 +281,6 @@ class Session:
         return [StateChanged(self.state, self.incarnation, self.sequence)]
 
     def _backoff(self) -> float:
-        ceiling = max(LONGEST_BACKOFF, self._interval)
+        ceiling = max(min(LONGEST_BACKOFF, self._timebomb / 2), self._interval)
         longest = min(self._interval * 2.0 ** min(self._failures, 16), ceiling)
         return self._interval + self.random() * (longest - self._interval)

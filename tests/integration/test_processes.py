@@ -14,7 +14,7 @@ import pytest_twisted
 import treq
 from twisted.internet.defer import Deferred
 
-from tests.integration.conftest import heartbeat, patiently
+from tests.integration.conftest import heartbeat, patiently, pause
 from tests.integration.processes import BIN, LOOPBACK, READY, ROOT, Process, free_ports
 
 Spawn = Callable[..., Process]
@@ -156,6 +156,26 @@ async def test_a_daemon_that_cannot_start_says_so_and_tidies_up(
     # The rest of the sentence is in the log: twistd's pipe takes 100 bytes.
     assert "The heartbeat service can't start: --router" in second.output
     assert not (tmp_path / "twistd.pid").exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_beating_client_dies_while_the_service_is_stopped_in_its_tracks(
+    spawn: Spawn,
+) -> None:
+    options = ("--timebomb", "3", "--interval", "0.3")
+    service = twistd(spawn, *LOOPBACK, *options)
+    host = (await service.says(READY))[1]
+    players = [game_client(spawn, str(number), host) for number in range(3)]
+    for number, player in enumerate(players):
+        await player.says(f"{number} UNCALIBRATED")
+    os.kill(service.pid, signal.SIGSTOP)
+    await pause(7)  # more than two timebombs
+    os.kill(service.pid, signal.SIGCONT)
+    await service.says("stalled for")
+    await pause(1.5)
+    assert "timebomb)" not in service.output
+    await players[0].ends("KILL")
+    await service.says(r"client 0: UNCALIBRATED -> DISCONNECTED \(timebomb\)")
 
 
 @pytest_twisted.ensureDeferred

@@ -323,7 +323,14 @@ class TestOutage(SynchronousTestCase):
         waits = self.waits(session, 2000)
         self.assertEqual(waits, sorted(waits))
         self.assertLess(waits[0], waits[1])
-        self.assertEqual(waits[-1], LONGEST_BACKOFF)
+        self.assertEqual(waits[-1], FIRST_TIMEBOMB / 2)
+        session.beat_answered(says(7, 1, timebomb=3600.0))
+        self.assertEqual(self.waits(session, 20)[-1], LONGEST_BACKOFF)
+
+    def test_backoff_leaves_a_stalled_server_half_a_fuse(self) -> None:
+        session = new_session(random=1.0)
+        session.beat_answered(says(7, 1, interval=0.2, timebomb=1.0))
+        self.assertEqual(max(self.waits(session, 20)), 0.5)
 
     def test_interval_longer_than_the_longest_backoff_is_kept(self) -> None:
         session = new_session(random=1.0)
@@ -333,7 +340,7 @@ class TestOutage(SynchronousTestCase):
     def test_backoff_is_jittered_by_the_injected_random(self) -> None:
         waits = [self.waits(new_session(number), 4)[-1] for number in (0.0, 0.5, 1.0)]
         self.assertEqual(waits[0], FIRST_INTERVAL)
-        self.assertEqual(waits[2], LONGEST_BACKOFF)
+        self.assertEqual(waits[2], FIRST_TIMEBOMB / 2)
         self.assertEqual(waits[1], (waits[0] + waits[2]) / 2)
 
     def test_answer_resets_the_backoff(self) -> None:
@@ -376,7 +383,7 @@ class TestOutage(SynchronousTestCase):
             waits.append(next_beat([after]))
         self.assertEqual(waits, sorted(waits))
         self.assertGreaterEqual(waits[0], FIRST_INTERVAL)
-        self.assertEqual(waits[-1], LONGEST_BACKOFF)
+        self.assertEqual(waits[-1], FIRST_TIMEBOMB / 2)
 
     def test_patience_outlasts_the_interval_and_leaves_time_to_try_again(self) -> None:
         session = new_session()
