@@ -8,7 +8,7 @@ import sys
 import zmq
 
 topic = sys.argv[1] if len(sys.argv) > 1 else "OnStateChange/"
-address = sys.argv[2] if len(sys.argv) > 2 else "tcp://127.0.0.1:4321"  # noqa: PLR2004
+address = sys.argv[2] if len(sys.argv) > 2 else "tcp://127.0.0.1:4321"
 
 socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
 socket.subscribe(topic)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import re
+import secrets
 import socket
 import sys
 from contextlib import ExitStack, suppress
@@ -58,7 +58,8 @@ class Process(ProcessProtocol):
 
     def connectionMade(self) -> None:
         """It runs."""
-        self.pid = self.transport.pid  # type: ignore[union-attr]
+        process: Any = self.transport
+        self.pid = process.pid
 
     def outReceived(self, data: bytes) -> None:
         """It prints."""
@@ -93,7 +94,8 @@ class Process(ProcessProtocol):
         """Its exit status, once it has ended; with ``signal``, of it."""
         if signal is not None:
             with suppress(ProcessExitedAlready):
-                self.transport.signalProcess(signal)  # type: ignore[union-attr]
+                process: Any = self.transport
+                process.signalProcess(signal)
         if self.status is None:
             ended: Deferred[int] = Deferred()
             self._ended.append(ended)
@@ -122,6 +124,6 @@ def free_ports(count: int) -> list[int]:
         while len(free) < count:
             each = stack.enter_context(socket.socket())
             with suppress(OSError):
-                each.bind(("127.0.0.1", random.randrange(15_000, 30_000)))  # noqa: S311
+                each.bind(("127.0.0.1", 15_000 + secrets.randbelow(15_000)))
                 free.append(each.getsockname()[1])
     return free

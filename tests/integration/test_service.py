@@ -84,6 +84,8 @@ async def test_a_start_that_fails_later_ends_the_program_too(
 
     await until(stopped)
     await patiently(service.stopService())
+    assert program.stopped == 1
+    assert not service.running
 
 
 @pytest_twisted.ensureDeferred
@@ -154,4 +156,4 @@ async def test_a_stopped_service_has_let_go_of_its_ports(serve: Serve) -> None:
         router=ports[1],
         pub=ports[2],
     )
-    await second.beat("1")
+    assert (await second.beat("1"))["clientState"] == "UNCALIBRATED"
