@@ -454,6 +454,29 @@ async def test_a_game_whose_values_fail_once_goes_on_beating(
 
 
 @pytest_twisted.ensureDeferred
+async def test_whatever_goes_wrong_with_an_answer_the_heart_goes_on(
+    serve: Serve,
+    play: Play,
+    heard: list[Request],
+    monkeypatch: pytest.MonkeyPatch,
+    tracebacks: list[LogEvent],
+) -> None:
+    def stumble(*_: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    running = await serve(interval=INTERVAL)
+    game = play(running.url)
+    await game.reaches(UNCALIBRATED)
+    with monkeypatch.context() as patched:
+        patched.setattr(GameClient, "_understand", stumble)
+        await more_beats(heard, 2)
+    await more_beats(heard, 2)
+    assert tracebacks
+    assert all(event["log_failure"].check(ZeroDivisionError) for event in tracebacks)
+    tracebacks.clear()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_client_that_gets_no_socket_goes_on_beating(
     serve: Serve,
     play: Play,

@@ -15,10 +15,12 @@ from heartbeat_service import service as service_module
 from heartbeat_service.service import HeartbeatService
 from heartbeat_service.settings import Settings
 from tests.integration.conftest import (
+    PATIENCE,
     Running,
     Serve,
     heartbeat,
     patiently,
+    pause,
     port_of,
     reactor,
     until,
@@ -101,8 +103,9 @@ async def test_stopped_and_started_at_once_it_serves(serve: Serve) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_under_way_is_answered_before_it_stops(
-    store: HandStore, serve: Serve
+    store: HandStore, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("heartbeat_service.web.site.LINGER", 0.05)
     running = await serve()
     answer = Deferred.fromCoroutine(running.http("POST", "/heartbeat", heartbeat("1")))
 
@@ -111,9 +114,33 @@ async def test_what_is_under_way_is_answered_before_it_stops(
 
     await until(came)
     stopped = running.service.stopService()
+    await pause(0.2)  # the store may take its time
     assert not answer.called
     store.finish()
     assert (await patiently(answer))[0] == 200
+    await patiently(stopped)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_still_sending_is_answered_before_it_stops(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heartbeat_service.web.site.LINGER", PATIENCE)
+    running = await serve()
+    wire = await running.wire()
+    body = heartbeat("1")
+    wire.send(
+        b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    go_on = b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await wire.at_least(len(go_on)) == go_on
+    wire.send(body[:10])
+    stopped = running.service.stopService()
+    await pause(0.05)
+    wire.send(body[10:])
+    assert (await wire.answer()).status == 200
+    await wire.end()
     await patiently(stopped)
 
 

@@ -110,6 +110,22 @@ class ListeningClockTests(SynchronousTestCase):
         self.house.listen(0.5 + 2 * 0.5)
         self.assertFalse(self.house.lives())
 
+    def test_what_was_missed_before_a_beat_does_not_count_for_it(self) -> None:
+        self.house.stall(100.0)
+        self.house.beat()
+        self.house.listen(FUSE - 1)
+        self.house.stall(0.5)
+        self.house.listen(0.5 + 2 * 0.5)
+        self.assertFalse(self.house.lives())
+
+    def test_a_stall_that_many_timers_notice_is_told_once(self) -> None:
+        for number in range(5):
+            self.house.beat(str(number))
+        self.house.listen(FUSE - STEP)
+        self.house.stall(7.0)
+        self.assertEqual([round(stall) for stall in self.house.stalls], [7])
+        self.assertEqual(len(self.house.registry), 5)
+
     def test_a_server_that_is_often_late_still_buries_the_silent(self) -> None:
         self.house.beat()
         for _ in range(20):
