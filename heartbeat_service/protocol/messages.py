@@ -274,7 +274,7 @@ class _Anyone(Struct):
 def _dec_hook(type_: type, value: object) -> object:
     if type_ is ClientID:
         return ClientID.parse(value)
-    raise NotImplementedError(type_)
+    raise NotImplementedError(type_)  # msgspec's word for a type that nobody knows
 
 
 def _decoder(type_: type[T]) -> msgspec.json.Decoder[T]:

@@ -216,7 +216,9 @@ class AsyncPeer(Peer):
         self.gate: Deferred[None] = Deferred()
         super().__init__(factory, socket_type)
 
-    async def messageReceived(self, message: list[bytes]) -> None:  # type: ignore[override]
+    async def messageReceived(  # type: ignore[override]  # a coroutine, on purpose
+        self, message: list[bytes]
+    ) -> None:
         """Wait for the gate, then fail if so told."""
         await self.gate
         if message == [b"fail"]:

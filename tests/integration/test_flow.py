@@ -418,7 +418,7 @@ async def test_who_lost_every_publication_agrees_one_beat_later(
     [
         ("127.0.0.1", None, "127.0.0.1"),
         ("127.0.0.1", "localhost", "localhost"),
-        ("0.0.0.0", "game-server.example", "game-server.example"),  # noqa: S104
+        ("0.0.0.0", "game-server.example", "game-server.example"),  # noqa: S104 - replies only name it
         ("127.0.0.1", "::1", "[::1]"),
     ],
 )

@@ -9,9 +9,10 @@ no deadline is missed by rounding.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count, pairwise
+from operator import attrgetter
 
 from attrs import define
 from hypothesis import HealthCheck, settings
@@ -477,7 +478,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
         Their order counts for nothing: more than one are deaths in one instant.
         """
-        by_client: Callable[[Change], str] = lambda fact: fact.client_id  # noqa: E731
+        by_client = attrgetter("client_id")
         assert sorted(self.heard, key=by_client) == sorted(expected, key=by_client)
         self.facts += self.heard
         self.heard.clear()

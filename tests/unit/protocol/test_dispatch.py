@@ -140,13 +140,13 @@ class DispatchTestCase(SynchronousTestCase):
         self.store = self.house.store
         self.dispatcher = self.house.dispatcher
 
-    def answer_after(self, finish: Callable[[], None], answer: Deferred[T]) -> T:
+    def expect_answer_after(self, finish: Callable[[], None], answer: Deferred[T]) -> T:
         """The answer, which comes once the store is done and not before."""
         self.assertNoResult(answer)
         finish()
         return self.successResultOf(answer)
 
-    def refusal(
+    def expect_refusal(
         self, answer: Deferred[Any], error: type[HeartbeatError], client_id: str = "1"
     ) -> None:
         """The answer is an error that names its client."""
@@ -159,7 +159,7 @@ class DispatchTestCase(SynchronousTestCase):
 class TestReplies(DispatchTestCase):
     def test_reply_to_a_registration_says_all_that_a_client_needs(self) -> None:
         self.assertEqual(
-            self.answer_after(self.store.finish, self.house.beat("1")),
+            self.expect_answer_after(self.store.finish, self.house.beat("1")),
             ClientStateMessage(
                 client_id=ClientID("1"),
                 client_state=UNCALIBRATED,
@@ -213,22 +213,24 @@ class TestReplies(DispatchTestCase):
 
     def test_broken_rules_are_answered_with_their_errors(self) -> None:
         house = self.house
-        self.refusal(house.ask(), UnknownClient)
-        self.refusal(house.set(CALIBRATED), UnknownClient)
-        self.refusal(house.leave(), UnknownClient)
-        self.refusal(self.dispatcher.steer("1", RUNNING), UnknownClient)
-        self.refusal(self.dispatcher.kick("1"), UnknownClient)
-        self.refusal(self.dispatcher.client("1"), UnknownClient)
+        self.expect_refusal(house.ask(), UnknownClient)
+        self.expect_refusal(house.set(CALIBRATED), UnknownClient)
+        self.expect_refusal(house.leave(), UnknownClient)
+        self.expect_refusal(self.dispatcher.steer("1", RUNNING), UnknownClient)
+        self.expect_refusal(self.dispatcher.kick("1"), UnknownClient)
+        self.expect_refusal(self.dispatcher.client("1"), UnknownClient)
         house.beat("1", instance_id="old")
         house.beat("1", instance_id="new")
         self.store.finish_all()
-        self.refusal(house.beat("1", instance_id="old"), InstanceSuperseded)
-        self.refusal(house.set(CALIBRATED, instance_id="old"), InstanceSuperseded)
-        self.refusal(house.leave(instance_id="old"), InstanceSuperseded)
-        self.refusal(house.set(CALIBRATED, incarnation=101), StaleIncarnation)
-        self.refusal(house.leave(incarnation=101), StaleIncarnation)
-        self.refusal(house.set(RUNNING, incarnation=102), IllegalTransition)
-        self.refusal(self.dispatcher.steer("1", DISCONNECTED), IllegalTransition)
+        self.expect_refusal(house.beat("1", instance_id="old"), InstanceSuperseded)
+        self.expect_refusal(
+            house.set(CALIBRATED, instance_id="old"), InstanceSuperseded
+        )
+        self.expect_refusal(house.leave(instance_id="old"), InstanceSuperseded)
+        self.expect_refusal(house.set(CALIBRATED, incarnation=101), StaleIncarnation)
+        self.expect_refusal(house.leave(incarnation=101), StaleIncarnation)
+        self.expect_refusal(house.set(RUNNING, incarnation=102), IllegalTransition)
+        self.expect_refusal(self.dispatcher.steer("1", DISCONNECTED), IllegalTransition)
         self.assertEqual(self.store.commits, 2)
 
     def test_errors_keep_their_code_their_detail_and_their_client(self) -> None:
@@ -245,18 +247,18 @@ class TestReplies(DispatchTestCase):
 class TestDurableFirst(DispatchTestCase):
     def test_every_change_is_answered_once_the_store_has_it(self) -> None:
         self.house.register("1", "2")
-        self.answer_after(self.store.finish, self.house.set(CALIBRATED))
-        self.answer_after(self.store.finish, self.dispatcher.steer("1", RUNNING))
-        self.answer_after(self.store.finish, self.house.leave())
-        self.answer_after(self.store.finish, self.dispatcher.kick("2"))
+        self.expect_answer_after(self.store.finish, self.house.set(CALIBRATED))
+        self.expect_answer_after(self.store.finish, self.dispatcher.steer("1", RUNNING))
+        self.expect_answer_after(self.store.finish, self.house.leave())
+        self.expect_answer_after(self.store.finish, self.dispatcher.kick("2"))
 
     def test_new_life_is_answered_once_the_store_has_it(self) -> None:
         self.house.register("1")
         self.successResultOf(self.house.beat("1", RUNNING))
-        restart = self.answer_after(self.store.finish, self.house.beat("1"))
+        restart = self.expect_answer_after(self.store.finish, self.house.beat("1"))
         self.assertEqual((restart.incarnation, restart.sequence), (102, 1))
         takeover = self.house.beat("1", instance_id="another")
-        reply = self.answer_after(self.store.finish, takeover)
+        reply = self.expect_answer_after(self.store.finish, takeover)
         self.assertEqual((reply.incarnation, reply.sequence), (103, 1))
 
     def test_whatever_is_asked_about_a_pending_client_waits(self) -> None:
@@ -269,7 +271,7 @@ class TestDurableFirst(DispatchTestCase):
         )
         for ask in asks:
             self.house.beat("1", instance_id=f"process {self.store.commits}")
-            self.answer_after(self.store.finish, ask())
+            self.expect_answer_after(self.store.finish, ask())
 
     def test_error_about_a_pending_client_waits(self) -> None:
         self.house.beat("1")
@@ -278,8 +280,8 @@ class TestDurableFirst(DispatchTestCase):
         self.assertNoResult(illegal)
         self.assertNoResult(stale)
         self.store.finish()
-        self.refusal(illegal, IllegalTransition)
-        self.refusal(stale, StaleIncarnation)
+        self.expect_refusal(illegal, IllegalTransition)
+        self.expect_refusal(stale, StaleIncarnation)
 
     def test_that_a_client_is_dead_is_told_once_the_store_knows_it(self) -> None:
         self.house.register("1")
@@ -287,7 +289,7 @@ class TestDurableFirst(DispatchTestCase):
         answer = self.house.ask()
         self.assertNoResult(answer)
         self.store.finish()
-        self.refusal(answer, UnknownClient)
+        self.expect_refusal(answer, UnknownClient)
 
     def test_client_with_nothing_pending_is_answered_at_once(self) -> None:
         self.house.register("1")
@@ -295,8 +297,8 @@ class TestDurableFirst(DispatchTestCase):
         self.successResultOf(self.house.beat("1"))
         self.successResultOf(self.house.ask("1"))
         self.successResultOf(self.dispatcher.client("1"))
-        self.refusal(self.house.set(RUNNING), IllegalTransition)
-        self.refusal(self.house.ask("3"), UnknownClient, "3")
+        self.expect_refusal(self.house.set(RUNNING), IllegalTransition)
+        self.expect_refusal(self.house.ask("3"), UnknownClient, "3")
         self.assertEqual(len(self.store.waiting), 1)
 
     def test_ordinary_beat_commits_nothing(self) -> None:
@@ -393,7 +395,7 @@ class TestOperators(DispatchTestCase):
             self.house.beat("2", instance_id=f"process {first}")
             answer = self.dispatcher.clients()
             self.store.finish(first)
-            records = self.answer_after(self.store.finish, answer)
+            records = self.expect_answer_after(self.store.finish, answer)
             self.assertEqual({record.client_id for record in records}, {"1", "2"})
 
     def test_list_of_clients_is_in_order_of_registration(self) -> None:
@@ -404,13 +406,13 @@ class TestOperators(DispatchTestCase):
     def test_list_of_clients_waits_for_a_death(self) -> None:
         self.house.register("1", "2")
         self.house.leave("1")
-        records = self.answer_after(self.store.finish, self.dispatcher.clients())
+        records = self.expect_answer_after(self.store.finish, self.dispatcher.clients())
         self.assertEqual([record.client_id for record in records], ["2"])
 
     def test_steering_many_mixes_states_and_errors_in_the_order_asked(self) -> None:
         self.house.register("1", "2")
         answer = self.dispatcher.steer_many(RUNNING, ["2", "3", "1"])
-        replies = self.answer_after(self.store.finish_all, answer)
+        replies = self.expect_answer_after(self.store.finish_all, answer)
         second, unknown, first = replies
         assert isinstance(first, ClientStateMessage)
         assert isinstance(second, ClientStateMessage)
@@ -424,13 +426,13 @@ class TestOperators(DispatchTestCase):
         for first, state in ((0, RUNNING), (1, CALIBRATED)):
             answer = self.dispatcher.steer_many(state, ["1", "2"])
             self.store.finish(first)
-            self.answer_after(self.store.finish, answer)
+            self.expect_answer_after(self.store.finish, answer)
 
     def test_steering_without_ids_means_all_who_live(self) -> None:
         self.house.register("1", "2", "3")
         self.house.leave("2")
         answer = self.dispatcher.steer_many(CALIBRATED, None)
-        replies = self.answer_after(self.store.finish_all, answer)
+        replies = self.expect_answer_after(self.store.finish_all, answer)
         self.assertEqual([reply.client_id for reply in replies], ["1", "3"])
 
     def test_steering_with_no_ids_at_all_means_nobody(self) -> None:
@@ -492,7 +494,7 @@ class TestOperators(DispatchTestCase):
         self.house.register("1")
         self.dispatcher.steer("1", RUNNING)
         self.house.clock.advance(FUSE)
-        (life,) = self.answer_after(self.store.finish_all, self.history())
+        (life,) = self.expect_answer_after(self.store.finish_all, self.history())
         self.assertEqual(life.reason, Reason.TIMEBOMB)
         self.assertEqual(life.last_state, RUNNING)
         self.assertEqual(life.ended_at, "2022-03-29T12:00:10.000Z")
@@ -503,8 +505,8 @@ class TestOperators(DispatchTestCase):
         answer = self.history()
         self.dispatcher.kick("1")
         self.store.finish(1)
-        (life,) = self.answer_after(self.store.finish, answer)
+        (life,) = self.expect_answer_after(self.store.finish, answer)
         self.assertEqual((life.incarnation, life.reason), (101, Reason.KICK))
 
     def test_history_of_an_unknown_client_is_an_error(self) -> None:
-        self.refusal(self.history("7"), UnknownClient, "7")
+        self.expect_refusal(self.history("7"), UnknownClient, "7")
