@@ -37,8 +37,20 @@ class Options(usage.Options):
         ["advertise", None, None, "Host that replies name [the one listened on]"],
         ["timebomb", None, None, "Seconds from a client's last beat to its death [10]"],
         ["interval", None, None, "Seconds between beats, as clients are told [2]"],
-        ["store", None, None, "Where changes are kept: memory: [memory:]"],
+        ["store", None, None, "sqlite:PATH or memory: [sqlite:heartbeat.sqlite]"],
+        ["operator-token-file", None, None, "File of the tokens that operators need"],
+        ["client-token-file", None, None, "File of the tokens that heartbeats need"],
+        ["curve-keys", None, None, "Folder of the keys for ZeroMQ's encryption"],
+        ["max-clients", None, None, "Clients that may live at once [250000]"],
+        ["max-registrations", None, None, "Registrations a second [any number]"],
         ["config", None, None, "TOML file with these names as keys"],
+    ]
+    optFlags = [  # noqa: RUF012 - usage.Options wants a list
+        [
+            "allow-open-control",
+            None,
+            "Let anyone steer, also from other machines, without a token",
+        ],
     ]
 
     def __init__(self) -> None:
@@ -53,9 +65,9 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Make the settings."""
         given = {
-            name: self[name]
+            name: self[_option(name)]
             for name in fields_dict(Settings)
-            if self[name] not in (None, [])
+            if self[_option(name)] not in (None, [], 0)
         }
         try:
             self.settings = Settings(**{**self._read_config(), **given})
@@ -72,10 +84,15 @@ class Options(usage.Options):
             values = tomllib.loads(Path(path).read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise usage.UsageError(f"--config: cannot read {path!r}: {error}") from None
-        unknown = sorted(values.keys() - fields_dict(Settings).keys())
+        names = {_option(name): name for name in fields_dict(Settings)}
+        unknown = sorted(values.keys() - names.keys())
         if unknown:
             raise usage.UsageError(f"--config: {path!r} has unknown names: {unknown}")
-        return values
+        return {names[option]: value for option, value in values.items()}
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _check_endpoint(description: str) -> None:

@@ -20,7 +20,13 @@ _ZMQ_ADDRESS = re.compile(
 )
 _LAST_PORT = 65535
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_PATH = re.compile(r"[^\0]+", re.DOTALL)
+_STORE = re.compile(r"memory:|sqlite:[^\0]+", re.DOTALL)
+_COUNT = re.compile(r"[1-9][0-9]{0,8}")
 _ANY_TCP_PORT = re.compile(r"(tcp6?|ssl):\*(?=:|$)")
+
+#: The most that a limit can be set to.
+MOST = 10_000_000
 
 #: No client is told to beat faster than this, in seconds.
 SHORTEST_INTERVAL = 0.01
@@ -88,9 +94,48 @@ def _host(value: Any) -> str | None:
 
 
 def _store(value: Any) -> str:
-    if value != "memory:":
-        raise _fail("store", "memory:", value)
-    return str(value)
+    if not isinstance(value, str) or not _STORE.fullmatch(value):
+        raise _fail("store", "sqlite:PATH or memory:", value)
+    return value
+
+
+def _path(name: str, value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or not _PATH.fullmatch(value)):
+        raise _fail(name, "a path", value)
+    return value
+
+
+def _operator_token_file(value: Any) -> str | None:
+    return _path("operator-token-file", value)
+
+
+def _client_token_file(value: Any) -> str | None:
+    return _path("client-token-file", value)
+
+
+def _curve_keys(value: Any) -> str | None:
+    return _path("curve-keys", value)
+
+
+def _flag(value: Any) -> bool:
+    if value not in (0, 1):
+        raise _fail("allow-open-control", "true or false", value)
+    return bool(value)
+
+
+def _count(name: str, value: Any) -> int:
+    # A command line has strings, a TOML file integers; a bool is neither.
+    if not _COUNT.fullmatch(str(value)) or int(value) > MOST:
+        raise _fail(name, f"a whole number from 1 to {MOST}", value)
+    return int(value)
+
+
+def _max_clients(value: Any) -> int:
+    return _count("max-clients", value)
+
+
+def _max_registrations(value: Any) -> int | None:
+    return None if value is None else _count("max-registrations", value)
 
 
 @frozen
@@ -104,6 +149,13 @@ class Settings:
     :ivar timebomb: seconds from a beat to a client's death, unless it asks.
     :ivar interval: seconds between beats, as clients are told.
     :ivar store: the URL of the store.
+    :ivar operator_token_file: the tokens that open the operator's routes.
+    :ivar client_token_file: the tokens that heartbeats want.
+    :ivar curve_keys: the folder of the CURVE keys; None for open ZeroMQ sockets.
+    :ivar allow_open_control: whether anyone may steer a service that is reachable
+        from beyond this machine and has no operator's token.
+    :ivar max_clients: how many clients may live at once.
+    :ivar max_registrations: how many may register a second; None for any number.
     :raises SettingsError: for the first of them that can't be.
     """
 
@@ -115,4 +167,12 @@ class Settings:
     advertise: str | None = field(default=None, converter=_host)
     timebomb: float = field(default=10.0, converter=_timebomb)
     interval: float = field(default=2.0, converter=_interval)
-    store: str = field(default="memory:", converter=_store)
+    store: str = field(default="sqlite:heartbeat.sqlite", converter=_store)
+    operator_token_file: str | None = field(
+        default=None, converter=_operator_token_file
+    )
+    client_token_file: str | None = field(default=None, converter=_client_token_file)
+    curve_keys: str | None = field(default=None, converter=_curve_keys)
+    allow_open_control: bool = field(default=False, converter=_flag)
+    max_clients: int = field(default=250_000, converter=_max_clients)
+    max_registrations: int | None = field(default=None, converter=_max_registrations)

@@ -48,7 +48,13 @@ class GoodOptionsTests(OptionsTestCase):
                 advertise=None,
                 timebomb=10.0,
                 interval=2.0,
-                store="memory:",
+                store="sqlite:heartbeat.sqlite",
+                operator_token_file=None,
+                client_token_file=None,
+                curve_keys=None,
+                allow_open_control=False,
+                max_clients=250_000,
+                max_registrations=None,
             ),
         )
 
@@ -57,6 +63,9 @@ class GoodOptionsTests(OptionsTestCase):
             *("--http", "tcp6:1", "--router", "tcp://*:*"),
             *("--pub", "ipc:///run/heartbeat", "--advertise", "show-server.local"),
             *("--timebomb", "0.5", "--interval", "0.1", "--store", "memory:"),
+            *("--operator-token-file", "/run/operator", "--allow-open-control"),
+            *("--client-token-file", "/run/client", "--curve-keys", "/run/keys"),
+            *("--max-clients", "3", "--max-registrations", "7"),
         )
         self.assertEqual(
             settings,
@@ -68,6 +77,12 @@ class GoodOptionsTests(OptionsTestCase):
                 timebomb=0.5,
                 interval=0.1,
                 store="memory:",
+                operator_token_file="/run/operator",
+                client_token_file="/run/client",
+                curve_keys="/run/keys",
+                allow_open_control=True,
+                max_clients=3,
+                max_registrations=7,
             ),
         )
 
@@ -101,7 +116,13 @@ class ConfigTests(OptionsTestCase):
             advertise = "show-server"
             timebomb = 5
             interval = 1.5
-            store = "memory:"
+            store = "sqlite:/var/lib/heartbeat.sqlite"
+            operator-token-file = "/run/operator"
+            client-token-file = "/run/client"
+            curve-keys = "/run/keys"
+            allow-open-control = true
+            max-clients = 3
+            max-registrations = 7
             """
         )
         self.assertEqual(
@@ -113,6 +134,13 @@ class ConfigTests(OptionsTestCase):
                 advertise="show-server",
                 timebomb=5.0,
                 interval=1.5,
+                store="sqlite:/var/lib/heartbeat.sqlite",
+                operator_token_file="/run/operator",
+                client_token_file="/run/client",
+                curve_keys="/run/keys",
+                allow_open_control=True,
+                max_clients=3,
+                max_registrations=7,
             ),
         )
 
@@ -136,6 +164,14 @@ class ConfigTests(OptionsTestCase):
             ("http = 6969", "--http"),
             ("router = 8765", "--router"),
             ("advertise = 1", "--advertise"),
+            ("store = 1", "--store"),
+            ("operator-token-file = 1", "--operator-token-file"),
+            ("operator_token_file = '/run/operator'", "'operator_token_file'"),
+            ("curve-keys = ''", "--curve-keys"),
+            ("allow-open-control = 'yes'", "--allow-open-control"),
+            ("max-clients = true", "--max-clients"),
+            ("max-clients = 1.5", "--max-clients"),
+            ("max-registrations = 0", "--max-registrations"),
             ("fuse = 1", "'fuse'"),
             ("timebomb = ", "--config"),
             ("[http]", "--http"),
@@ -162,7 +198,12 @@ class BadOptionsTests(OptionsTestCase):
             ("--advertise", "", "a/b", "tcp://a", "a:1", "[a]"),
             ("--timebomb", "", "0", "-1", "0.05", "3601", "nan", "inf", "soon"),
             ("--interval", "", "0", "-1", "nan", "inf", "often"),
-            ("--store", "", "memory", "redis:"),
+            ("--store", "", "memory", "redis:", "sqlite:", "sqlite"),
+            ("--operator-token-file", ""),
+            ("--client-token-file", ""),
+            ("--curve-keys", ""),
+            ("--max-clients", "", "0", "-1", "1.5", "many", "10000001"),
+            ("--max-registrations", "", "0", "-1", "1e3"),
         ):
             for value in values:
                 with self.subTest(option=option, value=value):
