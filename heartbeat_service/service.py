@@ -11,6 +11,8 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -18,20 +20,24 @@ from twisted.application.service import IService, Service
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from heartbeat_service.core.changes import Change
+from heartbeat_service.core.changes import Change, Remembered
 from heartbeat_service.core.listening_clock import ListeningClock
+from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.monotonic import use_monotonic_time
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
 from heartbeat_service.protocol.dispatch import Dispatcher
 from heartbeat_service.settings import Settings
-from heartbeat_service.storage.journal import ChangeJournal
+from heartbeat_service.storage.journal import PAUSE, ChangeJournal
 from heartbeat_service.storage.memory import MemoryStore
-from heartbeat_service.storage.store import Store
+from heartbeat_service.storage.sqlite import SqliteStore
+from heartbeat_service.storage.store import Store, StoreTrouble
+from heartbeat_service.supervision import Supervisor
 from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
@@ -63,6 +69,7 @@ class HeartbeatService(Service):
     """The whole service; may be started again after it was stopped.
 
     :param reactor: its sockets and its clock.
+    :ivar started: fires once it serves, which needs its store to be open.
     :ivar http: what HTTP listens on, each ``HOST:PORT``, while it runs.
     :ivar router: the address of the ROUTER socket, while it runs.
     :ivar pub: the address of the PUB socket, while it runs.
@@ -74,8 +81,8 @@ class HeartbeatService(Service):
         self._reactor = reactor
         self._settings = settings
         self._closers: list[Callable[[], object]] = []
-        self._listening = False
-        self._starting: Deferred[None] = succeed(None)
+        self._serving = self._said_ready = False
+        self.started: Deferred[None] = succeed(None)
         self.http: list[str] = []
         self.router = ""
         self.pub = ""
@@ -85,34 +92,31 @@ class HeartbeatService(Service):
         """Open everything, or end the program with a sentence."""
         super().startService()
         failures: list[Failure] = []
-        self._starting = Deferred.fromCoroutine(self._start())
-        self._starting.addErrback(failures.append)
+        self.started = Deferred.fromCoroutine(self._start())
+        self.started.addErrback(failures.append)
         if failures:
             Deferred.fromCoroutine(self._close())
             failures[0].raiseException()
-        self._starting.addCallback(lambda _: self._give_up(failures))
+        self.started.addCallback(lambda _: self._give_up(failures))
 
     @override
     def stopService(self) -> Deferred[None]:
         """Close everything, in reverse; what is published gets out."""
         super().stopService()
-        self._starting.cancel()
+        self.started.cancel()
         return Deferred.fromCoroutine(self._close())
 
     async def _start(self) -> None:
         settings = self._settings
-
-        store = MemoryStore(time.time)
-        last_incarnation = await store.open()
-        self._closers.append(store.close)
 
         factory = make_factory(self._reactor)
         self._closers.append(factory.shutdown)
         publisher = StatePublisher(factory)
         self.pub = _bind("pub", publisher, settings.pub)
 
-        journal = ChangeJournal(store, [_log_change, publisher.publish])
-        self._closers.append(journal.all_settled)
+        store = _make_store(settings.store, self._reactor)
+        journal = ChangeJournal(store, self._reactor, [_log_change, publisher.publish])
+        self._closers.append(journal.close)
         clock = ListeningClock(self._reactor, _log_stall)
         self._closers.append(clock.stop)
         registry = Registry(
@@ -120,7 +124,9 @@ class HeartbeatService(Service):
             wall_clock=time.time,
             listener=journal.record,
             default_fuse=settings.timebomb,
-            last_incarnation=last_incarnation,
+            admit=journal.admit,
+            max_clients=settings.max_clients,
+            registrations=self._limit(settings.max_registrations),
         )
         self._closers.append(registry.defuse_all)
 
@@ -131,20 +137,43 @@ class HeartbeatService(Service):
         dispatcher.request_endpoint = advertised(self.router, settings.advertise)
         dispatcher.state_change_endpoint = advertised(self.pub, settings.advertise)
 
-        app = HeartbeatApp(dispatcher, lambda: self._trouble(store))
+        trouble = partial(self._trouble, journal)
+        app = HeartbeatApp(dispatcher, trouble)
         site = HeartbeatSite(app.resource(), self._reactor)
         self._closers.append(site.disconnect_all)
-        self._closers.append(journal.all_settled)
+        self._closers.append(journal.flush)
         for description in settings.http:
             await self._listen(site, description)
 
-        self._listening = True
-        _log.info(
-            "heartbeat service ready http={http} router={router} pub={pub}",
-            http=",".join(self.http),
-            router=self.router,
-            pub=self.pub,
-        )
+        registry.restore(await self._open(journal))
+        self._serving = True
+        self._say_ready()
+        supervisor = Supervisor(self._reactor, os.environ, trouble)
+        supervisor.ready()
+        self._closers.append(supervisor.stopping)
+
+    async def _open(self, journal: ChangeJournal) -> Remembered:
+        """Try until it works: a disk may be mended, and a lock be given back."""
+        while True:
+            try:
+                return await journal.open()
+            except StoreTrouble:
+                self._say_ready()
+                await deferLater(self._reactor, PAUSE)
+
+    def _say_ready(self) -> None:
+        """Tell once that everything listens, and where."""
+        if not self._said_ready:
+            self._said_ready = True
+            _log.info(
+                "heartbeat service ready http={http} router={router} pub={pub}",
+                http=",".join(self.http),
+                router=self.router,
+                pub=self.pub,
+            )
+
+    def _limit(self, per_second: int | None) -> RateLimit | None:
+        return None if per_second is None else RateLimit(self._reactor, per_second)
 
     async def _listen(self, site: HeartbeatSite, description: str) -> None:
         try:
@@ -157,7 +186,7 @@ class HeartbeatService(Service):
             ) from None
 
     async def _close(self) -> None:
-        self._listening = False
+        self._serving = self._said_ready = False
         self.http = []
         closers, self._closers = self._closers, []
         while closers:
@@ -172,10 +201,20 @@ class HeartbeatService(Service):
                 _log.critical("{error}", error=failure.getErrorMessage())
                 self._reactor.stop()
 
-    def _trouble(self, store: Store) -> str | None:
-        if not self._listening:
-            return "The service is starting or stopping"
-        return store.trouble()
+    async def _trouble(self, journal: ChangeJournal) -> str | None:
+        trouble = await journal.check()
+        if trouble is None and not self._serving:
+            return "the service is starting or stopping"
+        return trouble
+
+
+def _make_store(url: str, reactor: Any) -> Store:
+    if url == "memory:":
+        return MemoryStore(time.time)
+    path = Path(url.removeprefix("sqlite:"))
+    if path.is_dir() or not path.parent.is_dir():
+        raise CannotStart(f"{CANNOT_START}: --store {url}: not a file in a folder")
+    return SqliteStore(reactor, path, time.time)
 
 
 def advertised(bound: str, host: str | None) -> str:

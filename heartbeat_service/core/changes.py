@@ -1,14 +1,16 @@
-"""Facts: what the registry tells the rest of the program.
+"""Facts: what the registry tells the rest of the program, and what it is told back.
 
 Frozen, so that a listener can keep one. They know nothing of who listens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
+from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
 
 
@@ -44,18 +46,79 @@ class Life:
 
 
 @frozen
+class Snapshot:
+    """What of a client outlives the service.
+
+    :ivar fuse: seconds from a beat to the timebomb.
+    :ivar has_reported: whether it has reported anything but DISCONNECTED.
+    :ivar beats: how many there were when the snapshot was taken; the same holds
+        for ``reported_state`` and ``longest_gap_seconds``. An ordinary beat makes
+        no new one.
+    """
+
+    client_id: str
+    incarnation: int
+    sequence: int
+    state: ClientState
+    instances: Instances
+    fuse: float
+    registered_at: float
+    reported_state: ClientState
+    has_reported: bool
+    beats: int
+    longest_gap_seconds: float
+
+
+@frozen
 class Change:
     """One client changed its state, once.
 
     (``incarnation``, ``sequence``) names the change: it never stands for two.
 
+    :ivar client: the client as the change has left it.
     :ivar ended: the life that this change ended, if it ended one.
     """
 
-    client_id: str
-    state: ClientState
+    client: Snapshot
     previous_state: ClientState
     reason: Reason
-    sequence: int
-    incarnation: int
     ended: Life | None = None
+
+    @property
+    def client_id(self) -> str:
+        """Whose state it is."""
+        return self.client.client_id
+
+    @property
+    def state(self) -> ClientState:
+        """The state that was entered."""
+        return self.client.state
+
+    @property
+    def incarnation(self) -> int:
+        """The life that it belongs to."""
+        return self.client.incarnation
+
+    @property
+    def sequence(self) -> int:
+        """Its number within that life."""
+        return self.client.sequence
+
+
+#: What a store keeps: a change, or something else of a client that a restarted
+#: service must know, and that nobody else is told of.
+Fact = Change | Snapshot
+
+
+@frozen
+class Remembered:
+    """What a store knows of the service's former runs.
+
+    :ivar last_incarnation: no lower than the highest that was ever handed out.
+    :ivar clients: those that live.
+    :ivar graves: the instances of those that died, latest last.
+    """
+
+    last_incarnation: int
+    clients: Sequence[Snapshot] = ()
+    graves: Mapping[str, Instances] = field(factory=dict)

@@ -62,12 +62,13 @@ class ListeningClock:
         late = now - self._last_tick - TICK
         if late > TOLERANCE:
             self._last_tick = now
-            # Once more, until the backlog is read: TCP doubles its pauses, so a
-            # client's next try may be as far off as its first one is.
-            self.missed += 2 * late
+            self.missed += late
             self.resumed_at = now
             if late >= STALL:
-                self.missed += STALL
+                # Once more, until the backlog is read: TCP doubles its pauses, so a
+                # client's next try may be as far off as its first one is. Not after
+                # a shorter one: under a load that never ends, each turn is late.
+                self.missed += late + STALL
                 self._on_stall(late)
 
     def _tick(self) -> None:
@@ -121,8 +122,10 @@ class ListeningTimer:
         delay after the end of the last stall.
         """
         due = self._lit_at + self._delay
-        waited = due + self._clock.missed - self._missed
-        return min(waited, max(due, self._clock.resumed_at + self._delay))
+        missed = self._clock.missed - self._missed
+        if missed > 0:
+            missed += TICK  # a stall can be longer than it was late by up to a tick
+        return min(due + missed, max(due, self._clock.resumed_at + self._delay))
 
     def _light(self, delay: float) -> None:
         self._delay = delay

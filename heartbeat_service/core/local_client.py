@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attrs import define
+from msgspec import Raw
 
-from heartbeat_service.core.changes import Change, Life, Reason
+from heartbeat_service.core.changes import Change, Fact, Life, Reason, Snapshot
 from heartbeat_service.core.heartbeat import Heartbeat
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
@@ -19,7 +20,8 @@ from heartbeat_service.core.states import ClientState
 class LocalClient:
     """One life of one client, from its registration to its death.
 
-    :ivar send_state: tells the world of a change; called after it was made.
+    :ivar send_state: tells the world of a change, and the store of what else it
+        has to know; called after it happened.
     :ivar reported_state: what the client last said of itself; it decides nothing.
     :ivar has_reported: whether it has reported anything but DISCONNECTED.
     :ivar instances: which process it is, and which it was before.
@@ -29,7 +31,7 @@ class LocalClient:
     client_id: str
     incarnation: int
     heartbeat: Heartbeat
-    send_state: Callable[[Change], None]
+    send_state: Callable[[Fact], None]
     registered_at: float
     reported_state: ClientState
     instances: Instances
@@ -37,11 +39,34 @@ class LocalClient:
     sequence: int = 1
     has_reported: bool = False
 
-    def report(self, state: ClientState) -> None:
-        """Note what the client says of itself."""
-        self.reported_state = state
-        if state is not ClientState.DISCONNECTED:
-            self.has_reported = True
+    def beat(self, reported: ClientState, values: Raw, fuse: float) -> None:
+        """Take a beat of this life; an ordinary one is nobody's news.
+
+        :param reported: what the client says of itself.
+        :param fuse: seconds until the timebomb, from now.
+        """
+        known = self.has_reported, self.heartbeat.fuse
+        self.heartbeat.update(values, fuse)
+        self.reported_state = reported
+        self.has_reported |= reported is not ClientState.DISCONNECTED
+        if known != (self.has_reported, self.heartbeat.fuse):
+            self.send_state(self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """What a restarted service has to know of this life."""
+        return Snapshot(
+            client_id=self.client_id,
+            incarnation=self.incarnation,
+            sequence=self.sequence,
+            state=self.state,
+            instances=self.instances,
+            fuse=self.heartbeat.fuse,
+            registered_at=self.registered_at,
+            reported_state=self.reported_state,
+            has_reported=self.has_reported,
+            beats=self.heartbeat.beats,
+            longest_gap_seconds=self.heartbeat.longest_gap,
+        )
 
     def set_state(self, state: ClientState, reason: Reason) -> None:
         """Enter another state of this life, and say so."""
@@ -82,12 +107,4 @@ class LocalClient:
     def _change(
         self, previous: ClientState, reason: Reason, ended: Life | None = None
     ) -> Change:
-        return Change(
-            client_id=self.client_id,
-            state=self.state,
-            previous_state=previous,
-            reason=reason,
-            sequence=self.sequence,
-            incarnation=self.incarnation,
-            ended=ended,
-        )
+        return Change(self.snapshot(), previous, reason, ended)

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator
 from attrs import define, field
 from msgspec import Raw
 
-from heartbeat_service.core.changes import Change, Life, Reason
+from heartbeat_service.core.changes import Fact, Life, Reason, Remembered
 from heartbeat_service.core.errors import (
     IllegalTransition,
     InstanceSuperseded,
+    Overloaded,
     StaleIncarnation,
     UnknownClient,
 )
 from heartbeat_service.core.heartbeat import NO_VALUES, Clock, Heartbeat, clamp_fuse
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.local_client import LocalClient
+from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.states import ClientState, Party, check_transition
 
 #: How many dead clients' instances are remembered, at the most.
@@ -37,13 +39,20 @@ class Registry:
     :ivar listener: hears each change right after it was made.
     :ivar default_fuse: seconds to the timebomb of a client that asks for none.
     :ivar last_incarnation: the highest incarnation ever handed out.
+    :ivar admit: raises :class:`Overloaded` while no change that somebody asks for
+        may be made.
+    :ivar max_clients: how many may live at once.
+    :ivar registrations: how many registrations there may be; None for any number.
     """
 
     clock: Clock
     wall_clock: Callable[[], float]
-    listener: Callable[[Change], None]
+    listener: Callable[[Fact], None]
     default_fuse: float
     last_incarnation: int = 0
+    admit: Callable[[], None] = lambda: None
+    max_clients: int = 250_000
+    registrations: RateLimit | None = None
     _clients: dict[str, LocalClient] = field(factory=dict, init=False)
     _graves: dict[str, Instances] = field(factory=dict, init=False)
 
@@ -80,17 +89,16 @@ class Registry:
         :param reported: what the client says of itself.
         :param fuse: seconds to the timebomb, if the client asks for its own.
         :raises InstanceSuperseded: if another process has taken the client over.
+        :raises Overloaded: if it would register, and can't now.
         """
         self._refuse_former_instance(client_id, instance_id)
         client = self.find(client_id)
         if client is None or self._is_new_life(client, reported, instance_id):
-            client = self._register(
+            return self._register(
                 client_id, client, reported, instance_id, fuse, values
             )
-        else:
-            asked = client.heartbeat.fuse if fuse is None else clamp_fuse(fuse)
-            client.heartbeat.update(values, asked)
-        client.report(reported)
+        asked = client.heartbeat.fuse if fuse is None else clamp_fuse(fuse)
+        client.beat(reported, values, asked)
         return client
 
     def set_state(
@@ -106,6 +114,7 @@ class Registry:
         :raises InstanceSuperseded: if it speaks for a former instance.
         :raises StaleIncarnation: if it speaks for another life than this one.
         :raises IllegalTransition: if a client may not go there from here.
+        :raises Overloaded: if no change can be made now.
         """
         client = self._fenced(client_id, incarnation, instance_id)
         self._change_state(Party.CLIENT, client, state, Reason.CLIENT)
@@ -116,6 +125,7 @@ class Registry:
 
         :raises UnknownClient: if no such client lives.
         :raises IllegalTransition: for DISCONNECTED: that is what a kick is for.
+        :raises Overloaded: if no change can be made now.
         """
         client = self.get(client_id)
         self._change_state(Party.OPERATOR, client, state, Reason.OPERATOR)
@@ -127,7 +137,7 @@ class Registry:
         incarnation: int | None = None,
         instance_id: str | None = None,
     ) -> LocalClient:
-        """A client leaves; raises what :meth:`set_state` raises of fencing."""
+        """A client leaves; raises what :meth:`set_state` does, but for transitions."""
         return self._remove(
             self._fenced(client_id, incarnation, instance_id), Reason.GOODBYE
         )
@@ -136,8 +146,32 @@ class Registry:
         """An operator removes a client.
 
         :raises UnknownClient: if no such client lives.
+        :raises Overloaded: if no change can be made now.
         """
         return self._remove(self.get(client_id), Reason.KICK)
+
+    def restore(self, remembered: Remembered) -> None:
+        """Go on after a restart: whoever lived, lives, with a full fuse."""
+        self.last_incarnation = remembered.last_incarnation
+        self._graves.update(remembered.graves)
+        for snapshot in remembered.clients:
+            heartbeat = Heartbeat(
+                snapshot.client_id, self._explode, self.clock, snapshot.fuse
+            )
+            heartbeat.beats = snapshot.beats
+            heartbeat.longest_gap = snapshot.longest_gap_seconds
+            self._clients[snapshot.client_id] = LocalClient(
+                client_id=snapshot.client_id,
+                incarnation=snapshot.incarnation,
+                heartbeat=heartbeat,
+                send_state=self.listener,
+                registered_at=snapshot.registered_at,
+                reported_state=snapshot.reported_state,
+                instances=snapshot.instances,
+                state=snapshot.state,
+                sequence=snapshot.sequence,
+                has_reported=snapshot.has_reported,
+            )
 
     def defuse_all(self) -> None:
         """Put every timebomb out: the service stops, nobody dies of it."""
@@ -150,6 +184,7 @@ class Registry:
         self._bury(self._clients[client_id], Reason.TIMEBOMB)
 
     def _remove(self, client: LocalClient, reason: Reason) -> LocalClient:
+        self.admit()
         client.heartbeat.defuse()
         self._bury(client, reason)
         return client
@@ -178,6 +213,7 @@ class Registry:
         fuse: float | None,
         values: Raw,
     ) -> LocalClient:
+        self._admit_registration(client_id)
         now = self.wall_clock()
         instances = self._instances(client_id).succeeded_by(instance_id)
         ended: Life | None = None
@@ -194,11 +230,19 @@ class Registry:
             registered_at=now,
             reported_state=reported,
             instances=instances,
+            has_reported=reported is not ClientState.DISCONNECTED,
         )
         self._clients[client_id] = client
         self._graves.pop(client_id, None)
         client.register(Reason.HEARTBEAT if ended is None else Reason.RECONNECT, ended)
         return client
+
+    def _admit_registration(self, client_id: str) -> None:
+        self.admit()
+        if client_id not in self._clients and len(self) >= self.max_clients:
+            raise Overloaded(f"{self.max_clients} clients live already", client_id)
+        if self.registrations is not None and not self.registrations.take():
+            raise Overloaded("too many registrations a second", client_id)
 
     def _fenced(
         self, client_id: str, incarnation: int | None, instance_id: str | None
@@ -231,9 +275,8 @@ class Registry:
                 "another process has taken this client over", client_id
             )
 
-    @staticmethod
     def _change_state(
-        party: Party, client: LocalClient, state: ClientState, reason: Reason
+        self, party: Party, client: LocalClient, state: ClientState, reason: Reason
     ) -> None:
         try:
             check_transition(party, client.state, state)
@@ -241,4 +284,5 @@ class Registry:
             error.client_id = client.client_id
             raise
         if state is not client.state:
+            self.admit()
             client.set_state(state, reason)

@@ -1,94 +1,247 @@
 """The way of a change: registry, store, listeners, in that order.
 
 Nobody hears of a change before the store has it (contract, section 2, "Applied
-means durable"). Knows the store's interface only.
+means durable"); while the store is in trouble, no change is accepted. Knows the
+store's interface only.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
+from typing import TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from heartbeat_service.core.changes import Change, Life
-from heartbeat_service.storage.store import Store
+from heartbeat_service.core.changes import Change, Fact, Life, Remembered
+from heartbeat_service.core.errors import Overloaded
+from heartbeat_service.storage.store import Store, StoreTrouble
+
+T = TypeVar("T")
+
+#: A store that takes longer than this to answer is in trouble, in seconds.
+PATIENCE = 5.0
+
+#: How long a store in trouble is left alone before it is asked again, in seconds.
+PAUSE = 0.5
+
+#: The most facts in one commit. More would be written no faster, but to tell of
+#: them all would keep the reactor from listening.
+LARGEST_BATCH = 1_000
 
 
 @define(eq=False)
 class _Entry:
-    change: Change
-    durable: bool = False
+    fact: Fact | None
     waiters: list[Deferred[None]] = field(factory=list)
 
 
 class ChangeJournal:
     """Leads each change through the store, and tells the listeners in order.
 
+    What waits while a commit is under way shares the next one. A commit that fails
+    is tried again until it succeeds.
+
+    :param clock: for patience and pauses.
     :param listeners: each hears every durable change, once.
+    :ivar trouble: why no change can be made durable now; None if it can.
     """
 
     _log = Logger()
 
     def __init__(
-        self, store: Store, listeners: Iterable[Callable[[Change], None]]
+        self,
+        store: Store,
+        clock: IReactorTime,
+        listeners: Iterable[Callable[[Change], None]],
     ) -> None:
+        self.trouble: str | None = "the store is not open yet"
         self._store = store
+        self._clock = clock
         self._listeners = tuple(listeners)
+        self._opened = False
         self._pending: deque[_Entry] = deque()
         self._latest: dict[str, _Entry] = {}
-        self._announcing = False
+        self._writing = False
+        self._writer: Deferred[None] = succeed(None)
+        self._troubled_since: float | None = None
 
-    def record(self, change: Change) -> None:
-        """Take a change that the registry has just made."""
-        entry = _Entry(change)
-        self._pending.append(entry)
-        self._latest[change.client_id] = entry
-        self._store.commit(change).addCallback(self._committed, entry).addErrback(
-            lambda failure: self._log.failure("A store broke its promise", failure)
-        )
+    async def open(self) -> Remembered:
+        """Open the store; what it remembers.
+
+        :raises StoreTrouble: if it can't be opened now; ask again.
+        """
+        remembered = await self._attempt(self._store.open)
+        self._opened = True
+        return remembered
+
+    def admit(self) -> None:
+        """Pass if a change can be made durable now.
+
+        :raises Overloaded: if it can't.
+        """
+        if self.trouble is not None:
+            raise self._overloaded()
+
+    def record(self, fact: Fact) -> None:
+        """Take what has just happened in the registry."""
+        entry = _Entry(fact)
+        if isinstance(fact, Change):
+            self._latest[fact.client_id] = entry
+        self._append(entry)
 
     def settled(self, client_id: str) -> Deferred[None]:
-        """Fires once nothing of that client waits for the store."""
+        """Fires once no change of that client waits for the store.
+
+        Fails with :class:`Overloaded` while one can't be made durable.
+        """
         return self._wait_for(self._latest.get(client_id))
 
     def all_settled(self) -> Deferred[None]:
-        """Fires once nothing that waits for the store now waits any longer."""
+        """Fires once nothing that waits for the store now waits any longer.
+
+        Fails as :meth:`settled` does.
+        """
         return self._wait_for(self._pending[-1] if self._pending else None)
 
-    def former_lives(self, client_id: str) -> Deferred[list[Life]]:
-        """The lives of a client that have ended, newest first."""
-        return self._store.former_lives(client_id)
+    async def check(self) -> str | None:
+        """Let the store write something, which can be nothing; its trouble, if any."""
+        if self.trouble is None:
+            entry = _Entry(None)
+            answer = self._wait_for(entry)
+            self._append(entry)
+            await answer.addErrback(_only, Overloaded)
+        return self.trouble
 
-    @staticmethod
-    def _wait_for(entry: _Entry | None) -> Deferred[None]:
+    def former_lives(self, client_id: str) -> Deferred[list[Life]]:
+        """The lives of a client that have ended, newest first.
+
+        Fails with :class:`Overloaded` if the store can't tell.
+        """
+
+        def refuse(failure: Failure) -> list[Life]:
+            failure.trap(StoreTrouble)
+            raise Overloaded(failure.getErrorMessage())
+
+        return self._store.former_lives(client_id).addErrback(refuse)
+
+    async def flush(self) -> None:
+        """Wait for what is under way, unless the store is in trouble."""
+        await self.all_settled().addErrback(_only, Overloaded)
+
+    async def close(self) -> None:
+        """Let the store go. What it has not kept by now is lost, and was never told."""
+        await self.flush()
+        self._opened = False
+        self._writer.cancel()
+        lost = sum(isinstance(entry.fact, Change) for entry in self._pending)
+        if lost:
+            self._log.error("changes that were neither kept nor told: {n}", n=lost)
+        await self._store.close()
+
+    def _append(self, entry: _Entry) -> None:
+        self._pending.append(entry)
+        if not self._writing:
+            self._writer = Deferred.fromCoroutine(self._write())
+            self._writer.addErrback(_only, CancelledError)
+
+    async def _write(self) -> None:
+        self._writing = True
+        try:
+            while self._pending:
+                batch = list(islice(self._pending, LARGEST_BATCH))
+                facts = [entry.fact for entry in batch if entry.fact is not None]
+                while not await self._commit(facts):
+                    await deferLater(self._clock, PAUSE)
+                for _ in batch:
+                    self._announce(self._pending.popleft())
+        finally:
+            self._writing = False
+
+    async def _commit(self, facts: list[Fact]) -> bool:
+        try:
+            await self._attempt(partial(self._store.commit, facts))
+        except StoreTrouble:
+            return False
+        return True
+
+    async def _attempt(self, ask: Callable[[], Deferred[T]]) -> T:
+        slow = self._clock.callLater(
+            PATIENCE, self._enter_trouble, f"no answer from the store in {PATIENCE:g} s"
+        )
+        try:
+            answer = await ask()
+        except CancelledError:
+            raise
+        except StoreTrouble as error:
+            self._enter_trouble(str(error))
+            raise
+        except Exception as error:
+            # A defect of the store, which must not end the service.
+            if self._troubled_since is None:
+                self._log.failure("The store failed")
+            self._enter_trouble(f"the store failed: {error!r}")
+            raise StoreTrouble(self.trouble) from error
+        finally:
+            if slow.active():
+                slow.cancel()
+        self._leave_trouble()
+        return answer
+
+    def _announce(self, entry: _Entry) -> None:
+        change = entry.fact
+        if isinstance(change, Change):
+            if self._latest.get(change.client_id) is entry:
+                del self._latest[change.client_id]
+            for listener in self._listeners:
+                try:
+                    listener(change)
+                except Exception:  # noqa: BLE001 - one deaf listener must not silence the others
+                    self._log.failure("A listener failed on {change}", change=change)
+        for waiter in entry.waiters:
+            waiter.callback(None)
+
+    def _wait_for(self, entry: _Entry | None) -> Deferred[None]:
+        if not self._opened or (entry is not None and self.trouble is not None):
+            return fail(self._overloaded())
         if entry is None:
             return succeed(None)
         waiter: Deferred[None] = Deferred()
         entry.waiters.append(waiter)
         return waiter
 
-    def _committed(self, _: None, entry: _Entry) -> None:
-        entry.durable = True
-        if self._announcing:  # a listener has caused it: after what it hears now
-            return
-        self._announcing = True
-        try:
-            while self._pending and self._pending[0].durable:
-                self._announce(self._pending.popleft())
-        finally:
-            self._announcing = False
+    def _enter_trouble(self, reason: str) -> None:
+        if self._troubled_since is None:
+            self._troubled_since = self._clock.seconds()
+            self._log.error(
+                "No change is accepted until the store can keep it: {reason}",
+                reason=reason,
+            )
+        self.trouble = reason
+        for entry in list(self._pending):
+            waiters, entry.waiters = entry.waiters, []
+            for waiter in waiters:
+                waiter.errback(self._overloaded())
 
-    def _announce(self, entry: _Entry) -> None:
-        change = entry.change
-        if self._latest.get(change.client_id) is entry:
-            del self._latest[change.client_id]
-        for listener in self._listeners:
-            try:
-                listener(change)
-            except Exception:  # noqa: BLE001 - one deaf listener must not silence the others
-                self._log.failure("A listener failed on {change}", change=change)
-        for waiter in entry.waiters:
-            waiter.callback(None)
+    def _leave_trouble(self) -> None:
+        self.trouble = None
+        if self._troubled_since is not None:
+            seconds = self._clock.seconds() - self._troubled_since
+            self._troubled_since = None
+            self._log.info(
+                "The store keeps changes again, after {seconds:.1f} s", seconds=seconds
+            )
+
+    def _overloaded(self) -> Overloaded:
+        return Overloaded(f"Nothing can be kept now: {self.trouble}")
+
+
+def _only(failure: Failure, expected: type[Exception]) -> None:
+    failure.trap(expected)

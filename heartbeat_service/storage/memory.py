@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from typing_extensions import override
 
-from heartbeat_service.core.changes import Change, Life
-from heartbeat_service.storage.store import KEPT_LIVES, Store
-
-#: How many clients' former lives are kept, those that ended last.
-KEPT_CLIENTS = 10_000
+from heartbeat_service.core.changes import Change, Fact, Life, Remembered
+from heartbeat_service.storage.store import (
+    KEPT_CLIENTS,
+    KEPT_LIVES,
+    Store,
+    incarnations_so_far,
+)
 
 
 class MemoryStore(Store):
     """Durable as long as the process lives.
 
-    :param wall_clock: seconds since the epoch. Incarnations begin at its
-        microseconds, so that they grow across restarts too, as far as the
-        machine's clock goes forward and fewer than a million clients register
-        a second.
+    :param wall_clock: seconds since the epoch.
     """
 
     def __init__(self, wall_clock: Callable[[], float]) -> None:
@@ -29,17 +28,14 @@ class MemoryStore(Store):
         self._lives: OrderedDict[str, deque[Life]] = OrderedDict()
 
     @override
-    def open(self) -> Deferred[int]:
-        return succeed(int(self._wall_clock() * 1_000_000))
+    def open(self) -> Deferred[Remembered]:
+        return succeed(Remembered(incarnations_so_far(self._wall_clock)))
 
     @override
-    def commit(self, change: Change) -> Deferred[None]:
-        if change.ended is not None:
-            lives = self._lives.setdefault(change.client_id, deque(maxlen=KEPT_LIVES))
-            lives.appendleft(change.ended)
-            self._lives.move_to_end(change.client_id)
-            if len(self._lives) > KEPT_CLIENTS:
-                self._lives.popitem(last=False)
+    def commit(self, facts: Sequence[Fact]) -> Deferred[None]:
+        for fact in facts:
+            if isinstance(fact, Change) and fact.ended is not None:
+                self._keep(fact.client_id, fact.ended)
         return succeed(None)
 
     @override
@@ -47,9 +43,12 @@ class MemoryStore(Store):
         return succeed(list(self._lives.get(client_id, ())))
 
     @override
-    def trouble(self) -> str | None:
-        return None
-
-    @override
     def close(self) -> Deferred[None]:
         return succeed(None)
+
+    def _keep(self, client_id: str, life: Life) -> None:
+        lives = self._lives.setdefault(client_id, deque(maxlen=KEPT_LIVES))
+        lives.appendleft(life)
+        self._lives.move_to_end(client_id)
+        if len(self._lives) > KEPT_CLIENTS:
+            self._lives.popitem(last=False)

@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from heartbeat_service.core.changes import Change, Life
+from heartbeat_service.core.changes import Fact, Life, Remembered
 
 #: How many former lives of a client a store keeps, at the least and at the most.
 KEPT_LIVES = 20
 
+#: How many clients' former lives, and how many dead clients' instances, it keeps.
+KEPT_CLIENTS = 10_000
+
+
+class StoreTrouble(Exception):
+    """The store can't do it now; the text says why, to people."""
+
 
 class Store(Protocol):
-    """Keeps changes. Its methods are called from the reactor's thread."""
+    """Keeps facts. Its methods are called from the reactor's thread."""
 
-    def open(self) -> Deferred[int]:
-        """Get ready; fires with the last incarnation ever handed out."""
+    def open(self) -> Deferred[Remembered]:
+        """Get ready, and tell what former runs have left.
 
-    def commit(self, change: Change) -> Deferred[None]:
-        """Fires once ``change`` is durable; it never fails.
+        Fails with :class:`StoreTrouble`; it may be asked again then.
+        """
 
-        A store that can't write keeps the change, tries again, and tells
-        :meth:`trouble` of it. Changes become durable in the order they came.
+    def commit(self, facts: Sequence[Fact]) -> Deferred[None]:
+        """Fires once all of ``facts`` are durable, also if there are none.
+
+        Fails with :class:`StoreTrouble`; none of them is kept then, and the same
+        ones may be handed over again. It is not called again before it has fired.
         """
 
     def former_lives(self, client_id: str) -> Deferred[list[Life]]:
-        """The last :data:`KEPT_LIVES` lives of a client that ended, newest first."""
+        """The last :data:`KEPT_LIVES` lives of a client that ended, newest first.
 
-    def trouble(self) -> str | None:
-        """Why the store can't take a change now; None if it can."""
+        Fails with :class:`StoreTrouble`.
+        """
 
     def close(self) -> Deferred[None]:
-        """Write what is left, and let go."""
+        """Let go. A store that is closed may be opened again."""
+
+
+def incarnations_so_far(wall_clock: Callable[[], float]) -> int:
+    """An incarnation that no former run has reached, as far as the clock can tell.
+
+    Its microseconds: so incarnations grow also if what a store had kept is lost, as
+    long as the machine's clock goes forward and fewer than a million clients
+    register a second.
+
+    :param wall_clock: seconds since the epoch.
+    """
+    return int(wall_clock() * 1_000_000)

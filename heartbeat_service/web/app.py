@@ -5,7 +5,7 @@ Routes raise; the handlers at the end are the only ones that format an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ _E = TypeVar("_E", bound=Exception)
 class HeartbeatApp:
     """The Klein resource of the service.
 
-    :param trouble: why the service isn't ready, or None if it is.
+    :param trouble: finds out why the service isn't ready; None if it is.
     """
 
     app = Klein()
@@ -49,7 +49,7 @@ class HeartbeatApp:
     _log = Logger()
 
     def __init__(
-        self, dispatcher: Dispatcher, trouble: Callable[[], str | None]
+        self, dispatcher: Dispatcher, trouble: Callable[[], Awaitable[str | None]]
     ) -> None:
         self._dispatcher = dispatcher
         self._trouble = trouble
@@ -117,9 +117,9 @@ class HeartbeatApp:
         return _json(request, {"status": "alive"})
 
     @app.route("/readyz", methods=["GET"])
-    def readyz(self, request: IRequest) -> bytes:
+    async def readyz(self, request: IRequest) -> bytes:
         """It listens, and its store answers."""
-        trouble = self._trouble()
+        trouble = await self._trouble()
         if trouble is not None:
             return write_problem(request, unavailable(trouble))
         return _json(request, {"status": "ready"})

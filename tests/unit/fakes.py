@@ -3,57 +3,73 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
-from heartbeat_service.core.changes import Change, Life
-from heartbeat_service.storage.store import Store
+from heartbeat_service.core.changes import Change, Fact, Life, Remembered
+from heartbeat_service.storage.store import Store, StoreTrouble
 
 
 @define(eq=False)
 class HandStore(Store):
-    """A store whose commits become durable when a test says so.
+    """A store whose commits become durable, or fail, when a test says so.
 
-    :ivar waiting: the changes that are not durable yet, in the order they came.
-    :ivar commits: how many changes it was ever handed.
+    :ivar remembered: what it tells when it is opened.
+    :ivar waiting: the facts of the commit under way; None if there is none.
+    :ivar kept: all that became durable, in order.
+    :ivar commits: how many it was ever asked for.
     """
 
-    waiting: list[tuple[Change, Deferred[None]]] = field(factory=list)
+    remembered: Remembered = field(factory=lambda: Remembered(0))
+    waiting: list[Fact] | None = None
+    kept: list[Fact] = field(factory=list)
     commits: int = 0
+    closed: bool = False
+    _done: Deferred[None] = field(factory=Deferred)
     _lives: dict[str, list[Life]] = field(factory=lambda: defaultdict(list))
 
-    def open(self) -> Deferred[int]:
-        """Nothing was ever handed out."""
-        return succeed(0)
+    def open(self) -> Deferred[Remembered]:
+        """It opens at once."""
+        return succeed(self.remembered)
 
-    def commit(self, change: Change) -> Deferred[None]:
-        """Keep it waiting."""
-        done: Deferred[None] = Deferred()
-        self.waiting.append((change, done))
+    def commit(self, facts: Sequence[Fact]) -> Deferred[None]:
+        """Keep them waiting."""
+        assert self.waiting is None, "one commit at a time"
+        self.waiting = list(facts)
         self.commits += 1
-        return done
+        self._done = Deferred()
+        return self._done
 
-    def finish(self, index: int = 0) -> None:
-        """Make one change durable: the one that has waited longest, by default."""
-        change, done = self.waiting.pop(index)
-        if change.ended is not None:
-            self._lives[change.client_id].insert(0, change.ended)
-        done.callback(None)
+    def finish(self) -> None:
+        """Make the commit under way durable."""
+        facts, self.waiting = self.waiting, None
+        assert facts is not None, "nothing is under way"
+        self.kept += facts
+        for fact in facts:
+            if isinstance(fact, Change) and fact.ended is not None:
+                self._lives[fact.client_id].insert(0, fact.ended)
+        self._done.callback(None)
 
     def finish_all(self) -> None:
         """Make everything durable, in order."""
-        while self.waiting:
+        while self.waiting is not None:
             self.finish()
+
+    def break_down(self, reason: Exception | str = "the disk is full") -> None:
+        """Let the commit under way fail."""
+        assert self.waiting is not None, "nothing is under way"
+        self.waiting = None
+        self._done.errback(
+            StoreTrouble(reason) if isinstance(reason, str) else reason
+        )
 
     def former_lives(self, client_id: str) -> Deferred[list[Life]]:
         """All that ended, newest first."""
         return succeed(list(self._lives[client_id]))
 
-    def trouble(self) -> str | None:
-        """None: to be slow is no trouble."""
-        return None
-
     def close(self) -> Deferred[None]:
         """Nothing is left to do."""
+        self.closed = True
         return succeed(None)

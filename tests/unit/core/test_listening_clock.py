@@ -134,6 +134,16 @@ class ListeningClockTests(SynchronousTestCase):
         self.assertFalse(self.house.lives())
         self.assertEqual(self.house.stalls, [])
 
+    def test_a_server_that_is_always_late_still_buries_the_silent(self) -> None:
+        for late in (0.06, 0.2, 0.9):
+            self.house.beat()
+            turns = 0
+            while self.house.lives():
+                self.house.stall(TICK + late)
+                turns += 1
+            # In each turn, one tick's worth of its fuse burns.
+            self.assertLessEqual(abs(turns - FUSE / TICK), 3)
+
     def test_each_stall_is_told_once(self) -> None:
         self.house.beat()
         self.house.listen(1)

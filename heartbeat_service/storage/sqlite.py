@@ -1,0 +1,240 @@
+"""The store that outlives the service: ``sqlite:PATH``.
+
+SQLite in WAL mode and in a thread of its own, one transaction for each commit.
+Whatever is wrong with the file is told as :class:`StoreTrouble`; a file that isn't
+ours, or that is damaged, is left as it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+from typing_extensions import override
+
+from heartbeat_service.core.changes import Fact, Life, Remembered
+from heartbeat_service.storage import rows
+from heartbeat_service.storage.store import Store, StoreTrouble, incarnations_so_far
+
+T = TypeVar("T")
+
+#: "hbsv": what the header of each of our files says (schema/0001.sql).
+APPLICATION_ID = 0x68627376
+
+#: How long a lock of another program is waited for before it is told, in seconds.
+LOCK_TIMEOUT = 1.0
+
+
+def migrations() -> list[str]:
+    """The schema's versions, from the first: each is the SQL that leads to it."""
+    folder = resources.files(__package__) / "schema"
+    return [
+        file.read_text("utf-8")
+        for file in sorted(folder.iterdir(), key=lambda file: file.name)
+        if file.name.endswith(".sql")
+    ]
+
+
+class SqliteStore(Store):
+    """Keeps facts in a file.
+
+    :param reactor: takes what the thread has to tell.
+    :param path: the file; made if it isn't there.
+    :param wall_clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self, reactor: Any, path: Path, wall_clock: Callable[[], float]
+    ) -> None:
+        self._reactor = reactor
+        self._database = Database(path, wall_clock)
+        self._thread = ThreadPool(1, 1, "sqlite")
+
+    @override
+    def open(self) -> Deferred[Remembered]:
+        return self._in_thread(self._database.open)
+
+    @override
+    def commit(self, facts: Sequence[Fact]) -> Deferred[None]:
+        return self._in_thread(self._database.write, facts)
+
+    @override
+    def former_lives(self, client_id: str) -> Deferred[list[Life]]:
+        return self._in_thread(self._database.former_lives, client_id)
+
+    @override
+    def close(self) -> Deferred[None]:
+        if not self._thread.started:  # nor was the file ever opened
+            return succeed(None)
+        return self._in_thread(self._database.close).addCallback(
+            lambda _: self._thread.stop()
+        )
+
+    def _in_thread(self, function: Callable[..., T], *args: object) -> Deferred[T]:
+        if not self._thread.started:
+            self._thread.start()
+        return deferToThreadPool(self._reactor, self._thread, function, *args)
+
+
+class Database:
+    """The file itself. Each method blocks, and raises :class:`StoreTrouble`."""
+
+    def __init__(self, path: Path, wall_clock: Callable[[], float]) -> None:
+        self._path = path.absolute()
+        self._wall_clock = wall_clock
+        self._lock: int | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._file = (0, 0)
+        self._size = 0
+
+    def open(self) -> Remembered:
+        """Make the file ours, bring it up to date, and read what it has kept."""
+        with self._trouble():
+            self._take_lock()
+            connection = sqlite3.connect(
+                self._path,
+                timeout=LOCK_TIMEOUT,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                self._look_over(connection)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                self._migrate(connection)
+                remembered = self._read(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+            status = self._path.stat()
+            self._file, self._size = (status.st_dev, status.st_ino), status.st_size
+            return remembered
+
+    def write(self, facts: Sequence[Fact]) -> None:
+        """Write all of ``facts`` in one transaction, or none."""
+        with self._trouble():
+            connection = self._opened()
+            self._expect_same_file()
+            with _all_or_nothing(connection):
+                connection.execute("BEGIN IMMEDIATE")
+                rows.write(connection, facts, self._wall_clock())
+                connection.execute("COMMIT")
+
+    def former_lives(self, client_id: str) -> list[Life]:
+        """The lives of a client that ended, newest first."""
+        with self._trouble():
+            return rows.read_lives(self._opened(), client_id)
+
+    def close(self) -> None:
+        """Close the file; to close it again does nothing."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+    @contextmanager
+    def _trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise StoreTrouble(f"{self._path.name}: {error}") from error
+
+    def _take_lock(self) -> None:
+        """Keep a second service from the file: both would hand out incarnations."""
+        if self._lock is not None:
+            return
+        # A file of its own: to close a descriptor of the database's file would
+        # take away the locks that SQLite has on it.
+        lock = os.open(
+            f"{self._path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise ValueError("another heartbeat service uses it") from error
+        self._lock = lock
+
+    @staticmethod
+    def _look_over(connection: sqlite3.Connection) -> None:
+        """Refuse a file that must not be written to; only reads."""
+        owner, version = _pragma(connection, "application_id"), _version(connection)
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if owner != APPLICATION_ID and (owner, version, tables) != (0, 0, 0):
+            raise ValueError("it is the file of another program")
+        newest = len(migrations())
+        if version > newest:
+            raise ValueError(
+                f"its schema has version {version}, this program knows {newest}"
+            )
+        if (damage := _pragma(connection, "quick_check(1)")) != "ok":
+            raise ValueError(f"it is damaged: {damage}")
+
+    @staticmethod
+    def _migrate(connection: sqlite3.Connection) -> None:
+        for number, sql in enumerate(migrations(), start=1):
+            if number > _version(connection):
+                with _all_or_nothing(connection):
+                    connection.executescript(
+                        f"BEGIN IMMEDIATE;\n{sql}\n"
+                        f"PRAGMA user_version = {number};\nCOMMIT;"
+                    )
+
+    def _read(self, connection: sqlite3.Connection) -> Remembered:
+        remembered = rows.read(connection)
+        past = incarnations_so_far(self._wall_clock)
+        return evolve(
+            remembered, last_incarnation=max(past, remembered.last_incarnation)
+        )
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise ValueError("it is not open")
+        return self._connection
+
+    def _expect_same_file(self) -> None:
+        """Find out whether somebody has taken the file away from under us.
+
+        What is written to a removed file is gone with the process. A database in
+        use never gets smaller.
+        """
+        status = self._path.stat()
+        if (status.st_dev, status.st_ino) != self._file or status.st_size < self._size:
+            raise ValueError(
+                "it was replaced or cut short by another program; put the right file"
+                " there and restart the service"
+            )
+        self._size = status.st_size
+
+
+@contextmanager
+def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:  # SQLite itself may have rolled back
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> Any:
+    (value,) = connection.execute(f"PRAGMA {name}").fetchone()
+    return value
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = _pragma(connection, "user_version")
+    return version
