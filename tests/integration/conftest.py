@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -396,8 +397,11 @@ def nothing_left_behind(tracebacks: list[LogEvent]) -> Iterator[None]:
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
-    """A way to start services on loopback; they are stopped at the end."""
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """A way to start services on loopback; they are stopped at the end.
+
+    Each has a store of its own, in a file.
+    """
     started: list[Running] = []
 
     async def start(**settings: Any) -> Running:
@@ -408,6 +412,7 @@ def serve() -> Iterator[Serve]:
                     "http": "tcp:0:interface=127.0.0.1",
                     "router": "tcp://127.0.0.1:0",
                     "pub": "tcp://127.0.0.1:0",
+                    "store": f"sqlite:{tmp_path}/{len(started)}.sqlite",
                     **settings,
                 }
             ),
@@ -418,6 +423,7 @@ def serve() -> Iterator[Serve]:
         factory.lingerPeriod = 0  # what a test no longer asks for needn't get out
         running = Running(service, Agent(reactor, pool=pool), factory)
         started.append(running)
+        await patiently(service.started)
         return running
 
     yield start

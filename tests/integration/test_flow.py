@@ -15,6 +15,7 @@ from tests.integration.conftest import (
     Serve,
     heartbeat,
     message,
+    patiently,
     port_of,
     reactor,
 )
@@ -444,11 +445,28 @@ async def test_replies_carry_the_bound_endpoints_with_the_advertised_host(
 async def test_a_service_that_was_stopped_can_be_started_again(
     running: Running,
 ) -> None:
+    await running.beat("1")
+    former = await running.steer("1", "CALIBRATED")
+    await running.service.stopService()
+    running.service.startService()
+    await patiently(running.service.started)
+    [record] = (await running.get("/clients"))["clients"]
+    assert record["clientState"] == "CALIBRATED"
+    present = await running.beat("1", "CALIBRATED")
+    assert present["incarnation"] == former["incarnation"]
+    assert present["sequence"] == former["sequence"]
+    dealer = running.peer(zmq.DEALER, present["requestEndpoint"])
+    assert (await dealer.ask(get_state("1")))["body"] == present
+
+
+@pytest_twisted.ensureDeferred
+async def test_with_memory_a_service_that_is_started_again_knows_nobody(
+    serve: Serve,
+) -> None:
+    running = await serve(store="memory:")
     former = await running.beat("1")
     await running.service.stopService()
     running.service.startService()
+    await patiently(running.service.started)
     assert await running.get("/clients") == {"clients": []}
-    present = await running.beat("1")
-    assert present["incarnation"] > former["incarnation"]
-    dealer = running.peer(zmq.DEALER, present["requestEndpoint"])
-    assert (await dealer.ask(get_state("1")))["body"] == present
+    assert (await running.beat("1"))["incarnation"] > former["incarnation"]

@@ -14,7 +14,7 @@ import pytest_twisted
 import treq
 from twisted.internet.defer import Deferred
 
-from tests.integration.conftest import heartbeat, patiently, pause
+from tests.integration.conftest import heartbeat, patiently, pause, until
 from tests.integration.processes import BIN, LOOPBACK, READY, ROOT, Process, free_ports
 
 Spawn = Callable[..., Process]
@@ -303,8 +303,18 @@ async def test_under_supervisord_a_killed_service_is_back_and_so_is_its_client(
     os.kill(first_pid, signal.SIGKILL)
     second_pid = int((await supervisord.says(spawned, here))[1])
     assert second_pid != first_pid
-    second = await player.says(r"1 UNCALIBRATED incarnation=(\d+)", first.end())
-    assert int(second[1]) > int(first[1])
+    await supervisord.says("entered RUNNING state", here)
+
+    async def serves() -> bool:
+        try:
+            return await http("GET", url.replace("/state", "")) == 200
+        except Exception:  # noqa: BLE001 - nobody listens yet
+            return False
+
+    await until(serves)
+    assert await http("PUT", url, b'{"clientState": "CALIBRATED"}') == 200
+    second = await player.says(r"1 CALIBRATED incarnation=(\d+) sequence=3")
+    assert second[1] == first[1], "the same life goes on"
 
     assert await supervisord.ends("TERM") == 0
     assert "stopped: heartbeat" in supervisord.output

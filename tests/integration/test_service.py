@@ -97,6 +97,7 @@ async def test_stopped_and_started_at_once_it_serves(serve: Serve) -> None:
     stopping = running.service.stopService()
     running.service.startService()
     await patiently(stopping)
+    await patiently(running.service.started)
     await running.beat("1")
     assert (await running.http("GET", "/readyz"))[0] == 200
 
@@ -106,7 +107,7 @@ async def test_what_is_under_way_is_answered_before_it_stops(
     store: HandStore, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("heartbeat_service.web.site.LINGER", 0.05)
-    running = await serve()
+    running = await serve(store="memory:")
     answer = Deferred.fromCoroutine(running.http("POST", "/heartbeat", heartbeat("1")))
 
     async def came() -> bool:
@@ -148,7 +149,7 @@ async def test_who_is_still_sending_is_answered_before_it_stops(
 async def test_who_leaves_before_its_answer_leaves_no_trace(
     store: HandStore, serve: Serve, tracebacks: list[LogEvent]
 ) -> None:
-    running = await serve()
+    running = await serve(store="memory:")
     wire = await running.wire()
     body = heartbeat("1")
     wire.send(

@@ -61,9 +61,7 @@ class HandStore(Store):
         """Let the commit under way fail."""
         assert self.waiting is not None, "nothing is under way"
         self.waiting = None
-        self._done.errback(
-            StoreTrouble(reason) if isinstance(reason, str) else reason
-        )
+        self._done.errback(StoreTrouble(reason) if isinstance(reason, str) else reason)
 
     def former_lives(self, client_id: str) -> Deferred[list[Life]]:
         """All that ended, newest first."""
