@@ -5,14 +5,18 @@ The same makeService as ``twistd -n heartbeat``, with the options written here
 instead of on the command line. Copy the file and change what is in OPTIONS.
 
 Several services on one machine: one copy of this file for each, with ports of
-its own (and, once stores are on disk, a store of its own), and one entry of the
-process supervisor for each copy:
+its own and a store of its own, and one entry of the process supervisor for each
+copy:
 
     OPTIONS = [
+        "--store", "sqlite:second.sqlite",
         "--http", "tcp:6970:interface=127.0.0.1",
         "--router", "tcp://127.0.0.1:8766",
         "--pub", "tcp://127.0.0.1:4322",
     ]
+
+Under systemd this, too, tells when it is ready, well and stopping: Type=notify and
+WatchdogSec as in deploy/heartbeat.service.
 
 ``--pidfile=`` keeps them from sharing a pid file.
 

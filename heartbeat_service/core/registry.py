@@ -174,9 +174,13 @@ class Registry:
             )
 
     def defuse_all(self) -> None:
-        """Put every timebomb out: the service stops, nobody dies of it."""
+        """Put every timebomb out: the service stops, nobody dies of it.
+
+        Ordinary beats made no news, so what they have counted is told now.
+        """
         for client in self._clients.values():
             client.heartbeat.defuse()
+            client.send_state(client.snapshot())
         self._clients.clear()
 
     def _explode(self, client_id: str) -> None:
