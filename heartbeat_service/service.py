@@ -81,7 +81,7 @@ class HeartbeatService(Service):
         self._reactor = reactor
         self._settings = settings
         self._closers: list[Callable[[], object]] = []
-        self._serving = self._said_ready = False
+        self._serving = False
         self.started: Deferred[None] = succeed(None)
         self.http: list[str] = []
         self.router = ""
@@ -117,6 +117,7 @@ class HeartbeatService(Service):
         store = _make_store(settings.store, self._reactor)
         journal = ChangeJournal(store, self._reactor, [_log_change, publisher.publish])
         self._closers.append(journal.close)
+        remembered = await _open(journal)
         clock = ListeningClock(self._reactor, _log_stall)
         self._closers.append(clock.stop)
         registry = Registry(
@@ -145,32 +146,21 @@ class HeartbeatService(Service):
         for description in settings.http:
             await self._listen(site, description)
 
-        registry.restore(await self._open(journal))
+        _log.info(
+            "heartbeat service ready http={http} router={router} pub={pub}",
+            http=",".join(self.http),
+            router=self.router,
+            pub=self.pub,
+        )
+
+        while remembered is None:  # a disk may be mended, a lock be given back
+            await deferLater(self._reactor, PAUSE)
+            remembered = await _open(journal)
+        registry.restore(remembered)
         self._serving = True
-        self._say_ready()
         supervisor = Supervisor(self._reactor, os.environ, trouble)
         supervisor.ready()
         self._closers.append(supervisor.stopping)
-
-    async def _open(self, journal: ChangeJournal) -> Remembered:
-        """Try until it works: a disk may be mended, and a lock be given back."""
-        while True:
-            try:
-                return await journal.open()
-            except StoreTrouble:
-                self._say_ready()
-                await deferLater(self._reactor, PAUSE)
-
-    def _say_ready(self) -> None:
-        """Tell once that everything listens, and where."""
-        if not self._said_ready:
-            self._said_ready = True
-            _log.info(
-                "heartbeat service ready http={http} router={router} pub={pub}",
-                http=",".join(self.http),
-                router=self.router,
-                pub=self.pub,
-            )
 
     def _limit(self, per_second: int | None) -> RateLimit | None:
         return None if per_second is None else RateLimit(self._reactor, per_second)
@@ -186,7 +176,7 @@ class HeartbeatService(Service):
             ) from None
 
     async def _close(self) -> None:
-        self._serving = self._said_ready = False
+        self._serving = False
         self.http = []
         closers, self._closers = self._closers, []
         while closers:
@@ -206,6 +196,13 @@ class HeartbeatService(Service):
         if trouble is None and not self._serving:
             return "the service is starting or stopping"
         return trouble
+
+
+async def _open(journal: ChangeJournal) -> Remembered | None:
+    try:
+        return await journal.open()
+    except StoreTrouble:  # which the journal has told
+        return None
 
 
 def _make_store(url: str, reactor: Any) -> Store:

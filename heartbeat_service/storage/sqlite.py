@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from typing_extensions import override
@@ -59,10 +59,16 @@ class SqliteStore(Store):
         self._reactor = reactor
         self._database = Database(path, wall_clock)
         self._thread = ThreadPool(1, 1, "sqlite")
+        self._asked = False
 
     @override
     def open(self) -> Deferred[Remembered]:
-        return self._in_thread(self._database.open)
+        # The first time at once, so that a service knows its clients before it
+        # listens. Later others wait for the reactor.
+        if self._asked:
+            return self._in_thread(self._database.open)
+        self._asked = True
+        return execute(self._database.open)
 
     @override
     def commit(self, facts: Sequence[Fact]) -> Deferred[None]:
@@ -74,8 +80,8 @@ class SqliteStore(Store):
 
     @override
     def close(self) -> Deferred[None]:
-        if not self._thread.started:  # nor was the file ever opened
-            return succeed(None)
+        if not self._thread.started:  # a start that failed: no reactor turns
+            return execute(self._database.close)
         return self._in_thread(self._database.close).addCallback(
             lambda _: self._thread.stop()
         )
