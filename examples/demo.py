@@ -24,7 +24,7 @@ from typing_extensions import override
 BIN = Path(sys.executable).parent
 SERVICE = [
     str(BIN / "twistd"), "-n", "--pidfile=",
-    "heartbeat", "--timebomb", "3", "--interval", "0.5",
+    "heartbeat", "--timebomb", "3", "--interval", "0.5", "--store", "memory:",
 ]  # fmt: skip
 GAME_CLIENT = [sys.executable, "-m", "heartbeat_service.game_client"]
 READY = re.compile(rb"heartbeat service ready http=([^\s,]+)")
