@@ -25,6 +25,7 @@ from typing_extensions import override
 from heartbeat_service.core.changes import Change
 from heartbeat_service.core.listening_clock import ListeningClock
 from heartbeat_service.core.registry import Registry
+from heartbeat_service.descriptors import allow_most, allowed
 from heartbeat_service.monotonic import use_monotonic_time
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
 from heartbeat_service.protocol.dispatch import Dispatcher
@@ -48,6 +49,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
+    allow_most()
     return HeartbeatService(reactor, options.settings)
 
 
@@ -132,7 +134,8 @@ class HeartbeatService(Service):
         dispatcher.state_change_endpoint = advertised(self.pub, settings.advertise)
 
         app = HeartbeatApp(dispatcher, lambda: self._trouble(store))
-        site = HeartbeatSite(app.resource(), self._reactor)
+        # The other half is for ZeroMQ's peers, the store and the rest.
+        site = HeartbeatSite(app.resource(), self._reactor, allowed() // 2)
         self._closers.append(site.disconnect_all)
         self._closers.append(journal.all_settled)
         for description in settings.http:
