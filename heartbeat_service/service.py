@@ -34,6 +34,7 @@ from heartbeat_service.storage.journal import ChangeJournal
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.storage.store import Store
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.listening import PatientPort, with_backlog
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 from heartbeat_service.zeromq.publisher import StatePublisher
@@ -151,8 +152,9 @@ class HeartbeatService(Service):
 
     async def _listen(self, site: HeartbeatSite, description: str) -> None:
         try:
-            port = await serverFromString(self._reactor, description).listen(site)
-            self._closers.append(port.stopListening)
+            endpoint = serverFromString(self._reactor, with_backlog(description))
+            port = await endpoint.listen(site)
+            self._closers.append(PatientPort(self._reactor, port, site).stop)
             self.http.append(_host_port(port.getHost()))
         except Exception as error:  # noqa: BLE001 - each endpoint fails in its own way
             raise CannotStart(
