@@ -26,6 +26,7 @@ from heartbeat_service.core.changes import Change
 from heartbeat_service.core.listening_clock import ListeningClock
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.descriptors import allow_most, allowed
+from heartbeat_service.hangup import on_hangup
 from heartbeat_service.monotonic import use_monotonic_time
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
 from heartbeat_service.protocol.dispatch import Dispatcher
@@ -34,6 +35,13 @@ from heartbeat_service.storage.journal import ChangeJournal
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.storage.store import Store
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.doors import (
+    OPEN_CONTROL,
+    Door,
+    TokenFile,
+    TokenFileError,
+    is_local,
+)
 from heartbeat_service.web.listening import PatientPort, with_backlog
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
@@ -77,6 +85,7 @@ class HeartbeatService(Service):
         self._reactor = reactor
         self._settings = settings
         self._closers: list[Callable[[], object]] = []
+        self._reloads: list[Callable[[], object]] = []
         self._listening = False
         self._starting: Deferred[None] = succeed(None)
         self.http: list[str] = []
@@ -104,6 +113,8 @@ class HeartbeatService(Service):
 
     async def _start(self) -> None:
         settings = self._settings
+        client_door = self._door("client-token-file", settings.client_token_file)
+        operator_door = self._door("operator-token-file", settings.operator_token_file)
 
         store = MemoryStore(time.time)
         last_incarnation = await store.open()
@@ -134,13 +145,23 @@ class HeartbeatService(Service):
         dispatcher.request_endpoint = advertised(self.router, settings.advertise)
         dispatcher.state_change_endpoint = advertised(self.pub, settings.advertise)
 
-        app = HeartbeatApp(dispatcher, lambda: self._trouble(store))
+        app = HeartbeatApp(
+            dispatcher, lambda: self._trouble(store), client_door, operator_door
+        )
         # The other half is for ZeroMQ's peers, the store and the rest.
         site = HeartbeatSite(app.resource(), self._reactor, allowed() // 2)
         self._closers.append(site.disconnect_all)
         self._closers.append(journal.all_settled)
-        for description in settings.http:
-            await self._listen(site, description)
+        guarded = settings.operator_token_file or settings.allow_open_control
+        if not guarded:  # until it is known who can reach it
+            operator_door.shut = OPEN_CONTROL
+        ports = [await self._listen(site, one) for one in settings.http]
+        if all(is_local(port.getHost()) for port in ports):
+            operator_door.shut = None
+        elif not guarded:
+            _log.warn("operators are locked out: {reason}", reason=OPEN_CONTROL)
+        if self._reloads:
+            self._closers.append(on_hangup(self._reactor, self._reloads))
 
         self._listening = True
         _log.info(
@@ -150,7 +171,17 @@ class HeartbeatService(Service):
             pub=self.pub,
         )
 
-    async def _listen(self, site: HeartbeatSite, description: str) -> None:
+    def _door(self, option: str, path: str | None) -> Door:
+        if path is None:
+            return Door()
+        try:
+            tokens = TokenFile(path)
+        except TokenFileError as error:
+            raise CannotStart(f"{CANNOT_START}: --{option} {error}") from None
+        self._reloads.append(tokens.reload)
+        return Door(tokens)
+
+    async def _listen(self, site: HeartbeatSite, description: str) -> Any:
         try:
             endpoint = serverFromString(self._reactor, with_backlog(description))
             port = await endpoint.listen(site)
@@ -160,10 +191,12 @@ class HeartbeatService(Service):
             raise CannotStart(
                 f"{CANNOT_START}: --http {description}: {error}"
             ) from None
+        return port
 
     async def _close(self) -> None:
         self._listening = False
         self.http = []
+        self._reloads = []
         closers, self._closers = self._closers, []
         while closers:
             await maybeDeferred(closers.pop()).addErrback(
