@@ -63,8 +63,10 @@ class PatientPort:
     def __init__(self, reactor: Any, port: Any, site: HeartbeatSite) -> None:
         self._reactor = reactor
         self._port = port
+        self._stop_listening = port.stopListening
         self._site = site
         self._retry: IDelayedCall | None = None
+        self._waited = False
         self._told = -math.inf
         if isinstance(port, Port):
             port.stopReading()
@@ -76,7 +78,7 @@ class PatientPort:
             self._retry.cancel()
         elif isinstance(self._port, Port):
             self._reactor.removeReader(self)
-        return maybeDeferred(self._port.stopListening)
+        return maybeDeferred(self._stop_listening)
 
     def fileno(self) -> int:
         """The port's own."""
@@ -96,6 +98,7 @@ class PatientPort:
         """Somebody wants to connect."""
         room = self._room()
         if room:
+            self._waited = False
             self._port.numberAccepts = min(self._port.numberAccepts, room)
             self._port.doRead()
         else:
@@ -109,20 +112,23 @@ class PatientPort:
                 raise
             return 0
         os.close(lowest)
-        # The descriptors below are taken; above there may be some, too.
-        return max(1, (allowed() - lowest) // 2)
+        # All below it are taken, and above it some may be. Never many at once: who
+        # was let in last turn is to be answered before others want its place.
+        return max(1, min((allowed() - lowest) // 2, allowed() // 8))
 
     def _wait(self) -> None:
         self._reactor.removeReader(self)
         self._retry = self._reactor.callLater(RETRY, self._try_again)
-        displaced = sum(self._site.displace() for _ in range(MAKE_ROOM))
+        if self._waited:  # at first, those that were let in have their turn
+            for _ in range(MAKE_ROOM):
+                self._site.displace()
+        self._waited = True
         now = self._reactor.seconds()
         if now >= self._told + TELL_EVERY:
             self._told = now
             self._log.warn(
-                "out of descriptors: new connections wait, quiet ones make room "
-                "({displaced} now); the limit is {limit}",
-                displaced=displaced,
+                "out of descriptors, of which there may be {limit}: new connections "
+                "wait until quiet ones have made room",
                 limit=allowed(),
             )
 
