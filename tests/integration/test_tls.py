@@ -349,6 +349,7 @@ async def test_it_stops_with_open_tls_connections(
         "ssl:0:privateKey=missing.pem",
         "ssl:0:privateKey=broken.pem",
         "ssl:0:privateKey=key.pem",  # but no certificate
+        "ssl:0:privateKey=other.pem:certKey=certificate.pem",
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -358,6 +359,10 @@ async def test_a_bad_key_file_is_a_usage_error_that_names_the_option(
     assert papers.endpoint
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.pem").write_text("no key")
+    other = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "other.pem").write_bytes(
+        other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     with pytest.raises(UsageError, match=f"--http: '{endpoint}' is no endpoint"):
         Options().parseOptions(["--http", endpoint])
 
