@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet.address import (
@@ -23,7 +24,9 @@ class DoorTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """A file of two tokens, and what is logged."""
-        self.path = Path(self.mktemp())
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name, "tokens")
         self.path.write_bytes(b"first\nsecond=/+\n")
         self.tokens = TokenFile(str(self.path))
         self.door = Door(self.tokens)
@@ -96,7 +99,7 @@ class DoorTests(SynchronousTestCase):
                 self.assertNotIn("sesame", str(caught.exception))
 
     def test_a_file_that_cannot_be_read_is_refused(self) -> None:
-        for path in (self.mktemp(), str(Path.cwd())):
+        for path in (f"{self.path}.missing", str(self.path.parent)):
             with self.assertRaisesRegex(TokenFileError, path):
                 TokenFile(path)
 
