@@ -29,6 +29,8 @@ from heartbeat_service.core.changes import Change, Remembered
 from heartbeat_service.core.listening_clock import ListeningClock
 from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.registry import Registry
+from heartbeat_service.descriptors import allow_most, allowed
+from heartbeat_service.hangup import on_hangup
 from heartbeat_service.monotonic import use_monotonic_time
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
 from heartbeat_service.protocol.dispatch import Dispatcher
@@ -39,6 +41,14 @@ from heartbeat_service.storage.sqlite import SqliteStore
 from heartbeat_service.storage.store import Store, StoreTrouble
 from heartbeat_service.supervision import Supervisor
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.doors import (
+    OPEN_CONTROL,
+    Door,
+    TokenFile,
+    TokenFileError,
+    is_local,
+)
+from heartbeat_service.web.listening import PatientPort, with_backlog
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 from heartbeat_service.zeromq.publisher import StatePublisher
@@ -54,6 +64,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     use_monotonic_time(reactor)
+    allow_most()
     return HeartbeatService(reactor, options.settings)
 
 
@@ -81,6 +92,7 @@ class HeartbeatService(Service):
         self._reactor = reactor
         self._settings = settings
         self._closers: list[Callable[[], object]] = []
+        self._reloads: list[Callable[[], object]] = []
         self._serving = False
         self.started: Deferred[None] = succeed(None)
         self.http: list[str] = []
@@ -108,6 +120,8 @@ class HeartbeatService(Service):
 
     async def _start(self) -> None:
         settings = self._settings
+        client_door = self._door("client-token-file", settings.client_token_file)
+        operator_door = self._door("operator-token-file", settings.operator_token_file)
 
         factory = make_factory(self._reactor)
         self._closers.append(factory.shutdown)
@@ -139,12 +153,21 @@ class HeartbeatService(Service):
         dispatcher.state_change_endpoint = advertised(self.pub, settings.advertise)
 
         trouble = partial(self._trouble, journal)
-        app = HeartbeatApp(dispatcher, trouble)
-        site = HeartbeatSite(app.resource(), self._reactor)
+        app = HeartbeatApp(dispatcher, trouble, client_door, operator_door)
+        # The other half is for ZeroMQ's peers, the store and the rest.
+        site = HeartbeatSite(app.resource(), self._reactor, allowed() // 2)
         self._closers.append(site.disconnect_all)
         self._closers.append(journal.flush)
-        for description in settings.http:
-            await self._listen(site, description)
+        guarded = settings.operator_token_file or settings.allow_open_control
+        if not guarded:  # until it is known who can reach it
+            operator_door.shut = OPEN_CONTROL
+        ports = [await self._listen(site, one) for one in settings.http]
+        if all(is_local(port.getHost()) for port in ports):
+            operator_door.shut = None
+        elif not guarded:
+            _log.warn("operators are locked out: {reason}", reason=OPEN_CONTROL)
+        if self._reloads:
+            self._closers.append(on_hangup(self._reactor, self._reloads))
 
         _log.info(
             "heartbeat service ready http={http} router={router} pub={pub}",
@@ -165,19 +188,32 @@ class HeartbeatService(Service):
     def _limit(self, per_second: int | None) -> RateLimit | None:
         return None if per_second is None else RateLimit(self._reactor, per_second)
 
-    async def _listen(self, site: HeartbeatSite, description: str) -> None:
+    def _door(self, option: str, path: str | None) -> Door:
+        if path is None:
+            return Door()
         try:
-            port = await serverFromString(self._reactor, description).listen(site)
-            self._closers.append(port.stopListening)
+            tokens = TokenFile(path)
+        except TokenFileError as error:
+            raise CannotStart(f"{CANNOT_START}: --{option} {error}") from None
+        self._reloads.append(tokens.reload)
+        return Door(tokens)
+
+    async def _listen(self, site: HeartbeatSite, description: str) -> Any:
+        try:
+            endpoint = serverFromString(self._reactor, with_backlog(description))
+            port = await endpoint.listen(site)
+            self._closers.append(PatientPort(self._reactor, port, site).stop)
             self.http.append(_host_port(port.getHost()))
         except Exception as error:  # noqa: BLE001 - each endpoint fails in its own way
             raise CannotStart(
                 f"{CANNOT_START}: --http {description}: {error}"
             ) from None
+        return port
 
     async def _close(self) -> None:
         self._serving = False
         self.http = []
+        self._reloads = []
         closers, self._closers = self._closers, []
         while closers:
             await maybeDeferred(closers.pop()).addErrback(

@@ -55,6 +55,12 @@ class InstanceSuperseded(HeartbeatError):
     code = "INSTANCE_SUPERSEDED"
 
 
+class Unauthorized(HeartbeatError):
+    """A request without the token that it needs."""
+
+    code = "UNAUTHORIZED"
+
+
 class Overloaded(HeartbeatError):
     """The service can't answer now; the same request may succeed later."""
 

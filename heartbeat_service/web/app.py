@@ -6,8 +6,9 @@ Routes raise; the handlers at the end are the only ones that format an error.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from klein import Klein
 from klein.resource import KleinResource
@@ -32,30 +33,71 @@ from heartbeat_service.protocol.messages import (
     encode,
     encode_json,
 )
+from heartbeat_service.web.doors import Door
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 
 _E = TypeVar("_E", bound=Exception)
+_R = TypeVar("_R")
+_P = ParamSpec("_P")
+
+
+def _behind(
+    door: Callable[[HeartbeatApp], Door],
+) -> Callable[
+    [Callable[Concatenate[HeartbeatApp, IRequest, _P], _R]],
+    Callable[Concatenate[HeartbeatApp, IRequest, _P], _R],
+]:
+    """Have a route ask at ``door``, before it looks at anything else."""
+
+    def decorate(
+        route: Callable[Concatenate[HeartbeatApp, IRequest, _P], _R],
+    ) -> Callable[Concatenate[HeartbeatApp, IRequest, _P], _R]:
+        @wraps(route)
+        def guarded(
+            app: HeartbeatApp, request: IRequest, /, *args: _P.args, **kwargs: _P.kwargs
+        ) -> _R:
+            door(app).admit(request.getHeader(b"authorization"))
+            return route(app, request, *args, **kwargs)
+
+        return guarded
+
+    return decorate
+
+
+_for_clients = _behind(lambda app: app.client_door)
+_for_operators = _behind(lambda app: app.operator_door)
 
 
 class HeartbeatApp:
     """The Klein resource of the service.
 
     :param trouble: finds out why the service isn't ready; None if it is.
+    :param client_door: where heartbeats ask to be let in.
+    :param operator_door: where all other routes do, but for the service's health.
     """
 
+    client_door: Door
+    operator_door: Door
     app = Klein()
     # No answer is a redirect.
     app.url_map.merge_slashes = False
     _log = Logger()
 
     def __init__(
-        self, dispatcher: Dispatcher, trouble: Callable[[], Awaitable[str | None]]
+        self,
+        dispatcher: Dispatcher,
+        trouble: Callable[[], Awaitable[str | None]],
+        client_door: Door,
+        operator_door: Door,
     ) -> None:
         self._dispatcher = dispatcher
         self._trouble = trouble
+        self.client_door = client_door
+        self.operator_door = operator_door
 
     @app.route("/heartbeat", methods=["POST"])
     @app.route("/Heartbeat/Update", methods=["POST"])
+    @_for_clients
     def heartbeat(self, request: IRequest) -> Deferred[bytes]:
         """A client lives."""
         message = decode_request(_read(request))
@@ -66,6 +108,7 @@ class HeartbeatApp:
         return self._dispatcher.dispatch(message).addCallback(_reply, request)
 
     @app.route("/clients", methods=["GET"])
+    @_for_operators
     def clients(self, request: IRequest) -> Deferred[bytes]:
         """Who lives."""
         return self._dispatcher.clients().addCallback(
@@ -73,6 +116,7 @@ class HeartbeatApp:
         )
 
     @app.route("/clients/state", methods=["PUT"])
+    @_for_operators
     def steer_many(self, request: IRequest) -> Deferred[bytes]:
         """An operator sets the state of many, or of all."""
         orders = decode_body(_read(request), StateOrders)
@@ -82,6 +126,7 @@ class HeartbeatApp:
         ).addCallback(lambda replies: _json(request, {"clients": replies}))
 
     @app.route("/clients/<client_id>", methods=["GET"])
+    @_for_operators
     def client(self, request: IRequest, client_id: str) -> Deferred[bytes]:
         """One client."""
         return self._dispatcher.client(_known(client_id)).addCallback(
@@ -89,6 +134,7 @@ class HeartbeatApp:
         )
 
     @app.route("/clients/<client_id>", methods=["DELETE"])
+    @_for_operators
     def kick(self, request: IRequest, client_id: str) -> Deferred[None]:
         """An operator removes a client."""
 
@@ -98,6 +144,7 @@ class HeartbeatApp:
         return self._dispatcher.kick(_known(client_id)).addCallback(answer)
 
     @app.route("/clients/<client_id>/state", methods=["PUT"])
+    @_for_operators
     def steer(self, request: IRequest, client_id: str) -> Deferred[bytes]:
         """An operator sets one client's state."""
         order = decode_body(_read(request), StateOrder)
@@ -106,6 +153,7 @@ class HeartbeatApp:
         ).addCallback(_reply, request)
 
     @app.route("/clients/<client_id>/history", methods=["GET"])
+    @_for_operators
     async def history(self, request: IRequest, client_id: str) -> bytes:
         """The lives of one client."""
         lives = await self._dispatcher.history(_known(client_id))

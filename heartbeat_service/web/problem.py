@@ -20,6 +20,7 @@ _STATUS = {
     "ILLEGAL_TRANSITION": HTTPStatus.CONFLICT,
     "STALE_INCARNATION": HTTPStatus.CONFLICT,
     "INSTANCE_SUPERSEDED": HTTPStatus.CONFLICT,
+    "UNAUTHORIZED": HTTPStatus.UNAUTHORIZED,
     "TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "OVERLOADED": HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -48,6 +49,8 @@ class Problem:
         headers = {"Content-Type": "application/problem+json"}
         if self.allow is not None:
             headers["Allow"] = self.allow
+        if self.status is HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
         if self.status is HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = str(RETRY_AFTER)
         return headers

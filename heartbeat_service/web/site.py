@@ -1,11 +1,13 @@
 """twisted.web's Site, Request and HTTPChannel, made fit for strangers.
 
 A body over the limit is refused before it is read, nothing goes through a
-temporary file, and every error, also twisted.web's own, is problem+json.
+temporary file, and every error, also twisted.web's own, is problem+json. Whatever
+a peer has to do, it has a deadline for; at the cap, the quietest makes room.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
@@ -14,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
@@ -23,6 +26,14 @@ from typing_extensions import override
 from heartbeat_service.core.errors import BadMessage, TooLarge
 from heartbeat_service.protocol.messages import MAX_MESSAGE
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
+
+#: How long a request may take to come in whole, in seconds: the first from the
+#: connection on, with its TLS handshake, each further one from its first byte on.
+REQUEST_DEADLINE = 10.0
+
+#: How long a connection may be kept without a further request, and how long a peer
+#: may take to read what it asked for, in seconds.
+IDLE = 60.0
 
 #: How long a refused peer may go on sending before it is cut off, in seconds.
 #: To close at once would reset the connection and lose the answer on its way.
@@ -71,30 +82,99 @@ class BoundedRequest(Request):
 
 
 class HardenedChannel(HTTPChannel):
-    """A connection that answers what can't become a request, too."""
+    """A connection that answers what can't become a request, too.
+
+    It has one timer, for whatever its peer has to do next: ask, go on asking, or
+    take its answer. None runs while an answer is being worked on. No byte puts
+    one off, and a peer whose time is up leaves no line in the log.
+    """
 
     site: HeartbeatSite
     transport: ITCPTransport
     refused = False
+    _closing = False
+    _resting = False  # whether the timer runs for a request that hasn't begun
+    _turn: IDelayedCall | None = None
 
     @override
     def connectionMade(self) -> None:
-        self.site.channels.add(self)
-        super().connectionMade()
+        if self.site.admit(self):
+            super().connectionMade()
+        else:
+            self.transport.abortConnection()
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        self.site.channels.discard(self)
-        self.site.connection_lost()
+        if self._turn is not None:
+            _cancel(self._turn)
+        self.site.forget(self)
+
+    def _wait(self, seconds: float) -> None:
+        # Not moved but made anew: to move a call to sooner is a linear search.
+        self.setTimeout(None)
+        self.setTimeout(seconds)
+
+    def _keep_time(self) -> None:
+        if self._busyReceiving or self._handlingRequest or self.refused:
+            return
+        if self._closing:
+            return
+        # While it is paused, the peer has only to read.
+        begun = not self.paused and bool(self.requests or self._buffer)
+        if begun and (self._resting or self.timeOut is None):
+            self._resting = False
+            self._wait(REQUEST_DEADLINE)
+        elif self.timeOut is None:
+            self._resting = True
+            self._wait(IDLE)
+
+    # Pipelined requests are answered one a turn of the reactor, so that nobody
+    # waits for one peer's thousands, and none while an answer waits for its reader.
+
+    @override
+    def requestDone(self, request: Request) -> None:
+        self._savedTimeOut = None  # _keep_time knows better than Twisted
+        self.site.answered(self)
+        super().requestDone(request)
+        if self._buffer and not self._handlingRequest and self._turn is None:
+            self.paused = True
+            self._turn = self.callLater(0, self._take_turn)
+        if self.paused and not self._closing:
+            self._networkProducer.pauseProducing()
+        self._keep_time()
+
+    @override
+    def pauseProducing(self) -> None:
+        self.paused = True
+        super().pauseProducing()
+
+    @override
+    def resumeProducing(self) -> None:
+        super().resumeProducing()
+        self._go_on()
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._waitingForTransport or self._turn is not None:
+            return
+        self.paused = False
+        self.dataReceived(b"")
+        if not self.paused and not self._handlingRequest:
+            self._networkProducer.resumeProducing()
 
     # Once refused, a peer may talk on, but nobody listens: the parser's four
     # ways in are shut, and what it sends no longer puts off the end.
 
     @override
     def dataReceived(self, data: bytes) -> None:
-        if not self.refused:
-            super().dataReceived(data)
+        if not self.refused and not self._closing:
+            # Not HTTPChannel's, which would put its timeout off for any byte.
+            LineReceiver.dataReceived(self, data)
+            self._keep_time()
 
     @override
     def lineReceived(self, line: bytes) -> None:
@@ -109,6 +189,7 @@ class HardenedChannel(HTTPChannel):
     @override
     def allContentReceived(self) -> None:
         if not self.refused:
+            self.site.answering(self)
             super().allContentReceived()
 
     @override
@@ -148,16 +229,28 @@ class HardenedChannel(HTTPChannel):
         lines = [f"HTTP/1.1 {problem.status.value} {problem.status.phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
-        self.setTimeout(LINGER)
-        if hasattr(self.transport, "loseWriteConnection"):
+        if self.isSecure():
+            # TLS ends by its own word, and then goes on reading until the peer's.
+            self.loseConnection()
+        elif hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseWriteConnection()
+        self._wait(LINGER)
+
+    @override
+    def loseConnection(self) -> None:
+        """Close once the answer is out; who doesn't read it in time loses it."""
+        if not self._closing:
+            self._closing = True
+            self._wait(IDLE)
+        super().loseConnection()
 
     @override
     def timeoutConnection(self) -> None:
-        if self.refused:
+        if self.refused or self._closing:
             self.transport.abortConnection()
         else:
-            super().timeoutConnection()
+            self.loseConnection()
+            self._wait(LINGER)
 
     @override
     def lineLengthExceeded(self, line: bytes) -> None:
@@ -171,15 +264,61 @@ class HardenedChannel(HTTPChannel):
 
 
 class HeartbeatSite(Site):
-    """Serves the app, and keeps no access log: a beat is no news."""
+    """Serves the app, and keeps no access log: a beat is no news.
+
+    :param max_connections: how many there may be at once. One more takes the place
+        of the one whose last answer is the longest ago; if every one of them is
+        being answered, it is turned away.
+    """
 
     protocol = HardenedChannel  # type: ignore[assignment]  # Twisted types its own wrapper
     noisy = False
 
-    def __init__(self, resource: IResource, reactor: IReactorTime) -> None:
-        super().__init__(resource, BoundedRequest, reactor=reactor)
+    def __init__(
+        self, resource: IResource, reactor: IReactorTime, max_connections: int
+    ) -> None:
+        super().__init__(
+            resource, BoundedRequest, timeout=REQUEST_DEADLINE, reactor=reactor
+        )
         self.channels: set[HardenedChannel] = set()
+        self._max_connections = max_connections
+        # Those that are not being answered, the quietest first.
+        self._quiet: OrderedDict[HardenedChannel, None] = OrderedDict()
         self._empty: Deferred[None] | None = None
+
+    def admit(self, channel: HardenedChannel) -> bool:
+        """Whether a new connection may stay."""
+        if len(self.channels) >= self._max_connections and not self.displace():
+            return False
+        self.channels.add(channel)
+        self._quiet[channel] = None
+        return True
+
+    def displace(self) -> bool:
+        """End the quietest connection; False if all of them are being answered."""
+        if not self._quiet:
+            return False
+        channel = next(iter(self._quiet))
+        self.forget(channel)
+        # At once: its descriptor is what the newcomer needs.
+        channel.transport.abortConnection()
+        return True
+
+    def answering(self, channel: HardenedChannel) -> None:
+        """A request came in whole."""
+        self._quiet.pop(channel, None)
+
+    def answered(self, channel: HardenedChannel) -> None:
+        """The answer is written."""
+        self._quiet[channel] = None
+
+    def forget(self, channel: HardenedChannel) -> None:
+        """A connection is at its end."""
+        self.channels.discard(channel)
+        self._quiet.pop(channel, None)
+        if self._empty is not None and not self.channels:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
 
     def disconnect_all(self) -> Deferred[None]:
         """Close every connection once its answer is out; fires when they are gone.
@@ -199,12 +338,6 @@ class HeartbeatSite(Site):
     def _abort_all(self) -> None:
         for channel in list(self.channels):
             channel.transport.abortConnection()
-
-    def connection_lost(self) -> None:
-        """A channel tells of its end."""
-        if self._empty is not None and not self.channels:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
 
     @override
     def log(self, request: object) -> None:

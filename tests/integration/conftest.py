@@ -202,7 +202,8 @@ class Wire(Protocol):
 
     def abort(self) -> None:
         """Vanish, without a word."""
-        self.transport.abortConnection()
+        if not self.lost:  # TLS does it once only
+            self.transport.abortConnection()
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait for what incoming bytes, or their end, make true."""

@@ -16,6 +16,7 @@ from heartbeat_service.protocol.dispatch import Dispatcher
 from heartbeat_service.storage.journal import ChangeJournal
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.doors import Door
 
 
 class BrokenStore(MemoryStore):
@@ -35,7 +36,9 @@ class AppTests(SynchronousTestCase):
         clock = Clock()
         journal = ChangeJournal(BrokenStore(clock.seconds), [])
         registry = Registry(clock, clock.seconds, journal.record, 10.0)
-        app = HeartbeatApp(Dispatcher(registry, journal, 2.0), lambda: self.trouble)
+        app = HeartbeatApp(
+            Dispatcher(registry, journal, 2.0), lambda: self.trouble, Door(), Door()
+        )
         self.web: Any = StubTreq(app.resource())  # its methods have no types
 
     def ask(self, path: str) -> tuple[int, Any, Callable[[str], list[str] | None]]:

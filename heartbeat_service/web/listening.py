@@ -1,0 +1,137 @@
+"""Listening sockets that stand a rush, and a lack of descriptors."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import re
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.internet.tcp import Port
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from heartbeat_service.descriptors import allowed
+from heartbeat_service.web.site import HeartbeatSite
+
+#: How many new connections may wait to be taken. Those beyond it, say of a fleet
+#: that comes back after a stall, would have to wait for TCP's next try.
+BACKLOG = 4096
+
+#: When to try again to take a connection that there was no descriptor for, seconds.
+RETRY = 0.1
+
+#: How many quiet connections make room at each such try.
+MAKE_ROOM = 10
+
+#: The log tells of missing descriptors no more often than this, in seconds.
+TELL_EVERY = 60.0
+
+_BACKLOG_KINDS = ("tcp", "tcp6", "ssl", "unix")
+_COLON = re.compile(r"(?<!\\):")
+
+
+def with_backlog(description: str) -> str:
+    """The endpoint string, with :data:`BACKLOG` if it says nothing of a backlog."""
+    kind, *arguments = _COLON.split(description)
+    # One by its place may be the backlog.
+    by_name = all("=" in argument for argument in arguments[1:])
+    given = any(argument.startswith("backlog=") for argument in arguments)
+    if kind not in _BACKLOG_KINDS or not by_name or given:
+        return description
+    return f"{description}:backlog={BACKLOG}"
+
+
+@implementer(IReadDescriptor)
+class PatientPort:
+    """Lets a port accept no more connections than there are descriptors for.
+
+    Twisted's Port closes whatever it has no descriptor for, or turns idly for it,
+    and logs a line for each. Here it is left to wait, and quiet connections make
+    room.
+
+    :param port: what an endpoint listens with; left as it is if it is no TCP or
+        UNIX port.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, port: Any, site: HeartbeatSite) -> None:
+        self._reactor = reactor
+        self._port = port
+        self._stop_listening = port.stopListening
+        self._site = site
+        self._retry: IDelayedCall | None = None
+        self._waited = False
+        self._told = -math.inf
+        if isinstance(port, Port):
+            port.stopReading()
+            reactor.addReader(self)
+
+    def stop(self) -> Deferred[object]:
+        """Listen no more."""
+        if self._retry is not None:
+            self._retry.cancel()
+        elif isinstance(self._port, Port):
+            self._reactor.removeReader(self)
+        return maybeDeferred(self._stop_listening)
+
+    def fileno(self) -> int:
+        """The port's own."""
+        descriptor: int = self._port.fileno()
+        return descriptor
+
+    def logPrefix(self) -> str:
+        """The port's own."""
+        prefix: str = self._port.logPrefix()
+        return prefix
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor ends, or the socket is no more."""
+        self._port.connectionLost(reason)
+
+    def doRead(self) -> None:
+        """Somebody wants to connect."""
+        room = self._room()
+        if room:
+            self._waited = False
+            self._port.numberAccepts = min(self._port.numberAccepts, room)
+            self._port.doRead()
+        else:
+            self._wait()
+
+    def _room(self) -> int:
+        try:
+            lowest = os.dup(self.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            return 0
+        os.close(lowest)
+        # All below it are taken, and above it some may be. Never many at once: who
+        # was let in last turn is to be answered before others want its place.
+        return max(1, min((allowed() - lowest) // 2, allowed() // 8))
+
+    def _wait(self) -> None:
+        self._reactor.removeReader(self)
+        self._retry = self._reactor.callLater(RETRY, self._try_again)
+        if self._waited:  # at first, those that were let in have their turn
+            for _ in range(MAKE_ROOM):
+                self._site.displace()
+        self._waited = True
+        now = self._reactor.seconds()
+        if now >= self._told + TELL_EVERY:
+            self._told = now
+            self._log.warn(
+                "out of descriptors, of which there may be {limit}: new connections "
+                "wait until quiet ones have made room",
+                limit=allowed(),
+            )
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._reactor.addReader(self)

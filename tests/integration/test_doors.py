@@ -1,0 +1,297 @@
+"""Tokens and what strangers may do, over real sockets (contract, sections 3, 6)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+import zmq
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.logger import LogEvent, globalLogPublisher
+
+from heartbeat_service.service import CannotStart
+from tests.integration.conftest import (
+    Answer,
+    Peer,
+    Running,
+    Serve,
+    Wire,
+    heartbeat,
+    message,
+    patiently,
+    reactor,
+    until,
+)
+from tests.integration.processes import BIN, LOOPBACK, Process
+
+ORDER = json.dumps({"clientState": "RUNNING"}).encode()
+OPERATOR_ROUTES = [
+    ("GET", "/clients", b""),
+    ("HEAD", "/clients", b""),
+    ("GET", "/clients/1", b""),
+    ("GET", "/clients/unknown", b""),
+    ("GET", "/clients/a%20b", b""),
+    ("GET", "/clients/1/history", b""),
+    ("PUT", "/clients/1/state", ORDER),
+    ("PUT", "/clients/1/state", b"no order"),
+    ("PUT", "/clients/state", ORDER),
+    ("PUT", "/clients/state", b"no order"),
+    ("DELETE", "/clients/1", b""),
+]
+CLIENT_ROUTES = [
+    ("POST", "/heartbeat", heartbeat("1")),
+    ("POST", "/Heartbeat/Update", heartbeat("1")),
+    ("POST", "/heartbeat", b"no heartbeat"),
+    ("POST", "/heartbeat", message("Goodbye", clientID="1")),
+]
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> dict[str, str]:
+    """A token file for operators, and one for clients."""
+    operators, clients = tmp_path / "operators", tmp_path / "clients"
+    operators.write_text("operator-old\noperator-new\n")
+    clients.write_text("client\n")
+    return {"operator_token_file": str(operators), "client_token_file": str(clients)}
+
+
+@pytest.fixture
+def logged() -> Iterator[list[LogEvent]]:
+    """All that is logged during the test."""
+    events: list[LogEvent] = []
+    keep: Any = events.append
+    globalLogPublisher.addObserver(keep)
+    yield events
+    globalLogPublisher.removeObserver(keep)
+
+
+async def ask(
+    running: Running, method: str, path: str, body: bytes, token: str | None
+) -> Answer:
+    """One request, with a token or without."""
+    wire = await running.wire()
+    bearer = "" if token is None else f"Authorization: Bearer {token}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{bearer}"
+    wire.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    answer = await wire.answer(to_head=method == "HEAD")
+    wire.abort()
+    return answer
+
+
+def assert_unauthorized(answer: Answer) -> str:
+    """It is the problem of a missing token; its detail."""
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["content-type"] == "application/problem+json"
+    if not answer.body:
+        return ""
+    problem = answer.json()
+    assert (problem["status"], problem["code"]) == (401, "UNAUTHORIZED")
+    detail: str = problem["detail"]
+    return detail
+
+
+@pytest.mark.parametrize(("method", "path", "body"), OPERATOR_ROUTES)
+@pytest_twisted.ensureDeferred
+async def test_operator_routes_want_the_operators_token_before_anything_else(
+    serve: Serve, tokens: dict[str, str], method: str, path: str, body: bytes
+) -> None:
+    running = await serve(**tokens)
+    assert (await running.dealer().ask(heartbeat("1")))["body"]["sequence"] == 1
+    for token in (None, "", "client", "operator-ol", "operator-old operator-new"):
+        assert_unauthorized(await ask(running, method, path, body, token))
+    for token in ("operator-old", "operator-new"):
+        assert (await ask(running, method, path, body, token)).status != 401
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CLIENT_ROUTES)
+@pytest_twisted.ensureDeferred
+async def test_heartbeats_want_the_clients_token_before_anything_else(
+    serve: Serve, tokens: dict[str, str], method: str, path: str, body: bytes
+) -> None:
+    running = await serve(**tokens)
+    for token in (None, "operator-old"):
+        assert_unauthorized(await ask(running, method, path, body, token))
+    assert json.loads(
+        (await ask(running, "GET", "/clients", b"", "operator-old")).body
+    ) == {"clients": []}
+    assert (await ask(running, method, path, body, "client")).status != 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_file_guards_its_own_routes_only(
+    serve: Serve, tokens: dict[str, str]
+) -> None:
+    for option, free in (
+        ("operator_token_file", CLIENT_ROUTES[0]),
+        ("client_token_file", OPERATOR_ROUTES[0]),
+    ):
+        running = await serve(**{option: tokens[option]})
+        assert (await ask(running, *free, None)).status == 200
+        await running.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_health_wants_no_token(serve: Serve, tokens: dict[str, str]) -> None:
+    running = await serve(**tokens)
+    for path in ("/healthz", "/readyz"):
+        assert (await ask(running, "GET", path, b"", None)).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_connection_lives_on_after_a_401(
+    serve: Serve, tokens: dict[str, str]
+) -> None:
+    running = await serve(**tokens)
+    wire = await running.wire()
+    body = heartbeat("1")
+    head = b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(body)
+    wire.send(head + b"\r\n" + body)
+    assert_unauthorized(await wire.answer())
+    wire.send(head + b"Authorization: bearer client\r\n\r\n" + body)
+    assert (await wire.answer()).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_tokens_are_read_again_at_sighup(
+    serve: Serve, tokens: dict[str, str], logged: list[LogEvent]
+) -> None:
+    former = signal.getsignal(signal.SIGHUP)
+    running = await serve(**tokens)
+    path = Path(tokens["operator_token_file"])
+
+    async def opens(token: str) -> bool:
+        return (await ask(running, "GET", "/clients", b"", token)).status == 200
+
+    path.write_text("operator-new\noperator-newer\n")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: opens("operator-newer"))
+    assert await opens("operator-new")
+    assert not await opens("operator-old")
+
+    path.write_text("not a token\n")
+    Path(tokens["client_token_file"]).write_text("client-new\n")
+    os.kill(os.getpid(), signal.SIGHUP)
+
+    async def client_is_let_in() -> bool:
+        beat = CLIENT_ROUTES[0]
+        return (await ask(running, *beat, "client-new")).status == 200
+
+    await until(client_is_let_in)
+    assert await opens("operator-newer")
+    for event in logged:
+        assert "operator-new" not in repr(event)
+
+    await running.stop()
+    assert signal.getsignal(signal.SIGHUP) is former
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_with_nothing_to_reload_leaves_sighup_alone(
+    serve: Serve,
+) -> None:
+    former = signal.getsignal(signal.SIGHUP)
+    await serve()
+    assert signal.getsignal(signal.SIGHUP) is former
+
+
+@pytest.mark.parametrize("option", ["operator-token-file", "client-token-file"])
+@pytest_twisted.ensureDeferred
+async def test_a_token_file_that_cannot_be_used_ends_the_start(
+    serve: Serve, tmp_path: Path, option: str
+) -> None:
+    path = tmp_path / "tokens"
+    for spoil in (lambda: None, lambda: path.write_text("sesame open\n")):
+        spoil()
+        with pytest.raises(CannotStart, match=f"--{option} {path}: ") as caught:
+            await serve(**{option.replace("-", "_"): str(path)})
+        assert "sesame" not in str(caught.value)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_file_that_cannot_be_used_ends_the_program(
+    tmp_path: Path,
+) -> None:
+    program = Process(
+        *(BIN / "twistd", "-n", "--pidfile=", "heartbeat", *LOOPBACK),
+        *("--store", "memory:", "--operator-token-file", "missing"),
+        folder=tmp_path,
+    )
+    assert await program.ends() == 1
+    assert "--operator-token-file missing: No such file" in program.output
+
+
+def locked_out(logged: list[LogEvent]) -> list[str]:
+    """The log's lines that say so."""
+    return [
+        event.get("reason", "")
+        for event in logged
+        if "locked out" in (event.get("log_format") or "")
+    ]
+
+
+BEYOND = ["tcp:0", "tcp:0:interface=0.0.0.0"]
+
+
+@pytest.mark.parametrize("endpoint", BEYOND)
+@pytest_twisted.ensureDeferred
+async def test_beyond_loopback_operators_are_locked_out_without_a_token(
+    serve: Serve, logged: list[LogEvent], endpoint: str
+) -> None:
+    running = await serve(http=["tcp:0:interface=127.0.0.1", endpoint])
+    [line] = locked_out(logged)
+    for method, path, body in OPERATOR_ROUTES:
+        detail = assert_unauthorized(await ask(running, method, path, body, "any"))
+        for told in (line, detail or line):
+            assert "--operator-token-file" in told
+            assert "--allow-open-control" in told
+    assert (await ask(running, *CLIENT_ROUTES[0], None)).status == 200
+    assert (await ask(running, "GET", "/readyz", b"", None)).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_beyond_loopback_operators_are_let_in_by_token_or_permission(
+    serve: Serve, logged: list[LogEvent], tokens: dict[str, str]
+) -> None:
+    guarded = await serve(
+        http="tcp:0", operator_token_file=tokens["operator_token_file"]
+    )
+    assert (await ask(guarded, "GET", "/clients", b"", "operator-old")).status == 200
+    assert (await ask(guarded, "GET", "/clients", b"", None)).status == 401
+    permitted = await serve(http="tcp:0", allow_open_control=True)
+    assert (await ask(permitted, "GET", "/clients", b"", None)).status == 200
+    assert locked_out(logged) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_loopback_and_unix_sockets_are_local(
+    serve: Serve, logged: list[LogEvent], tmp_path: Path
+) -> None:
+    path = tmp_path / "http"
+    running = await serve(
+        http=[
+            "tcp:0:interface=127.0.0.1",
+            "tcp:0:interface=127.0.0.2",
+            f"unix:{path}",
+        ]
+    )
+    assert locked_out(logged) == []
+    wire: Wire = await patiently(
+        connectProtocol(UNIXClientEndpoint(reactor, str(path)), Wire())
+    )
+    running.wires.append(wire)
+    wire.send(b"GET /clients HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await wire.answer()).json() == {"clients": []}
+
+
+@pytest_twisted.ensureDeferred
+async def test_tokens_concern_http_only(serve: Serve, tokens: dict[str, str]) -> None:
+    running = await serve(**tokens)
+    dealer: Peer = running.peer(zmq.DEALER, running.service.router)
+    assert (await dealer.ask(heartbeat("1")))["messageType"] == "ClientState"

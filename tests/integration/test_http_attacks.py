@@ -1,0 +1,532 @@
+"""HTTP under attack: whoever is slow, deaf or many keeps nobody else from it."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from socket import create_connection
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+from typing_extensions import override
+
+from heartbeat_service.web import site as site_module
+from heartbeat_service.web.listening import BACKLOG, PatientPort
+from heartbeat_service.web.site import HeartbeatSite
+from tests.integration.conftest import (
+    SILENCE,
+    Serve,
+    Wire,
+    patiently,
+    pause,
+    reactor,
+    until,
+)
+from tests.integration.processes import BIN, LOOPBACK, READY, Process
+
+#: For deadlines that a test waits for: short, but no busy machine's pause.
+SHORT = 0.5
+
+#: The length of an answer that no kernel takes for a peer that doesn't read.
+LONG = 16 * 1024 * 1024
+
+
+def get(path: str, *headers: str) -> bytes:
+    """A GET as it goes over the wire."""
+    lines = [f"GET {path} HTTP/1.1", "Host: x", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+NOW, LATE, MUCH = get("/now"), get("/late"), get("/much")
+POST = b"POST /now HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+CHUNKED = b"POST /now HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Answers(Resource):
+    """Answers at once, at length, or when the test says so."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = 0
+        self.late: list[Request] = []
+
+    @override
+    def render(self, request: Request) -> bytes | int:
+        """Whatever the method is."""
+        self.made += 1
+        if request.path == b"/late":
+            self.late.append(request)
+            return NOT_DONE_YET
+        return b"x" * LONG if request.path == b"/much" else b"now"
+
+
+@define
+class Grounds:
+    """A site on a real port, and its peers."""
+
+    site: HeartbeatSite
+    answers: Answers
+    port: PatientPort
+    number: int
+    wires: list[Wire] = field(factory=list)
+
+    def connecting(self) -> Deferred[Wire]:
+        """A connection that has its socket, but nothing else yet."""
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.number)
+        connecting: Deferred[Wire] = connectProtocol(endpoint, Wire())
+        return connecting.addCallback(self._keep)
+
+    async def wire(self, sent: bytes = b"") -> Wire:
+        """A connection that the site has taken; it has sent that."""
+        channels = set(self.site.channels)
+        wire = await patiently(self.connecting())
+
+        async def taken() -> bool:
+            return wire.ended or bool(self.site.channels - channels)
+
+        await until(taken)
+        wire.send(sent)
+        return wire
+
+    async def answered(self) -> Wire:
+        """A connection that has got an answer."""
+        wire = await self.wire(NOW)
+        await assert_served(wire)
+        return wire
+
+    async def all_gone(self) -> None:
+        """Wait until no connection is left."""
+
+        async def none_left() -> bool:
+            return not self.site.channels
+
+        await until(none_left)
+
+    async def late(self, count: int) -> None:
+        """Wait until so many requests are being worked on."""
+
+        async def came() -> bool:
+            return len(self.answers.late) == count
+
+        await until(came)
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        await patiently(self.port.stop())
+        for wire in self.wires:
+            wire.abort()
+        await patiently(self.site.disconnect_all())
+
+    def _keep(self, wire: Wire) -> Wire:
+        self.wires.append(wire)
+        return wire
+
+
+Open = Callable[..., Grounds]
+
+
+@pytest.fixture
+def grounds() -> Iterator[Open]:
+    """A way to open a site, with room for so many."""
+    opened: list[Grounds] = []
+
+    def open_site(max_connections: int = 100) -> Grounds:
+        answers = Answers()
+        site = HeartbeatSite(answers, reactor, max_connections)
+        port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")
+        patient = PatientPort(reactor, port, site)
+        opened.append(Grounds(site, answers, patient, port.getHost().port))
+        return opened[-1]
+
+    yield open_site
+    for one in opened:
+        pytest_twisted.blockon(Deferred.fromCoroutine(one.stop()))
+
+
+@pytest.fixture
+def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short time for a request to come in whole."""
+    monkeypatch.setattr(site_module, "REQUEST_DEADLINE", SHORT)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[LogEvent]]:
+    """All that the site's side logs during the test."""
+    events: list[LogEvent] = []
+
+    def keep(event: LogEvent) -> None:
+        if "endpoints" not in event["log_namespace"]:  # that is the peers' side
+            events.append(event)
+
+    observer: Any = keep
+    globalLogPublisher.addObserver(observer)
+    yield events
+    globalLogPublisher.removeObserver(observer)
+
+
+async def is_lost(wire: Wire) -> None:
+    """It was cut off."""
+    await wire.until(lambda: wire.lost)
+
+
+async def assert_served(wire: Wire) -> None:
+    """The next answer is a good one."""
+    answer = await wire.answer()
+    assert (answer.status, answer.body) == (200, b"now")
+
+
+# Deadlines.
+
+
+@pytest.mark.parametrize(
+    ("begin", "drip"),
+    [
+        (b"", b""),
+        (b"GET /no", b"w"),
+        (NOW[:-2], b"X: x\r\n"),
+        (POST, b"x"),
+        (CHUNKED, b"1\r\nx\r\n"),
+    ],
+    ids=["silence", "a first line", "headers", "a body", "chunks"],
+)
+@pytest.mark.usefixtures("short_deadline")
+@pytest_twisted.ensureDeferred
+async def test_a_first_request_that_takes_too_long_is_cut_off_whatever_drips_in(
+    grounds: Open, begin: bytes, drip: bytes
+) -> None:
+    wire = await grounds().wire(begin)
+    began = reactor.seconds()
+
+    async def is_cut_off() -> bool:
+        wire.send(drip)
+        return wire.ended
+
+    await until(is_cut_off)
+    assert reactor.seconds() > began + SHORT / 2
+    assert wire.received == b""
+
+
+@pytest.mark.usefixtures("short_deadline")
+@pytest_twisted.ensureDeferred
+async def test_a_further_request_has_its_time_from_its_first_byte_on(
+    grounds: Open,
+) -> None:
+    wire = await grounds().answered()
+    await pause(2 * SHORT)  # it may rest
+    wire.send(NOW)
+    await assert_served(wire)
+    wire.send(NOW[:-1])
+    await wire.end()
+
+
+@pytest.mark.usefixtures("short_deadline")
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_begins_behind_another_has_its_deadline_too(
+    grounds: Open,
+) -> None:
+    open_ = grounds()
+    at_once, later = await open_.wire(NOW + NOW[:-1]), await open_.wire(LATE + NOW[:-1])
+    await assert_served(at_once)
+    await at_once.end()
+    await open_.late(1)
+    open_.answers.late[0].finish()
+    assert b"200 OK" in await later.at_least(20)
+    await later.until(lambda: later.ended)
+
+
+@pytest.mark.usefixtures("short_deadline")
+@pytest_twisted.ensureDeferred
+async def test_a_blank_line_behind_a_request_begins_none(grounds: Open) -> None:
+    wire = await grounds().wire(NOW + b"\r\n")
+    await assert_served(wire)
+    await pause(2 * SHORT)
+    wire.send(NOW)
+    await assert_served(wire)
+
+
+@pytest.mark.usefixtures("short_deadline")
+@pytest_twisted.ensureDeferred
+async def test_no_deadline_runs_while_an_answer_is_worked_on(grounds: Open) -> None:
+    open_ = grounds()
+    wire = await open_.wire(LATE + NOW)
+    await open_.late(1)
+    await pause(2 * SHORT)
+    request = open_.answers.late[0]
+    request.setHeader(b"Content-Length", b"3")
+    request.write(b"now")
+    request.finish()
+    await assert_served(wire)
+    await assert_served(wire)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_rests_too_long_is_closed(
+    grounds: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_module, "IDLE", SHORT)
+    wire = await grounds().answered()
+    await wire.end()
+
+
+@pytest.mark.usefixtures("short_deadline")
+@pytest_twisted.ensureDeferred
+async def test_who_is_cut_off_leaves_no_line_in_the_log(
+    grounds: Open, logged: list[LogEvent]
+) -> None:
+    open_ = grounds()
+    logged.clear()
+    for _ in range(5):
+        await open_.wire(b"GET")
+    await open_.all_gone()
+    assert logged == []
+
+
+# Peers that don't read, or ask for too much at once.
+
+
+@pytest.mark.parametrize("headers", [(), ("Connection: close",)])
+@pytest_twisted.ensureDeferred
+async def test_who_does_not_read_its_answer_is_cut_off(
+    grounds: Open, monkeypatch: pytest.MonkeyPatch, headers: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(site_module, "IDLE", SHORT)
+    monkeypatch.setattr(site_module, "LINGER", 0.1)
+    open_ = grounds()
+    wire = await open_.wire()
+    wire.transport.pauseProducing()
+    wire.send(get("/much", *headers))
+    await open_.all_gone()
+
+
+@pytest_twisted.ensureDeferred
+async def test_answers_to_who_does_not_read_do_not_pile_up(grounds: Open) -> None:
+    open_ = grounds()
+    wire = await open_.wire()
+    wire.transport.pauseProducing()
+    asked = 3
+    wire.send(MUCH * asked)
+    await pause(SILENCE)
+    assert open_.answers.made == 1
+    wire.transport.resumeProducing()
+    for number in range(asked):
+        answer = await wire.answer()
+        assert len(answer.body) == LONG
+        assert open_.answers.made <= number + 2
+    wire.send(NOW)
+    await assert_served(wire)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_peer_sends_that_does_not_read_does_not_pile_up(
+    grounds: Open,
+) -> None:
+    open_ = grounds()
+    wire = await open_.wire()
+    wire.transport.pauseProducing()
+    wire.send(MUCH)
+    wire.send(NOW * (LONG // len(NOW)))
+    wire.transport.loseWriteConnection()
+    await pause(SILENCE)
+    [channel] = open_.site.channels
+    assert len(channel._buffer) < LONG / 100
+    assert not wire.flushed  # the kernel holds the rest of it back
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_requests_at_once_are_answered_one_a_turn(grounds: Open) -> None:
+    open_ = grounds()
+    count = 500
+    wire = await open_.wire(NOW * count)
+    await wire.until(lambda: wire.received != b"")
+    assert open_.answers.made < count / 2
+    for _ in range(count):
+        await assert_served(wire)
+    assert open_.answers.made == count
+
+
+# More connections than there is room for.
+
+
+@pytest_twisted.ensureDeferred
+async def test_at_the_cap_a_newcomer_displaces_the_quietest(grounds: Open) -> None:
+    open_ = grounds(3)
+    first, second, third = [await open_.answered() for _ in range(3)]
+    first.send(NOW)
+    await assert_served(first)
+    await open_.answered()
+    await is_lost(second)
+    assert not first.lost
+    assert not third.lost
+    await open_.answered()
+    await is_lost(third)
+    assert not first.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_strangers_that_only_connect_lock_nobody_out(grounds: Open) -> None:
+    open_ = grounds(3)
+    strangers = [await open_.wire(begun) for begun in (b"", b"GET", POST)]
+    for stranger in strangers:
+        await open_.answered()
+        await is_lost(stranger)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_being_answered_keeps_its_place(grounds: Open) -> None:
+    open_ = grounds(2)
+    served = [await open_.wire(LATE) for _ in range(2)]
+    await open_.late(2)
+    turned_away = await open_.wire()
+    await turned_away.end()
+    for request in open_.answers.late:
+        request.setHeader(b"Content-Length", b"3")
+        request.write(b"now")
+        request.finish()
+    for wire in served:
+        await assert_served(wire)
+    await open_.answered()  # and now there is room again
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_rush_far_beyond_the_cap_is_served(grounds: Open) -> None:
+    open_ = grounds(20)
+    for _ in range(100):
+        await open_.answered()
+    assert len(open_.site.channels) <= 20
+
+
+# No descriptors.
+
+
+@pytest.fixture
+def leave_descriptors() -> Iterator[Callable[[int], None]]:
+    """A way to let the process have only so many more; at the end it has all."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def leave(count: int) -> None:
+        free = [os.dup(0) for _ in range(count + 1)]
+        for descriptor in free:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(free), limits[1]))
+
+    yield leave
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def lines_of(logged: list[LogEvent]) -> int:
+    """How often the log tells of missing descriptors."""
+    return sum(
+        "out of descriptors" in (event.get("log_format") or "") for event in logged
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_descriptor_a_newcomer_waits_until_there_is_one(
+    grounds: Open, leave_descriptors: Callable[[int], None], logged: list[LogEvent]
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_ = grounds()
+    logged.clear()
+    connecting = open_.connecting()
+    leave_descriptors(0)
+    wire = await patiently(connecting)
+    wire.send(NOW)
+    await pause(SILENCE)
+    assert (wire.received, wire.ended) == (b"", False)
+    assert lines_of(logged) == len(logged) == 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    await assert_served(wire)
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_descriptor_a_quiet_connection_makes_room(
+    grounds: Open, leave_descriptors: Callable[[int], None]
+) -> None:
+    open_ = grounds()
+    quiet = await open_.answered()
+    connecting = open_.connecting()
+    leave_descriptors(0)
+    wire = await patiently(connecting)
+    wire.send(NOW)
+    await assert_served(wire)
+    assert quiet.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_rush_beyond_the_descriptors_is_served_by_and_by(
+    grounds: Open, leave_descriptors: Callable[[int], None], logged: list[LogEvent]
+) -> None:
+    open_ = grounds()
+    logged.clear()
+    connecting = [open_.connecting() for _ in range(30)]
+    leave_descriptors(8)
+    for one in connecting:
+        (await patiently(one)).send(NOW)
+    for wire in open_.wires:
+        await assert_served(wire)
+    assert lines_of(logged) == len(logged) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fleet_finds_room_in_the_queue_of_a_service_that_stalls(
+    serve: Serve,
+) -> None:
+    running = await serve()
+    fleet = [
+        create_connection(("127.0.0.1", running.port), timeout=5) for _ in range(300)
+    ]  # the service, in this very thread, takes none of them meanwhile
+    for one in fleet:
+        one.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_program_takes_all_the_descriptors_that_it_may(
+    tmp_path: Path,
+) -> None:
+    limited = ("sh", "-c", 'ulimit -Sn 128 && ulimit -Hn 512 && exec "$0" "$@"')
+    program = Process(
+        *(*limited, BIN / "twistd", "-n", "--pidfile=", "heartbeat", *LOOPBACK),
+        *("--store", "memory:"),
+        folder=tmp_path,
+    )
+    await program.says(READY)
+    limits = Path(f"/proc/{program.pid}/limits").read_text()
+    assert re.search(r"^Max open files +512 +512 ", limits, re.MULTILINE)
+    await program.ends("TERM")
+
+
+# What a request may look like.
+
+
+@pytest.mark.parametrize(("count", "status"), [(500, 200), (501, 400)])
+@pytest_twisted.ensureDeferred
+async def test_a_request_may_have_500_headers(
+    grounds: Open, count: int, status: int
+) -> None:
+    more = [f"X-{number}: x" for number in range(count - 1)]  # Host is one
+    wire = await grounds().wire(get("/now", *more))
+    assert (await wire.answer()).status == status
+
+
+@pytest.mark.parametrize(("size", "status"), [(16_384, 200), (16_385, 400)])
+@pytest_twisted.ensureDeferred
+async def test_a_requests_headers_may_have_16_kib(
+    grounds: Open, size: int, status: int
+) -> None:
+    used = sum(len(line) for line in get("/now", "A: ", "B: ").split(b"\r\n"))
+    half = "x" * ((size - used) // 2)
+    rest = "x" * (size - used - len(half))
+    wire = await grounds().wire(get("/now", f"A: {half}", f"B: {rest}"))
+    assert (await wire.answer()).status == status
