@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import zmq
 
 from heartbeat_service.core.changes import Change
@@ -21,6 +23,11 @@ class StatePublisher(HardenedConnection):
     # Deaths come in crowds. A subscriber further behind than this loses
     # publications, and is set right by its next heartbeat's reply.
     highWaterMark = 10_000
+    options: ClassVar[dict[int, int]] = {
+        # All that a subscriber sends is topics. The longest has 79 bytes, and each
+        # byte of one that is subscribed to costs many bytes of memory.
+        zmq.MAXMSGSIZE: 1024,
+    }
 
     def publish(self, change: Change) -> None:
         """Send ``OnStateChange`` to whoever has subscribed to the client."""

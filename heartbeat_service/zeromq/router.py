@@ -25,7 +25,10 @@ from heartbeat_service.protocol.messages import (
     decode_request,
     encode,
 )
-from heartbeat_service.zeromq.connection import HardenedConnection
+from heartbeat_service.zeromq.connection import MAX_FRAMES, HardenedConnection
+
+#: The longest name that ZeroMQ gives to a peer, in bytes.
+LONGEST_ROUTE = 255
 
 
 class RequestRouter(HardenedConnection):
@@ -37,6 +40,9 @@ class RequestRouter(HardenedConnection):
     socketType = zmq.ROUTER
     highWaterMark = 1_000
     options: ClassVar[dict[int, int]] = {
+        # What a peer has sent and nobody has read yet: with the longest frames 25 MiB.
+        # The rest waits in the peer; none of it is lost.
+        zmq.RCVHWM: 100,
         # A client that comes back under its old identity gets it at once.
         zmq.ROUTER_HANDOVER: 1,
         # A reply that can't be sent is told of instead of dropped in silence.
@@ -56,9 +62,7 @@ class RequestRouter(HardenedConnection):
     @override
     def messageReceived(self, message: list[bytes]) -> Deferred[None]:
         """One request, behind the frames that its reply is routed by."""
-        # ZeroMQ's own envelope: routing frames, then an empty one, if there is one.
-        delimiter = message.index(b"", 1, -1) if b"" in message[1:-1] else 0
-        envelope, frames = message[: delimiter + 1], message[delimiter + 1 :]
+        envelope, frames = _opened(message)
         return (
             execute(_decode, frames)
             .addCallback(self._dispatch)
@@ -82,6 +86,19 @@ class RequestRouter(HardenedConnection):
                 "replies dropped so far, as their clients left or don't read: {count}",
                 count=self._dropped,
             )
+
+
+def _opened(message: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The frames that the reply is routed by, and what is in that envelope."""
+    # ZeroMQ's own envelope: routing frames, then an empty one, if there is one.
+    delimiter = message.index(b"", 1, -1) if b"" in message[1:-1] else 0
+    envelope, frames = message[: delimiter + 1], message[delimiter + 1 :]
+    if len(message) > MAX_FRAMES:  # it was cut: whatever is left is no request
+        frames = []
+    if max(map(len, envelope)) > LONGEST_ROUTE:
+        # No ZeroMQ socket writes such routes; in waiting replies they would pile up.
+        return message[:1], []
+    return envelope, frames
 
 
 def _decode(frames: list[bytes]) -> Request:
