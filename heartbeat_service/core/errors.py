@@ -65,3 +65,9 @@ class TooLarge(HeartbeatError):
     """A message over the size limit."""
 
     code = "TOO_LARGE"
+
+
+class Unauthorized(HeartbeatError):
+    """No token, or not the right one."""
+
+    code = "UNAUTHORIZED"

@@ -16,10 +16,16 @@ from twisted.python.failure import Failure
 from txzmq import ZmqFactory
 from typing_extensions import override
 
-from heartbeat_service.core.errors import BadMessage, HeartbeatError, Overloaded
+from heartbeat_service.core.errors import (
+    BadMessage,
+    HeartbeatError,
+    Overloaded,
+    Unauthorized,
+)
 from heartbeat_service.protocol.dispatch import error_message
 from heartbeat_service.protocol.messages import (
     ClientStateMessage,
+    HeartbeatMessage,
     Message,
     Request,
     decode_request,
@@ -35,6 +41,8 @@ class RequestRouter(HardenedConnection):
     """Answers each request on the way that it came.
 
     :param dispatch: fires with a reply, or fails with a :class:`HeartbeatError`.
+    :param heartbeats_allowed: whether clients may beat here. They may not where a beat
+        wants a token, which it can't carry here, and no key stands for it.
     """
 
     socketType = zmq.ROUTER
@@ -54,8 +62,11 @@ class RequestRouter(HardenedConnection):
         self,
         factory: ZmqFactory,
         dispatch: Callable[[Request], Deferred[ClientStateMessage]],
+        *,
+        heartbeats_allowed: bool = True,
     ) -> None:
         self._dispatch = dispatch
+        self._heartbeats_allowed = heartbeats_allowed
         self._dropped = 0
         super().__init__(factory)
 
@@ -65,10 +76,18 @@ class RequestRouter(HardenedConnection):
         envelope, frames = _opened(message)
         return (
             execute(_decode, frames)
-            .addCallback(self._dispatch)
+            .addCallback(self._serve)
             .addErrback(self._error)
             .addCallback(self._reply, envelope)
         )
+
+    def _serve(self, request: Request) -> Deferred[ClientStateMessage]:
+        if isinstance(request, HeartbeatMessage) and not self._heartbeats_allowed:
+            raise Unauthorized(
+                "send heartbeats by HTTP with the token, or use --curve-keys",
+                request.client_id,
+            )
+        return self._dispatch(request)
 
     def _error(self, failure: Failure) -> Message:
         error = failure.value

@@ -43,7 +43,7 @@ class ProtocolDocumentTests(SynchronousTestCase):
             and issubclass(error, errors.HeartbeatError)
             and error is not errors.HeartbeatError
         ]
-        self.assertEqual(len(codes), 7)
+        self.assertEqual(len(codes), 8)
         for word in (*codes, *(reason.value for reason in Reason)):
             self.assertIn(f"| `{word}` |", PROTOCOL)
 
