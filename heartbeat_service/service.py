@@ -11,6 +11,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -20,6 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succ
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from txzmq import ZmqFactory
 from typing_extensions import override
 
 from heartbeat_service.core.changes import Change
@@ -35,6 +37,7 @@ from heartbeat_service.storage.store import Store
 from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
+from heartbeat_service.zeromq.curve import BadKeys, KeyCheck
 from heartbeat_service.zeromq.publisher import StatePublisher
 from heartbeat_service.zeromq.router import RequestRouter
 
@@ -66,6 +69,7 @@ class HeartbeatService(Service):
     :ivar http: what HTTP listens on, each ``HOST:PORT``, while it runs.
     :ivar router: the address of the ROUTER socket, while it runs.
     :ivar pub: the address of the PUB socket, while it runs.
+    :ivar key_check: says which keys may connect by ZeroMQ; None if anyone may.
     """
 
     name = "heartbeat"
@@ -79,6 +83,7 @@ class HeartbeatService(Service):
         self.http: list[str] = []
         self.router = ""
         self.pub = ""
+        self.key_check: KeyCheck | None = None
 
     @override
     def startService(self) -> None:
@@ -108,8 +113,9 @@ class HeartbeatService(Service):
 
         factory = make_factory(self._reactor)
         self._closers.append(factory.shutdown)
+        self.key_check = _key_check(factory, settings.curve_keys)
         publisher = StatePublisher(factory)
-        self.pub = _bind("pub", publisher, settings.pub)
+        self.pub = self._bind("pub", publisher, settings.pub)
 
         journal = ChangeJournal(store, [_log_change, publisher.publish])
         self._closers.append(journal.all_settled)
@@ -125,8 +131,14 @@ class HeartbeatService(Service):
         self._closers.append(registry.defuse_all)
 
         dispatcher = Dispatcher(registry, journal, settings.interval)
-        router = RequestRouter(factory, dispatcher.dispatch)
-        self.router = _bind("router", router, settings.router)
+        router = RequestRouter(
+            factory,
+            dispatcher.dispatch,
+            # Their key stands for the token; without one, they can't show it here.
+            heartbeats_allowed=bool(settings.curve_keys)
+            or not settings.client_token_file,
+        )
+        self.router = self._bind("router", router, settings.router)
         self._closers.append(router.shutdown)
         dispatcher.request_endpoint = advertised(self.router, settings.advertise)
         dispatcher.state_change_endpoint = advertised(self.pub, settings.advertise)
@@ -145,6 +157,16 @@ class HeartbeatService(Service):
             router=self.router,
             pub=self.pub,
         )
+
+    def _bind(self, option: str, connection: HardenedConnection, address: str) -> str:
+        if self.key_check is not None:
+            self.key_check.protect(connection)
+        try:
+            return connection.bind(address)
+        except zmq.ZMQError as error:
+            raise CannotStart(
+                f"{CANNOT_START}: --{option} {address}: {error}"
+            ) from None
 
     async def _listen(self, site: HeartbeatSite, description: str) -> None:
         try:
@@ -193,11 +215,11 @@ def advertised(bound: str, host: str | None) -> str:
     return f"tcp://{host}:{match['port']}"
 
 
-def _bind(option: str, connection: HardenedConnection, address: str) -> str:
+def _key_check(factory: ZmqFactory, folder: str | None) -> KeyCheck | None:
     try:
-        return connection.bind(address)
-    except zmq.ZMQError as error:
-        raise CannotStart(f"{CANNOT_START}: --{option} {address}: {error}") from None
+        return None if folder is None else KeyCheck(factory, Path(folder))
+    except BadKeys as error:
+        raise CannotStart(f"{CANNOT_START}: --curve-keys: {error}") from None
 
 
 def _host_port(address: Any) -> str:
