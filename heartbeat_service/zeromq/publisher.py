@@ -25,8 +25,11 @@ class StatePublisher(HardenedConnection):
     highWaterMark = 10_000
     options: ClassVar[dict[int, int]] = {
         # All that a subscriber sends is topics. The longest has 79 bytes, and each
-        # byte of one that is subscribed to costs many bytes of memory.
-        zmq.MAXMSGSIZE: 1024,
+        # byte of one costs about 40 of memory. More than this is a handshake's.
+        zmq.MAXMSGSIZE: 512,
+        # libzmq reads a subscriber's queue until it is empty, and the reactor waits:
+        # with room for one, a flood of subscriptions empties it again and again.
+        zmq.RCVHWM: 1,
     }
 
     def publish(self, change: Change) -> None:
