@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 
 import zmq
@@ -103,8 +102,8 @@ def read_server_pair(folder: Path) -> KeyPair:
     return pair
 
 
-def read_clients(folder: Path) -> dict[bytes, str]:
-    """The names of the clients in a folder of keys, by their public keys.
+def read_clients(folder: Path) -> frozenset[bytes]:
+    """The public keys of the clients in a folder of keys.
 
     :raises BadKeys: if the folder or one of its keys can't be read.
     """
@@ -112,7 +111,7 @@ def read_clients(folder: Path) -> dict[bytes, str]:
         paths = [path for path in folder.iterdir() if path.suffix == ".key"]
     except OSError as error:
         raise BadKeys(str(error)) from None
-    return {read_public(path): path.stem for path in paths if path.stem != SERVER}
+    return frozenset(read_public(path) for path in paths if path.stem != SERVER)
 
 
 def _read(path: Path) -> tuple[bytes, bytes | None]:
@@ -142,7 +141,7 @@ class KeyCheck(HardenedConnection):
     def __init__(self, factory: ZmqFactory, folder: Path) -> None:
         self._folder = folder
         self._pair = read_server_pair(folder)
-        self._clients: Mapping[bytes, str] = read_clients(folder)
+        self._clients = read_clients(folder)
         self._told: set[bytes] = set()
         self._refusals = 0
         super().__init__(factory)
@@ -171,15 +170,14 @@ class KeyCheck(HardenedConnection):
         """One question of libzmq (RFC 27), which always has these frames."""
         *envelope, version, number, _domain, address, _, _mechanism, key = message
         public = z85.encode(key)
-        name = self._clients.get(public)
-        if name is None:
+        if public in self._clients:
+            answer = [b"200", b"OK"]
+        else:
             self._refuse(public, address)
             # 300, "temporary": the client tries again, and may be known by then. After
             # a 400 libzmq's clients give up for good.
-            answer = [b"300", b"Unknown key", b""]
-        else:
-            answer = [b"200", b"OK", name.encode()]
-        self.send_multipart([*envelope, version, number, *answer, b""])
+            answer = [b"300", b"Unknown key"]
+        self.send_multipart([*envelope, version, number, *answer, b"", b""])
 
     def _refuse(self, public: bytes, address: bytes) -> None:
         self._refusals += 1

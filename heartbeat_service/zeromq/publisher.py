@@ -28,8 +28,9 @@ class StatePublisher(HardenedConnection):
         # byte of one costs about 40 of memory. More than this is a handshake's.
         zmq.MAXMSGSIZE: 512,
         # libzmq reads a subscriber's queue until it is empty, and the reactor waits:
-        # with room for one, a flood of subscriptions empties it again and again.
-        zmq.RCVHWM: 1,
+        # a short one is empty soon, also in a flood of subscriptions. Not 1: a user's
+        # name, which a check of keys may give, would fill it for good.
+        zmq.RCVHWM: 2,
     }
 
     def publish(self, change: Change) -> None:
