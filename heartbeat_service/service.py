@@ -23,6 +23,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from txzmq import ZmqFactory
 from typing_extensions import override
 
 from heartbeat_service.core.changes import Change, Remembered
@@ -51,6 +52,7 @@ from heartbeat_service.web.doors import (
 from heartbeat_service.web.listening import PatientPort, with_backlog
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
+from heartbeat_service.zeromq.curve import BadKeys, KeyCheck
 from heartbeat_service.zeromq.publisher import StatePublisher
 from heartbeat_service.zeromq.router import RequestRouter
 
@@ -84,6 +86,7 @@ class HeartbeatService(Service):
     :ivar http: what HTTP listens on, each ``HOST:PORT``, while it runs.
     :ivar router: the address of the ROUTER socket, while it runs.
     :ivar pub: the address of the PUB socket, while it runs.
+    :ivar key_check: says which keys may connect by ZeroMQ; None if anyone may.
     """
 
     name = "heartbeat"
@@ -98,6 +101,7 @@ class HeartbeatService(Service):
         self.http: list[str] = []
         self.router = ""
         self.pub = ""
+        self.key_check: KeyCheck | None = None
 
     @override
     def startService(self) -> None:
@@ -125,8 +129,11 @@ class HeartbeatService(Service):
 
         factory = make_factory(self._reactor)
         self._closers.append(factory.shutdown)
+        self.key_check = _key_check(factory, settings.curve_keys)
+        if self.key_check is not None:
+            self._reloads.append(self.key_check.reload)
         publisher = StatePublisher(factory)
-        self.pub = _bind("pub", publisher, settings.pub)
+        self.pub = self._bind("pub", publisher, settings.pub)
 
         store = _make_store(settings.store, self._reactor)
         journal = ChangeJournal(store, self._reactor, [_log_change, publisher.publish])
@@ -146,8 +153,14 @@ class HeartbeatService(Service):
         self._closers.append(registry.defuse_all)
 
         dispatcher = Dispatcher(registry, journal, settings.interval)
-        router = RequestRouter(factory, dispatcher.dispatch)
-        self.router = _bind("router", router, settings.router)
+        router = RequestRouter(
+            factory,
+            dispatcher.dispatch,
+            # Their key stands for the token; without one, they can't show it here.
+            heartbeats_allowed=bool(settings.curve_keys)
+            or not settings.client_token_file,
+        )
+        self.router = self._bind("router", router, settings.router)
         self._closers.append(router.shutdown)
         dispatcher.request_endpoint = advertised(self.router, settings.advertise)
         dispatcher.state_change_endpoint = advertised(self.pub, settings.advertise)
@@ -187,6 +200,16 @@ class HeartbeatService(Service):
 
     def _limit(self, per_second: int | None) -> RateLimit | None:
         return None if per_second is None else RateLimit(self._reactor, per_second)
+
+    def _bind(self, option: str, connection: HardenedConnection, address: str) -> str:
+        if self.key_check is not None:
+            self.key_check.protect(connection)
+        try:
+            return connection.bind(address)
+        except zmq.ZMQError as error:
+            raise CannotStart(
+                f"{CANNOT_START}: --{option} {address}: {error}"
+            ) from None
 
     def _door(self, option: str, path: str | None) -> Door:
         if path is None:
@@ -265,11 +288,11 @@ def advertised(bound: str, host: str | None) -> str:
     return f"tcp://{host}:{match['port']}"
 
 
-def _bind(option: str, connection: HardenedConnection, address: str) -> str:
+def _key_check(factory: ZmqFactory, folder: str | None) -> KeyCheck | None:
     try:
-        return connection.bind(address)
-    except zmq.ZMQError as error:
-        raise CannotStart(f"{CANNOT_START}: --{option} {address}: {error}") from None
+        return None if folder is None else KeyCheck(factory, Path(folder))
+    except BadKeys as error:
+        raise CannotStart(f"{CANNOT_START}: --curve-keys: {error}") from None
 
 
 def _host_port(address: Any) -> str:

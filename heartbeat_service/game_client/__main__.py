@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.python import usage
+from typing_extensions import override
 
+from heartbeat_service.game_client.credentials import (
+    BadCredentials,
+    Credentials,
+    read_authorities,
+    read_keys,
+    read_token,
+)
 from heartbeat_service.game_client.driver import GameClient
 from heartbeat_service.game_client.session import (
     Event,
@@ -26,16 +35,28 @@ from heartbeat_service.game_client.session import (
 from heartbeat_service.monotonic import use_monotonic_time
 from heartbeat_service.protocol.messages import ClientID
 
+T = TypeVar("T")
+
 
 class Options(usage.Options):
-    """Options of the program (contract, section 6)."""
+    """Options of the program (contract, section 6).
 
-    synopsis = "--id ID --server http://HOST:PORT"
+    :ivar credentials: what the files that were given hold.
+    """
+
+    synopsis = "--id ID --server http[s]://HOST:PORT [options]"
+    credentials: Credentials
+
     optParameters = [  # noqa: RUF012 - usage.Options wants a list
         ["id", None, None, "The client's ID"],
         ["server", None, None, "Where the heartbeat service serves HTTP"],
+        ["ca-file", None, None, "PEM file of whose certificates to trust [system's]"],
+        ["token-file", None, None, "File of the token that heartbeats carry"],
+        ["curve-key", None, None, "This client's .key_secret file, for encryption"],
+        ["curve-server-key", None, None, "The server's .key file, for encryption"],
     ]
 
+    @override
     def postOptions(self) -> None:
         """Check what was given."""
         try:
@@ -44,13 +65,34 @@ class Options(usage.Options):
             raise usage.UsageError(f"--id: {error}") from None
         try:
             url = urlsplit(self["server"] or "")
-            good = url.scheme == "http" and url.hostname and url.port != 0
+            good = url.scheme in ("http", "https") and url.hostname and url.port != 0
         except ValueError:
             good = False
         if not good:
             raise usage.UsageError(
-                f"--server: expected http://HOST:PORT, got {self['server']!r}"
+                f"--server: expected http[s]://HOST:PORT, got {self['server']!r}"
             )
+        if (self["curve-key"] is None) != (self["curve-server-key"] is None):
+            raise usage.UsageError(
+                "--curve-key and --curve-server-key: both or neither"
+            )
+        self.credentials = Credentials(
+            authorities=_read(read_authorities, self, "ca-file") or (),
+            token=_read(read_token, self, "token-file"),
+            keys=_read(read_keys, self, "curve-key", "curve-server-key"),
+        )
+
+
+def _read(read: Callable[..., T], options: Options, *names: str) -> T | None:
+    """What the files of these options hold; None if they weren't given."""
+    paths = [options[name] for name in names]
+    if None in paths:
+        return None
+    try:
+        return read(*paths)
+    except BadCredentials as error:
+        named = " or ".join(f"--{name}" for name in names)
+        raise usage.UsageError(f"{named}: {error}") from None
 
 
 class Program:
@@ -61,7 +103,11 @@ class Program:
         self._client_id = options["id"]
         self._over: Deferred[None] = Deferred()
         self._client = GameClient(
-            reactor, options["server"], self._client_id, self._tell
+            reactor,
+            options["server"],
+            self._client_id,
+            self._tell,
+            credentials=options.credentials,
         )
         reactor.addSystemEventTrigger("before", "shutdown", self._client.stopService)
 

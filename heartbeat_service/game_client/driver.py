@@ -18,15 +18,21 @@ from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.ssl import trustRootFromCertificates
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import (
+    Agent,
+    BrowserLikePolicyForHTTPS,
+    HTTPConnectionPool,
+)
 from txzmq import ZmqFactory
 from typing_extensions import override
 
 from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.core.heartbeat import NO_VALUES
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.game_client.credentials import NO_CREDENTIALS, Credentials
 from heartbeat_service.game_client.session import (
     Action,
     BeatAfter,
@@ -81,11 +87,12 @@ class _Subscription(_Requests):
 class GameClient(Service):
     """A game client: beats while it runs, and follows its state.
 
-    :param server: the base URL of the service, ``http://HOST:PORT``.
+    :param server: the base URL of the service, ``http://HOST:PORT`` or ``https://…``.
     :param on_event: hears each :class:`StateChanged`, :class:`Refused`,
         :class:`ServerLost` and :class:`Superseded`; after the last it is silent.
     :param timebomb: seconds to the timebomb, if the client wants its own.
     :param values: returns the telemetry of a beat, a JSON object.
+    :param credentials: what a guarded server wants to see.
     :ivar session: what is known of the client's life.
     """
 
@@ -99,6 +106,7 @@ class GameClient(Service):
         on_event: Callable[[Event], None],
         timebomb: float | None = None,
         values: Callable[[], Mapping[str, object]] | None = None,
+        credentials: Credentials = NO_CREDENTIALS,
     ) -> None:
         self._new_session = partial(
             Session,
@@ -113,7 +121,15 @@ class GameClient(Service):
         self._on_event = on_event
         self._values = values
         self._pool = HTTPConnectionPool(reactor)
-        self._http = HTTPClient(Agent(reactor, pool=self._pool))
+        authorities = credentials.authorities
+        trust = BrowserLikePolicyForHTTPS(
+            trustRootFromCertificates(authorities) if authorities else None
+        )
+        self._http = HTTPClient(Agent(reactor, trust, pool=self._pool))
+        self._headers = dict(_HEADERS)
+        if credentials.token is not None:
+            self._headers["Authorization"] = f"Bearer {credentials.token}"
+        self._keys = credentials.keys
         self._sent_at = 0.0
         self._next_beat: IDelayedCall | None = None
         self._in_flight: Deferred[None] | None = None
@@ -200,7 +216,7 @@ class GameClient(Service):
 
     async def _exchange(self, body: bytes) -> tuple[int, bytes]:
         response = await self._http.post(
-            self._url, data=body, headers=_HEADERS, allow_redirects=False
+            self._url, data=body, headers=self._headers, allow_redirects=False
         )
         return response.code, await response.content()
 
@@ -234,6 +250,9 @@ class GameClient(Service):
         try:
             self._requests = _Requests(self._factory, self._received)
             self._subscription = _Subscription(self._factory, self._received)
+            if self._keys is not None:
+                self._keys.protect(self._requests)
+                self._keys.protect(self._subscription)
             self._subscription.socket.set(zmq.SUBSCRIBE, topic)
             self._subscription.connect(endpoints.state_change_endpoint)
             self._requests.connect(endpoints.request_endpoint)

@@ -208,6 +208,8 @@ class Session:
         """A beat was answered with an error."""
         if error.code == "INSTANCE_SUPERSEDED":
             return self._stop(error.detail)
+        if error.code == "OVERLOADED":  # it passes, as an outage does
+            return self.beat_failed(error.detail)
         self._failures += 1
         self._lost = False
         return [Refused(error.code, error.detail), BeatAfter(self._backoff())]

@@ -4,6 +4,8 @@ What it adds to ``txzmq.ZmqConnection``:
 
 - options are set before the socket is bound or connected, where they count;
 - a read budget, so that a flooding peer can't starve the reactor;
+- a message of too many frames is cut, not collected;
+- limits on what a peer may leave in memory, and how long it may be silent;
 - a send that fails leaves the socket hearing, and never half a message behind;
 - an exception in a handler, also an asynchronous one, is logged and no more;
 - ``shutdown`` may be called twice, and leaves no delayed call.
@@ -23,8 +25,13 @@ from twisted.logger import Logger
 from txzmq import ZmqConnection, ZmqEndpoint, ZmqEndpointType, ZmqFactory
 from typing_extensions import override
 
-#: Messages read in one turn of the reactor; the rest wait for the next turn.
-READ_BUDGET = 100
+#: Frames read in one turn of the reactor; the rest wait for the next turn. A request
+#: has two frames or three.
+READ_BUDGET = 200
+
+#: The most frames that a message may have: routing frames, an empty one, and what it
+#: says. Of a longer message one frame more is handed on, which tells that it was cut.
+MAX_FRAMES = 10
 
 #: How long a closed socket may go on sending what it holds, in milliseconds.
 #: It blocks the reactor at stop, so it is short.
@@ -32,7 +39,10 @@ LINGER = 500
 
 #: The longest frame a peer may send, in bytes; a longer one disconnects it.
 #: Far above a message's own limit, whose excess is answered instead.
-MAX_FRAME = 1024 * 1024
+MAX_FRAME = 256 * 1024
+
+#: How long a peer may take for its handshake, in milliseconds; then it is dropped.
+HANDSHAKE_TIMEOUT = 5_000
 
 #: ZMTP heartbeats, in milliseconds: how often they are sent, how long an answer
 #: may take, and how long the peer should keep a silent connection.
@@ -60,9 +70,11 @@ class HardenedConnection(ZmqConnection):
     def __init__(self, factory: ZmqFactory) -> None:
         # Before the base class, which reads the socket while it is made.
         self._clock: IReactorTime = factory.reactor  # type: ignore[assignment]
+        self._frames: list[bytes] = []
         super().__init__(factory)
         common: dict[int, int] = {
             zmq.MAXMSGSIZE: MAX_FRAME,
+            zmq.HANDSHAKE_IVL: HANDSHAKE_TIMEOUT,
             zmq.HEARTBEAT_IVL: PING_INTERVAL,
             zmq.HEARTBEAT_TIMEOUT: PING_TIMEOUT,
             zmq.HEARTBEAT_TTL: PING_TIMEOUT,
@@ -119,18 +131,25 @@ class HardenedConnection(ZmqConnection):
 
     @override
     def doRead(self) -> None:
-        """Read at most :data:`READ_BUDGET` messages, then yield."""
+        """Read at most :data:`READ_BUDGET` frames, then yield."""
         self._cancel_scheduled_read()
         for _ in range(READ_BUDGET):
             if self.factory is None:  # a handler has shut this connection down
                 return
-            if not self._has_message():
+            if not self._has_frame():
                 return
-            message = self.socket.recv_multipart(zmq.NOBLOCK)
-            maybeDeferred(self.messageReceived, message).addErrback(
-                lambda failure: self._log.failure("A ZeroMQ handler failed", failure)
-            )
+            self._frame_received(self.socket.recv(zmq.NOBLOCK))
         self._read_later()
+
+    def _frame_received(self, frame: bytes) -> None:
+        if len(self._frames) <= MAX_FRAMES:
+            self._frames.append(frame)
+        if self.socket.get(zmq.RCVMORE):
+            return
+        message, self._frames = self._frames, []
+        maybeDeferred(self.messageReceived, message).addErrback(
+            lambda failure: self._log.failure("A ZeroMQ handler failed", failure)
+        )
 
     @override
     def shutdown(self) -> None:
@@ -139,7 +158,7 @@ class HardenedConnection(ZmqConnection):
             self._cancel_scheduled_read()
             super().shutdown()
 
-    def _has_message(self) -> bool:
+    def _has_frame(self) -> bool:
         events = self.socket.get(zmq.EVENTS)
         assert isinstance(events, int)
         return bool(events & zmq.POLLIN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import zmq
 
 from heartbeat_service.core.changes import Change
@@ -21,6 +23,15 @@ class StatePublisher(HardenedConnection):
     # Deaths come in crowds. A subscriber further behind than this loses
     # publications, and is set right by its next heartbeat's reply.
     highWaterMark = 10_000
+    options: ClassVar[dict[int, int]] = {
+        # All that a subscriber sends is topics. The longest has 79 bytes, and each
+        # byte of one costs about 40 of memory. More than this is a handshake's.
+        zmq.MAXMSGSIZE: 512,
+        # libzmq reads a subscriber's queue until it is empty, and the reactor waits:
+        # a short one is empty soon, also in a flood of subscriptions. Not 1: a user's
+        # name, which a check of keys may give, would fill it for good.
+        zmq.RCVHWM: 2,
+    }
 
     def publish(self, change: Change) -> None:
         """Send ``OnStateChange`` to whoever has subscribed to the client."""

@@ -16,27 +16,41 @@ from twisted.python.failure import Failure
 from txzmq import ZmqFactory
 from typing_extensions import override
 
-from heartbeat_service.core.errors import BadMessage, HeartbeatError, Overloaded
+from heartbeat_service.core.errors import (
+    BadMessage,
+    HeartbeatError,
+    Overloaded,
+    Unauthorized,
+)
 from heartbeat_service.protocol.dispatch import error_message
 from heartbeat_service.protocol.messages import (
     ClientStateMessage,
+    HeartbeatMessage,
     Message,
     Request,
     decode_request,
     encode,
 )
-from heartbeat_service.zeromq.connection import HardenedConnection
+from heartbeat_service.zeromq.connection import MAX_FRAMES, HardenedConnection
+
+#: The longest name that ZeroMQ gives to a peer, in bytes.
+LONGEST_ROUTE = 255
 
 
 class RequestRouter(HardenedConnection):
     """Answers each request on the way that it came.
 
     :param dispatch: fires with a reply, or fails with a :class:`HeartbeatError`.
+    :param heartbeats_allowed: whether clients may beat here. They may not where a beat
+        wants a token, which it can't carry here, and no key stands for it.
     """
 
     socketType = zmq.ROUTER
     highWaterMark = 1_000
     options: ClassVar[dict[int, int]] = {
+        # What a peer has sent and nobody has read yet: with the longest frames 25 MiB.
+        # The rest waits in the peer; none of it is lost.
+        zmq.RCVHWM: 100,
         # A client that comes back under its old identity gets it at once.
         zmq.ROUTER_HANDOVER: 1,
         # A reply that can't be sent is told of instead of dropped in silence.
@@ -48,23 +62,32 @@ class RequestRouter(HardenedConnection):
         self,
         factory: ZmqFactory,
         dispatch: Callable[[Request], Deferred[ClientStateMessage]],
+        *,
+        heartbeats_allowed: bool = True,
     ) -> None:
         self._dispatch = dispatch
+        self._heartbeats_allowed = heartbeats_allowed
         self._dropped = 0
         super().__init__(factory)
 
     @override
     def messageReceived(self, message: list[bytes]) -> Deferred[None]:
         """One request, behind the frames that its reply is routed by."""
-        # ZeroMQ's own envelope: routing frames, then an empty one, if there is one.
-        delimiter = message.index(b"", 1, -1) if b"" in message[1:-1] else 0
-        envelope, frames = message[: delimiter + 1], message[delimiter + 1 :]
+        envelope, frames = _opened(message)
         return (
             execute(_decode, frames)
-            .addCallback(self._dispatch)
+            .addCallback(self._serve)
             .addErrback(self._error)
             .addCallback(self._reply, envelope)
         )
+
+    def _serve(self, request: Request) -> Deferred[ClientStateMessage]:
+        if isinstance(request, HeartbeatMessage) and not self._heartbeats_allowed:
+            raise Unauthorized(
+                "send heartbeats by HTTP with the token, or use --curve-keys",
+                request.client_id,
+            )
+        return self._dispatch(request)
 
     def _error(self, failure: Failure) -> Message:
         error = failure.value
@@ -82,6 +105,19 @@ class RequestRouter(HardenedConnection):
                 "replies dropped so far, as their clients left or don't read: {count}",
                 count=self._dropped,
             )
+
+
+def _opened(message: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The frames that the reply is routed by, and what is in that envelope."""
+    # ZeroMQ's own envelope: routing frames, then an empty one, if there is one.
+    delimiter = message.index(b"", 1, -1) if b"" in message[1:-1] else 0
+    envelope, frames = message[: delimiter + 1], message[delimiter + 1 :]
+    if len(message) > MAX_FRAMES:  # it was cut: whatever is left is no request
+        frames = []
+    if max(map(len, envelope)) > LONGEST_ROUTE:
+        # No ZeroMQ socket writes such routes; in waiting replies they would pile up.
+        return message[:1], []
+    return envelope, frames
 
 
 def _decode(frames: list[bytes]) -> Request:

@@ -24,6 +24,7 @@ from twisted.logger import LogEvent
 
 from heartbeat_service.zeromq.connection import (
     MAX_FRAME,
+    MAX_FRAMES,
     READ_BUDGET,
     HardenedConnection,
     make_factory,
@@ -207,6 +208,34 @@ async def test_a_flood_is_read_in_budgets(factory: Any) -> None:
     assert max(steps) <= 2 * READ_BUDGET
     numbers = [int((await reader.receive())[0]) for _ in range(flood)]
     assert numbers == list(range(flood))
+
+
+@pytest.mark.parametrize("count", [1, MAX_FRAMES, MAX_FRAMES + 1, 1000])
+@pytest_twisted.ensureDeferred
+async def test_a_message_of_too_many_frames_is_cut(factory: Any, count: int) -> None:
+    left, right = await pair(factory)
+    frames = [b"%d" % number for number in range(count)]
+    for _ in range(2):
+        assert left.send_multipart(frames)
+        assert await right.receive() == frames[: MAX_FRAMES + 1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_of_many_frames_is_read_in_budgets(
+    new_factory: MakeFactory,
+) -> None:
+    clock: Any = MemoryReactorClock()
+    factory = new_factory(clock)
+    left, right = Peer(factory, zmq.PAIR), Peer(factory, zmq.PAIR)
+    left.bind("inproc://pair")
+    right.connect("inproc://pair")
+    clock.advance(0)
+    left.socket.send_multipart([b"x"] * (3 * READ_BUDGET))
+    for _ in range(2):
+        right.doRead()
+        assert right.inbox.pending == []
+    right.doRead()
+    assert len(right.inbox.pending) == 1
 
 
 class AsyncPeer(Peer):

@@ -359,7 +359,7 @@ class TestOutage(SynchronousTestCase):
     def test_outage_after_a_refusal_is_told_too(self) -> None:
         session = initialised()
         for _ in range(2):
-            session.beat_refused(ErrorMessage(code="OVERLOADED", detail="later"))
+            session.beat_refused(ErrorMessage(code="UNAUTHORIZED", detail="no"))
             actions = session.beat_failed("refused")
             self.assertEqual(told(actions, ServerLost), [ServerLost("refused")])
 
@@ -375,15 +375,32 @@ class TestOutage(SynchronousTestCase):
 
     def test_refused_beat_is_told_and_tried_again_later(self) -> None:
         session = new_session(random=1.0)
-        error = ErrorMessage(code="OVERLOADED", detail="later", client_id=CLIENT)
+        error = ErrorMessage(code="UNAUTHORIZED", detail="no", client_id=CLIENT)
         waits = []
         for _ in range(20):
             refused, after = session.beat_refused(error)
-            self.assertEqual(refused, Refused("OVERLOADED", "later"))
+            self.assertEqual(refused, Refused("UNAUTHORIZED", "no"))
             waits.append(next_beat([after]))
         self.assertEqual(waits, sorted(waits))
         self.assertGreaterEqual(waits[0], FIRST_INTERVAL)
         self.assertEqual(waits[-1], FIRST_TIMEBOMB / 2)
+
+    def test_overloaded_server_is_a_lost_one_until_it_answers(self) -> None:
+        overloaded = ErrorMessage(code="OVERLOADED", detail="later", client_id=CLIENT)
+        session = initialised(new_session(random=1.0))
+        for _ in range(2):
+            first, *more = (session.beat_refused(overloaded) for _ in range(5))
+            self.assertEqual(told(first, ServerLost), [ServerLost("later")])
+            waits = [next_beat(actions) for actions in more]
+            self.assertEqual(more, [[BeatAfter(wait)] for wait in waits])
+            self.assertEqual(waits, sorted(waits))
+            self.assertGreater(waits[0], next_beat(first))
+            session.beat_answered(says(7, 1))
+
+    def test_overload_and_silence_are_one_outage(self) -> None:
+        session = initialised()
+        session.beat_refused(ErrorMessage(code="OVERLOADED", detail="later"))
+        self.assertEqual(told(session.beat_failed("refused"), ServerLost), [])
 
     def test_patience_outlasts_the_interval_and_leaves_time_to_try_again(self) -> None:
         session = new_session()

@@ -1,0 +1,155 @@
+"""``python -m heartbeat_service.curve_keys``: makes the keys for ``--curve-keys``.
+
+The server's own pair, or a pair for one more client. Never overwrites a file.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from twisted.python import usage
+from typing_extensions import override
+from zmq.auth import create_certificates
+
+from heartbeat_service.zeromq.curve import SERVER, BadKeys, read_public
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
+
+
+class Options(usage.Options):
+    """Options of the program.
+
+    :ivar folder: the server's keys.
+    :ivar out: what is carried to the client's machine.
+    """
+
+    synopsis = "DIR [--client NAME [--out FOLDER]]"
+    longdesc = (
+        "Makes the server's pair of keys in DIR, if there is none; with --client, "
+        "a client's: its public key in DIR, its secret one and the server's public "
+        "one in FOLDER, to be carried to the client's machine."
+    )
+    folder: Path
+    out: Path
+
+    optParameters = [  # noqa: RUF012 - usage.Options wants a list
+        ["client", None, None, "The name of the client, any that tells it from others"],
+        ["out", None, None, "Where the client's files go [./NAME]"],
+    ]
+
+    @override
+    def parseArgs(self, folder: str = "") -> None:
+        """Take the one argument."""
+        if not folder:
+            raise usage.UsageError("DIR: expected the folder of the server's keys")
+        self.folder = Path(folder)
+
+    @override
+    def postOptions(self) -> None:
+        """Check what was given."""
+        name = self["client"]
+        if name is None:
+            if self["out"] is not None:
+                raise usage.UsageError("--out: only with --client")
+            return
+        if not _NAME.fullmatch(name) or name == SERVER:
+            raise usage.UsageError(
+                "--client: expected a name of A-Z a-z 0-9 . _ @ - other than "
+                f"{SERVER!r}, got {name!r}"
+            )
+        self.out = Path(self["out"] or name)
+        if self.out.resolve() == self.folder.resolve():
+            raise usage.UsageError(
+                "--out: a client's secret has no place at the server"
+            )
+
+
+def make_server_keys(folder: Path) -> None:
+    """Make the server's pair.
+
+    :raises FileExistsError: if one of its files is there.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_pair(SERVER, folder / f"{SERVER}.key", folder / f"{SERVER}.key_secret")
+
+
+def make_client_keys(folder: Path, name: str, out: Path) -> None:
+    """Make a client's pair, which the server with this folder will let in.
+
+    :raises BadKeys: if the folder holds no server's key.
+    :raises FileExistsError: if there is such a client, or what ``out`` holds differs.
+    """
+    server = folder / f"{SERVER}.key"
+    read_public(server)
+    copy = out / server.name
+    copied = copy.exists()
+    if copied and copy.read_bytes() != server.read_bytes():
+        raise FileExistsError(f"{copy}: it is there already, of another server")
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_pair(name, folder / f"{name}.key", out / f"{name}.key_secret")
+    if not copied:
+        _write(copy, server.read_bytes(), 0o644)
+
+
+def _make_pair(name: str, public: Path, secret: Path) -> None:
+    for path in (public, secret):
+        if path.exists():
+            raise FileExistsError(f"{path}: it is there already")
+    # Nobody else can look into this folder, and it is on the same disk.
+    with TemporaryDirectory(dir=secret.parent) as made:
+        made_public, made_secret = map(Path, create_certificates(made, name))
+        _write(secret, made_secret.read_bytes(), 0o600)
+        _write(public, made_public.read_bytes(), 0o644)
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Write a new file that had that mode before it had any content."""
+    path.touch(mode, exist_ok=False)
+    path.write_bytes(content)
+
+
+def main() -> None:
+    """Run the program."""
+    options = Options()
+    arguments = sys.argv[1:]
+    if arguments and not arguments[0].startswith("-"):
+        arguments.append(arguments.pop(0))  # usage.Options wants options first
+    try:
+        options.parseOptions(arguments)
+    except usage.UsageError as error:
+        raise SystemExit(f"{options}\n{error}") from None
+    try:
+        if options["client"] is None:
+            _server(options.folder)
+        else:
+            _client(options.folder, options["client"], options.out)
+    except (OSError, BadKeys) as error:
+        raise SystemExit(f"No keys were made: {error}") from None
+
+
+def _server(folder: Path) -> None:
+    files = (folder / f"{SERVER}.key", folder / f"{SERVER}.key_secret")
+    if all(path.exists() for path in files):
+        print(f"{folder} has the server's keys already; they stay as they are.")
+        return
+    make_server_keys(folder)
+    print(f"{folder / SERVER}.key         the server's public key; clients get copies")
+    print(
+        f"{folder / SERVER}.key_secret  its secret one, which never leaves the server"
+    )
+    print(f"Start the service with --curve-keys {folder}, as the user who owns them.")
+
+
+def _client(folder: Path, name: str, out: Path) -> None:
+    make_client_keys(folder, name, out)
+    print(f"{folder / name}.key  stays at the server, which lets {name} in by it")
+    print(f"{out / name}.key_secret and {out / SERVER}.key")
+    print(f"  belong on the machine of {name}: carry them there, and keep no copy")
+    print("A running service reads its clients' keys again on SIGHUP.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""ZeroMQ's encryption: key files, and who is let in (contract, section 6).
+
+Key files are pyzmq's certificates: ``NAME.key`` holds a public key,
+``NAME.key_secret`` the whole pair. Knows nothing of messages.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+import zmq
+from attrs import field, frozen
+from twisted.logger import Logger
+from txzmq import ZmqFactory
+from typing_extensions import override
+from zmq.auth import load_certificate
+from zmq.utils import z85
+
+from heartbeat_service.zeromq.connection import HardenedConnection
+
+#: The name of the server's own key files.
+SERVER = "server"
+
+#: Where libzmq asks whether a key may come in (RFC 27).
+ZAP_ADDRESS = "inproc://zeromq.zap.01"
+
+#: What libzmq names when it asks; any name, as without one it lets everybody in
+#: where nobody answers.
+ZAP_DOMAIN = b"heartbeat"
+
+#: How many refused keys are told of, one line each; after that only their number.
+MOST_TOLD = 100
+
+_KEY = re.compile(rb"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")  # Z85, 32 bytes
+
+
+class BadKeys(Exception):
+    """Keys that can't be used; the text names the file."""
+
+
+@frozen
+class KeyPair:
+    """A public key and its secret one."""
+
+    public: bytes
+    secret: bytes = field(repr=False)
+
+
+@frozen
+class ClientKeys:
+    """What a client needs: a pair of its own, and the server's public key."""
+
+    own: KeyPair
+    server: bytes
+
+    def protect(self, connection: HardenedConnection) -> None:
+        """Make it a CURVE client; before it connects."""
+        connection.socket.set(zmq.CURVE_PUBLICKEY, self.own.public)
+        connection.socket.set(zmq.CURVE_SECRETKEY, self.own.secret)
+        connection.socket.set(zmq.CURVE_SERVERKEY, self.server)
+
+
+def read_public(path: Path) -> bytes:
+    """The public key in a file.
+
+    :raises BadKeys: if there is none.
+    """
+    public, _ = _read(path)
+    return public
+
+
+def read_pair(path: Path) -> KeyPair:
+    """The pair in a ``.key_secret`` file, which must be kept secret.
+
+    :raises BadKeys: if there is none, or others can read it.
+    """
+    public, secret = _read(path)
+    if secret is None:
+        raise BadKeys(f"{path}: there is no secret key in it")
+    # As PostgreSQL has it: a group may read only what is root's.
+    status = path.stat()
+    if status.st_mode & (0o027 if status.st_uid == 0 else 0o077):
+        raise BadKeys(
+            f"{path}: others may read it, {stat.filemode(status.st_mode)}; "
+            "let only its owner"
+        )
+    if zmq.curve_public(secret) != public:
+        raise BadKeys(f"{path}: its two keys are no pair")
+    return KeyPair(public, secret)
+
+
+def read_server_pair(folder: Path) -> KeyPair:
+    """The server's own pair in a folder of keys.
+
+    :raises BadKeys: if it isn't there, or its two files disagree.
+    """
+    pair = read_pair(folder / f"{SERVER}.key_secret")
+    if read_public(folder / f"{SERVER}.key") != pair.public:
+        raise BadKeys(f"{folder / SERVER}.key: not the key of {SERVER}.key_secret")
+    return pair
+
+
+def read_clients(folder: Path) -> frozenset[bytes]:
+    """The public keys of the clients in a folder of keys.
+
+    :raises BadKeys: if the folder or one of its keys can't be read.
+    """
+    try:
+        paths = [path for path in folder.iterdir() if path.suffix == ".key"]
+    except OSError as error:
+        raise BadKeys(str(error)) from None
+    return frozenset(read_public(path) for path in paths if path.stem != SERVER)
+
+
+def _read(path: Path) -> tuple[bytes, bytes | None]:
+    try:
+        public, secret = load_certificate(path)
+    except (OSError, ValueError) as error:
+        raise BadKeys(str(error)) from None
+    for kind, key in ("public", public), ("secret", secret):
+        if key is not None and not _KEY.fullmatch(key):
+            raise BadKeys(f"{path}: its {kind} key is none")
+    return public, secret
+
+
+class KeyCheck(HardenedConnection):
+    """Tells libzmq which keys may come in: the ZAP handler of a CURVE server.
+
+    libzmq asks it once for each connection that is made, so who is let in stays in
+    until the connection ends.
+
+    :param folder: the server's pair, and one public key a file for each client.
+    :raises BadKeys: if they can't be used; nothing is open then.
+    """
+
+    socketType = zmq.ROUTER
+    _log = Logger()
+
+    def __init__(self, factory: ZmqFactory, folder: Path) -> None:
+        self._folder = folder
+        self._pair = read_server_pair(folder)
+        self._clients = read_clients(folder)
+        self._told: set[bytes] = set()
+        self._refusals = 0
+        super().__init__(factory)
+        self.bind(ZAP_ADDRESS)
+
+    def protect(self, connection: HardenedConnection) -> None:
+        """Let only known keys connect to it; before it is bound."""
+        connection.socket.set(zmq.CURVE_SERVER, 1)
+        connection.socket.set(zmq.CURVE_SECRETKEY, self._pair.secret)
+        connection.socket.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        # If nobody answers the question, nobody comes in.
+        connection.socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+    def reload(self) -> None:
+        """Read the clients' keys again; if that fails, keep those there are."""
+        try:
+            self._clients = read_clients(self._folder)
+        except BadKeys as error:
+            self._log.error("keys not reloaded: --curve-keys: {error}", error=error)
+            return
+        self._told.clear()
+        self._log.info("keys reloaded: {count} clients", count=len(self._clients))
+
+    @override
+    def messageReceived(self, message: list[bytes]) -> None:
+        """One question of libzmq (RFC 27), which always has these frames."""
+        *envelope, version, number, _domain, address, _, _mechanism, key = message
+        public = z85.encode(key)
+        if public in self._clients:
+            answer = [b"200", b"OK"]
+        else:
+            self._refuse(public, address)
+            # 300, "temporary": the client tries again, and may be known by then. After
+            # a 400 libzmq's clients give up for good.
+            answer = [b"300", b"Unknown key"]
+        self.send_multipart([*envelope, version, number, *answer, b"", b""])
+
+    def _refuse(self, public: bytes, address: bytes) -> None:
+        self._refusals += 1
+        new = public not in self._told and len(self._told) < MOST_TOLD
+        if new:
+            self._told.add(public)
+        if new or self._refusals & (self._refusals - 1) == 0:
+            self._log.warn(
+                "refused the key {key} from {address}; refusals so far: {count}",
+                key=public.decode(),
+                address=address.decode(errors="replace"),
+                count=self._refusals,
+            )

@@ -1,0 +1,181 @@
+"""The program that makes keys: what it writes, for whom, and what it leaves alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from heartbeat_service.curve_keys import main
+from heartbeat_service.zeromq.curve import (
+    BadKeys,
+    read_clients,
+    read_pair,
+    read_public,
+    read_server_pair,
+)
+
+
+def new_place(test: SynchronousTestCase) -> Path:
+    """A folder that is gone after the test, with all the secrets in it."""
+    place = TemporaryDirectory()
+    test.addCleanup(place.cleanup)
+    return Path(place.name)
+
+
+class TestCurveKeys(SynchronousTestCase):
+    def setUp(self) -> None:
+        place = new_place(self)
+        self.folder, self.out = place / "server", place / "client"
+
+    def run_it(self, *arguments: object) -> str:
+        """Run the program; what it prints."""
+        self.patch(sys, "argv", ["curve_keys", *map(str, arguments)])
+        with redirect_stdout(StringIO()) as printed:
+            main()
+        return printed.getvalue()
+
+    def fails(self, *arguments: object) -> str:
+        """Run the program, which must fail; its last line."""
+        with self.assertRaises(SystemExit) as caught:
+            self.run_it(*arguments)
+        assert isinstance(caught.exception.code, str)  # a text: exit status 1
+        return caught.exception.code.splitlines()[-1]
+
+    def test_makes_the_servers_pair(self) -> None:
+        printed = self.run_it(self.folder)
+        pair = read_server_pair(self.folder)
+        self.assertEqual(read_clients(self.folder), frozenset())
+        self.assertIn(str(self.folder / "server.key_secret"), printed)
+        self.assertNotIn(pair.secret.decode(), printed)
+        self.assertNotIn(pair.secret.decode(), repr(pair))
+
+    def test_leaves_the_servers_pair_as_it_is(self) -> None:
+        self.run_it(self.folder)
+        pair = read_server_pair(self.folder)
+        self.assertIn("already", self.run_it(self.folder))
+        self.assertEqual(read_server_pair(self.folder), pair)
+
+    def test_half_a_pair_is_not_made_whole(self) -> None:
+        for lost in ("server.key", "server.key_secret"):
+            folder = self.folder / lost
+            self.run_it(folder)
+            (folder / lost).unlink()
+            before = [path.read_text() for path in folder.iterdir()]
+            self.assertIn("it is there already", self.fails(folder))
+            self.assertEqual([path.read_text() for path in folder.iterdir()], before)
+
+    def test_makes_a_clients_pair_and_what_is_carried_to_it(self) -> None:
+        self.run_it(self.folder)
+        self.run_it(self.folder, "--client", "one", "--out", self.out)
+        self.run_it("--client", "two", "--out", self.out, self.folder)
+        pairs = [read_pair(self.out / f"{name}.key_secret") for name in ("one", "two")]
+        self.assertEqual(read_clients(self.folder), {pair.public for pair in pairs})
+        server = read_server_pair(self.folder)
+        self.assertEqual(read_public(self.out / "server.key"), server.public)
+        self.assertEqual(
+            {path.name for path in (*self.folder.iterdir(), *self.out.iterdir())},
+            {"server.key", "server.key_secret", "one.key", "two.key"}
+            | {"one.key_secret", "two.key_secret"},
+        )
+
+    def test_secrets_are_nobody_elses_whatever_the_umask(self) -> None:
+        former = os.umask(0)
+        try:
+            self.run_it(self.folder)
+            self.run_it(self.folder, "--client", "one", "--out", self.out)
+        finally:
+            os.umask(former)
+        secrets = self.folder / "server.key_secret", self.out / "one.key_secret"
+        for path in secrets:
+            self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+
+    def test_no_client_is_made_twice(self) -> None:
+        self.run_it(self.folder)
+        self.run_it(self.folder, "--client", "one", "--out", self.out)
+        before = read_clients(self.folder)
+        elsewhere = self.out / "elsewhere"
+        for out in (self.out, elsewhere):
+            failed = self.fails(self.folder, "--client", "one", "--out", out)
+            self.assertIn("it is there already", failed)
+        self.assertEqual(read_clients(self.folder), before)
+        self.assertEqual(list(elsewhere.iterdir()), [])
+
+    def test_keys_of_two_servers_are_not_mixed(self) -> None:
+        for folder in (self.folder, self.folder / "other"):
+            self.run_it(folder)
+        self.run_it(self.folder, "--client", "one", "--out", self.out)
+        failed = self.fails(self.folder / "other", "--client", "two", "--out", self.out)
+        self.assertIn("of another server", failed)
+        self.assertEqual(read_clients(self.folder / "other"), frozenset())
+
+    def test_without_a_server_there_is_no_client(self) -> None:
+        failed = self.fails(self.folder, "--client", "one", "--out", self.out)
+        self.assertIn("server.key", failed)
+        self.assertFalse(self.out.exists())
+
+    def test_bad_arguments_are_named(self) -> None:
+        self.run_it(self.folder)
+        for arguments, named in [
+            ((), "DIR"),
+            ((self.folder, "--out", self.out), "--out"),
+            ((self.folder, "--client", "server"), "--client"),
+            ((self.folder, "--client", "../x"), "--client"),
+            ((self.folder, "--client", ""), "--client"),
+            ((self.folder, "--client", "one", "--out", self.folder), "--out"),
+            ((self.folder, "and more"), "arguments"),
+            ((self.folder, "--unknown"), "--unknown"),
+        ]:
+            self.assertIn(named, self.fails(*arguments))
+        self.assertEqual(read_clients(self.folder), frozenset())
+
+
+class TestReadingKeys(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = new_place(self)
+        self.patch(sys, "argv", ["curve_keys", str(self.folder)])
+        with redirect_stdout(StringIO()):
+            main()
+        self.secret = self.folder / "server.key_secret"
+
+    def refusal(self) -> str:
+        """Why the server's pair is not taken."""
+        with self.assertRaises(BadKeys) as caught:
+            read_server_pair(self.folder)
+        return str(caught.exception)
+
+    def test_a_secret_that_others_may_read_is_refused(self) -> None:
+        for mode in (0o604, 0o644, 0o660, 0o666):
+            self.secret.chmod(mode)
+            self.assertIn("others may read it", self.refusal())
+        self.secret.chmod(0o400)
+        read_server_pair(self.folder)
+
+    def test_two_keys_that_are_no_pair_are_refused(self) -> None:
+        public = read_public(self.secret).decode()
+        other = public[:-1] + ("0" if public[-1] != "0" else "1")
+        self.secret.write_text(self.secret.read_text().replace(public, other))
+        self.assertIn("no pair", self.refusal())
+
+    def test_two_files_that_disagree_are_refused(self) -> None:
+        public = self.folder / "server.key"
+        public.write_text('curve\n    public-key = "%s"\n' % ("1" * 40))
+        self.assertIn("not the key of", self.refusal())
+
+    def test_a_public_key_alone_is_no_pair(self) -> None:
+        self.secret.write_bytes((self.folder / "server.key").read_bytes())
+        self.assertIn("no secret key", self.refusal())
+
+    def test_what_is_no_key_is_refused_and_not_shown(self) -> None:
+        secret = read_pair(self.secret).secret.decode()
+        text = self.secret.read_text()
+        for bad in (secret[:-1], secret + secret, secret[:-1] + "~", ""):
+            self.secret.write_text(text.replace(secret, bad))
+            refusal = self.refusal()
+            self.assertIn("its secret key is none", refusal)
+            self.assertNotIn(secret[:-1], refusal)
