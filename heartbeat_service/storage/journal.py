@@ -140,6 +140,7 @@ class ChangeJournal:
         """Let the store go. What it has not kept by now is lost, and was never told."""
         await self.flush()
         self._opened = False
+        self.trouble = "the store is closed"
         self._writer.cancel()
         lost = sum(isinstance(entry.fact, Change) for entry in self._pending)
         if lost:
