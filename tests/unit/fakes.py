@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
-from heartbeat_service.core.changes import Change, Fact, Life, Remembered
+from heartbeat_service.core.changes import Change, Fact, Life, Remembered, Snapshot
+from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.states import ClientState
 from heartbeat_service.storage.store import Store, StoreTrouble
+
+
+def remembered(facts: Iterable[Fact], last_incarnation: int = 0) -> Remembered:
+    """What a store that has kept these facts must tell when it is opened again."""
+    clients: dict[str, Snapshot] = {}
+    graves: dict[str, Instances] = {}
+    for fact in facts:
+        client = fact.client if isinstance(fact, Change) else fact
+        name = client.client_id
+        last_incarnation = max(last_incarnation, client.incarnation)
+        graves.pop(name, None)
+        if client.state is not ClientState.DISCONNECTED:
+            clients[name] = client
+            continue
+        del clients[name]
+        if client.instances != Instances():
+            graves[name] = client.instances
+    return Remembered(last_incarnation, list(clients.values()), graves)
 
 
 @define(eq=False)
@@ -61,9 +81,7 @@ class HandStore(Store):
         """Let the commit under way fail."""
         assert self.waiting is not None, "nothing is under way"
         self.waiting = None
-        self._done.errback(
-            StoreTrouble(reason) if isinstance(reason, str) else reason
-        )
+        self._done.errback(StoreTrouble(reason) if isinstance(reason, str) else reason)
 
     def former_lives(self, client_id: str) -> Deferred[list[Life]]:
         """All that ended, newest first."""

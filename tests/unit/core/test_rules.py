@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core import registry as registry_module
-from heartbeat_service.core.changes import Change, Reason
+from heartbeat_service.core.changes import Change, Fact, Reason, Snapshot
 from heartbeat_service.core.errors import (
     HeartbeatError,
     IllegalTransition,
@@ -21,6 +21,7 @@ from heartbeat_service.core.errors import (
     StaleIncarnation,
     UnknownClient,
 )
+from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
 
@@ -40,13 +41,21 @@ class RegistryTestCase(SynchronousTestCase):
         """Begin with nobody, at incarnation 100."""
         self.clock = Clock()
         self.changes: list[Change] = []
+        self.snapshots: list[Snapshot] = []
         self.registry = Registry(
             clock=self.clock,
             wall_clock=lambda: 1_000_000.0 + self.clock.seconds(),
-            listener=self.changes.append,
+            listener=self.hear,
             default_fuse=FUSE,
             last_incarnation=100,
         )
+
+    def hear(self, fact: Fact) -> None:
+        """The registry tells this."""
+        if isinstance(fact, Change):
+            self.changes.append(fact)
+        else:
+            self.snapshots.append(fact)
 
     def assert_alive(self, client_id: str = "1") -> None:
         """The client lives."""
@@ -60,11 +69,11 @@ class RegistryTestCase(SynchronousTestCase):
         self, error: type[HeartbeatError], call: Callable[..., object], *args: object
     ) -> HeartbeatError:
         """The call fails with ``error``, names the client and changes nothing."""
-        before = len(self.changes)
+        before = len(self.changes), len(self.snapshots)
         client = self.registry.find("1")
         seen = client and (client.state, client.sequence, client.incarnation)
         failure = self.assertRaises(error, call, *args)
-        self.assertEqual(len(self.changes), before)
+        self.assertEqual((len(self.changes), len(self.snapshots)), before)
         self.assertIs(self.registry.find("1"), client)
         self.assertEqual(
             client and (client.state, client.sequence, client.incarnation), seen
@@ -90,7 +99,23 @@ class RegistrationTests(RegistryTestCase):
         self.assertEqual(client.sequence, 1)
         self.assertEqual(
             self.changes,
-            [Change("1", UNCALIBRATED, DISCONNECTED, Reason.HEARTBEAT, 1, 101)],
+            [Change(client.snapshot(), DISCONNECTED, Reason.HEARTBEAT)],
+        )
+        self.assertEqual(
+            client.snapshot(),
+            Snapshot(
+                client_id="1",
+                incarnation=101,
+                sequence=1,
+                state=UNCALIBRATED,
+                instances=Instances(),
+                fuse=FUSE,
+                registered_at=1_000_000.0,
+                reported_state=DISCONNECTED,
+                has_reported=False,
+                beats=1,
+                longest_gap_seconds=0.0,
+            ),
         )
 
     def test_the_first_heartbeat_lights_the_timebomb(self) -> None:
