@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from typing_extensions import override
 
@@ -58,10 +59,13 @@ class SqliteStore(Store):
     ) -> None:
         self._reactor = reactor
         self._database = Database(path, wall_clock)
-        self._thread = ThreadPool(1, 1, "sqlite")
+        self._thread: ThreadPool | None = None
 
     @override
     def open(self) -> Deferred[Remembered]:
+        if self._thread is None:  # one that was stopped can't be started again
+            self._thread = ThreadPool(1, 1, "sqlite")
+            self._thread.start()
         return self._in_thread(self._database.open)
 
     @override
@@ -74,15 +78,20 @@ class SqliteStore(Store):
 
     @override
     def close(self) -> Deferred[None]:
-        if not self._thread.started:  # nor was the file ever opened
+        if self._thread is None:  # nor is the file open
             return succeed(None)
-        return self._in_thread(self._database.close).addCallback(
-            lambda _: self._thread.stop()
-        )
+        thread, closing = self._thread, self._in_thread(self._database.close)
+        self._thread = None
+
+        def stop(outcome: Failure | None) -> Failure | None:
+            thread.stop()
+            return outcome
+
+        return closing.addBoth(stop)
 
     def _in_thread(self, function: Callable[..., T], *args: object) -> Deferred[T]:
-        if not self._thread.started:
-            self._thread.start()
+        if self._thread is None:
+            return fail(StoreTrouble("the store is not open"))
         return deferToThreadPool(self._reactor, self._thread, function, *args)
 
 
