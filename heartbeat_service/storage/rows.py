@@ -47,7 +47,9 @@ _READ_GRAVES = """
 """
 _FORGET_GRAVE = "DELETE FROM graves WHERE client_id = ?"
 _FORGET_OLD_GRAVES = """
-    DELETE FROM graves WHERE rowid <= (SELECT max(rowid) FROM graves) - ?
+    DELETE FROM graves WHERE rowid <= (
+        SELECT rowid FROM graves ORDER BY rowid DESC LIMIT 1 OFFSET ?
+    )
 """
 
 _WRITE_LIFE = """
@@ -69,7 +71,9 @@ _FORGET_OLD_LIVES_OF = """
     )
 """
 _FORGET_OLD_LIVES = """
-    DELETE FROM lives WHERE rowid <= (SELECT max(rowid) FROM lives) - ?
+    DELETE FROM lives WHERE rowid <= (
+        SELECT rowid FROM lives ORDER BY rowid DESC LIMIT 1 OFFSET ?
+    )
 """
 
 _WRITE_SERVICE = """
