@@ -35,7 +35,7 @@ _READ_CLIENTS = """
         client_id, incarnation, sequence, state, instance_id, former_instances,
         fuse, registered_at, has_reported, reported_state, beats,
         longest_gap_seconds
-    FROM clients
+    FROM clients ORDER BY incarnation
 """
 _FORGET_CLIENT = "DELETE FROM clients WHERE client_id = ?"
 
