@@ -122,6 +122,7 @@ class Database:
                 connection.execute("PRAGMA synchronous = FULL")
                 self._migrate(connection)
                 remembered = self._read(connection)
+                self._commit(connection, ())  # find out whether it can be written to
             except BaseException:
                 connection.close()
                 raise
@@ -135,10 +136,7 @@ class Database:
         with self._trouble():
             connection = self._opened()
             self._expect_same_file()
-            with _all_or_nothing(connection):
-                connection.execute("BEGIN IMMEDIATE")
-                rows.write(connection, facts, self._wall_clock())
-                connection.execute("COMMIT")
+            self._commit(connection, facts)
 
     def former_lives(self, client_id: str) -> list[Life]:
         """The lives of a client that ended, newest first."""
@@ -208,6 +206,12 @@ class Database:
         return evolve(
             remembered, last_incarnation=max(past, remembered.last_incarnation)
         )
+
+    def _commit(self, connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
+        with _all_or_nothing(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            rows.write(connection, facts, self._wall_clock())
+            connection.execute("COMMIT")
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
