@@ -103,7 +103,7 @@ class Database:
         self._wall_clock = wall_clock
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
-        self._file = (0, 0)
+        self._files: dict[Path, tuple[int, int]] = {}
         self._size = 0
 
     def open(self) -> Remembered:
@@ -127,16 +127,20 @@ class Database:
                 connection.close()
                 raise
             self._connection = connection
-            status = self._path.stat()
-            self._file, self._size = (status.st_dev, status.st_ino), status.st_size
+            log = Path(f"{self._path}-wal")
+            self._files = {
+                file: _identity(file) for file in (self._path, log) if file.exists()
+            }
+            self._size = 0
             return remembered
 
     def write(self, facts: Sequence[Fact]) -> None:
         """Write all of ``facts`` in one transaction, or none."""
         with self._trouble():
             connection = self._opened()
-            self._expect_same_file()
+            self._expect_same_files()
             self._commit(connection, facts)
+            self._expect_same_files()  # else it may be gone with the process
 
     def former_lives(self, client_id: str) -> list[Life]:
         """The lives of a client that ended, newest first."""
@@ -218,19 +222,26 @@ class Database:
             raise ValueError("it is not open")
         return self._connection
 
-    def _expect_same_file(self) -> None:
-        """Find out whether somebody has taken the file away from under us.
+    def _expect_same_files(self) -> None:
+        """Find out whether somebody has taken a file away from under us.
 
-        What is written to a removed file is gone with the process. A database in
-        use never gets smaller.
+        What is written to a removed file is gone with the process, and what was
+        committed last is in the write-ahead log alone. A database in use never gets
+        smaller.
         """
-        status = self._path.stat()
-        if (status.st_dev, status.st_ino) != self._file or status.st_size < self._size:
+        size = self._path.stat().st_size
+        moved = any(_identity(file) != known for file, known in self._files.items())
+        if moved or size < self._size:
             raise ValueError(
                 "it was replaced or cut short by another program; put the right file"
                 " there and restart the service"
             )
-        self._size = status.st_size
+        self._size = size
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
