@@ -1,17 +1,27 @@
-"""Parts that a test moves by hand."""
+"""Parts that a test moves by hand, and places that it has for itself."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Change, Fact, Life, Remembered, Snapshot
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.storage.store import Store, StoreTrouble
+
+
+def folder_for(test: SynchronousTestCase) -> Path:
+    """An empty folder, gone at the end of the test."""
+    folder = TemporaryDirectory(prefix="heartbeat-")
+    test.addCleanup(folder.cleanup)
+    return Path(folder.name)
 
 
 def remembered(facts: Iterable[Fact], last_incarnation: int = 0) -> Remembered:
