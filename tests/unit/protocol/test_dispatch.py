@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -48,7 +48,7 @@ from heartbeat_service.protocol.messages import (
     StateNumber,
     as_state,
 )
-from heartbeat_service.storage.journal import PAUSE, ChangeJournal
+from heartbeat_service.storage.journal import PATIENCE, PAUSE, ChangeJournal
 from tests.unit.fakes import HandStore, remembered
 
 DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
@@ -436,6 +436,116 @@ class TestDurableFirst(DispatchTestCase):
         for answer in witness.answers:
             self.successResultOf(answer)
         self.assertEqual(witness.beyond, [])
+
+
+class TestTrouble(DispatchTestCase):
+    """The store can't keep anything now."""
+
+    def setUp(self) -> None:
+        """Begin with clients 1, which lives, and 2, whose registration isn't kept."""
+        super().setUp()
+        self.house.register("1")
+        self.refusals: list[Failure] = []
+        self.house.beat("2").addErrback(self.refusals.append)
+        self.store.break_down()
+
+    def test_change_that_was_asked_for_and_is_not_kept_is_refused(self) -> None:
+        [refusal] = self.refusals
+        self.expect_refusal(fail(refusal), Overloaded, "2")
+
+    def test_ordinary_beats_are_answered_and_keep_their_clients_alive(self) -> None:
+        for _ in range(10):
+            self.house.clock.advance(FUSE / 2)
+            reply = self.successResultOf(self.house.beat("1"))
+            self.assertEqual((reply.sequence, reply.client_state), (1, UNCALIBRATED))
+            self.store.break_down()
+        self.assertEqual(len(self.house.heard), 1)
+
+    def test_beat_with_another_fuse_is_answered(self) -> None:
+        answer = self.house.beat("1", RUNNING, timebomb_seconds=5.0)
+        self.assertEqual(self.successResultOf(answer).timebomb_seconds, 5.0)
+
+    def test_what_asks_for_no_change_is_answered(self) -> None:
+        for answer in (
+            self.house.ask(),
+            self.house.set(UNCALIBRATED),
+            self.dispatcher.steer("1", UNCALIBRATED),
+        ):
+            self.assertEqual(self.successResultOf(answer).sequence, 1)
+        self.successResultOf(self.dispatcher.client("1"))
+        self.expect_refusal(self.house.ask("7"), UnknownClient, "7")
+
+    def test_every_change_is_refused_and_nothing_happens(self) -> None:
+        self.successResultOf(self.house.beat("1", RUNNING))
+        for answer in (
+            self.house.beat("1", DISCONNECTED),
+            self.house.beat("1", instance_id="another"),
+            self.house.set(CALIBRATED),
+            self.dispatcher.steer("1", RUNNING),
+            self.house.leave(),
+            self.dispatcher.kick("1"),
+        ):
+            self.expect_refusal(answer, Overloaded)
+        self.expect_refusal(self.house.beat("3"), Overloaded, "3")
+        client = self.house.registry.get("1")
+        self.assertEqual((client.state, client.sequence), (UNCALIBRATED, 1))
+        self.assertEqual((client.incarnation, len(self.house.registry)), (101, 2))
+
+    def test_broken_rule_is_told_as_what_it_is(self) -> None:
+        self.expect_refusal(self.house.set(RUNNING), IllegalTransition)
+        self.expect_refusal(self.house.leave(incarnation=7), StaleIncarnation)
+
+    def test_state_that_is_not_kept_is_shown_to_nobody(self) -> None:
+        for answer in (
+            self.house.ask("2"),
+            self.house.beat("2"),
+            self.dispatcher.client("2"),
+            Deferred.fromCoroutine(self.dispatcher.history("2")),
+        ):
+            self.failureResultOf(answer, Overloaded)
+        self.failureResultOf(self.dispatcher.clients(), Overloaded)
+        orders = self.dispatcher.steer_many(RUNNING, ["1", "2"])
+        self.failureResultOf(orders, Overloaded)
+
+    def test_deaths_are_told_once_the_store_is_well_again(self) -> None:
+        self.house.clock.advance(FUSE)
+        self.assertEqual(len(self.house.registry), 0)
+        self.expect_refusal(self.house.ask("1"), Overloaded)
+        self.assertEqual(len(self.house.heard), 1)
+        self.house.calm_down()
+        self.assertEqual(
+            [
+                (change.client_id, change.sequence, change.reason)
+                for change in self.house.heard
+            ],
+            [
+                ("1", 1, Reason.HEARTBEAT),
+                ("2", 1, Reason.HEARTBEAT),
+                ("1", 2, Reason.TIMEBOMB),
+                ("2", 2, Reason.TIMEBOMB),
+            ],
+        )
+        self.expect_refusal(self.house.ask("1"), UnknownClient)
+
+    def test_once_the_store_is_well_again_changes_are_accepted(self) -> None:
+        self.house.calm_down()
+        self.assertEqual(self.successResultOf(self.house.ask("2")).sequence, 1)
+        self.expect_answer_after(self.store.finish, self.house.set(CALIBRATED))
+
+    def test_store_that_does_not_answer_holds_up_nobody_for_ever(self) -> None:
+        self.house.calm_down()
+        answer = self.house.set(CALIBRATED)
+        self.house.clock.advance(PATIENCE)
+        self.expect_refusal(answer, Overloaded)
+        self.successResultOf(self.house.beat("2"))
+
+    def test_before_the_store_is_open_everything_is_refused(self) -> None:
+        self.patch(HandStore, "open", lambda _: Deferred())
+        house = House()
+        self.expect_refusal(house.beat("1"), Overloaded)
+        self.expect_refusal(house.ask("1"), Overloaded)
+        self.failureResultOf(house.dispatcher.clients(), Overloaded)
+        self.assertEqual(len(house.registry), 0)
 
 
 class TestOperators(DispatchTestCase):
