@@ -81,4 +81,4 @@ def _watchdog_seconds(environment: Mapping[str, str]) -> float:
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
     microseconds = environment.get("WATCHDOG_USEC", "0")
-    return int(microseconds) / 1_000_000 if microseconds.isdigit() else 0.0
+    return int(microseconds) / 1_000_000 if microseconds.isdecimal() else 0.0

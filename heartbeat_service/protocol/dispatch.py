@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from attrs import define
 from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from heartbeat_service.core.changes import Life
 from heartbeat_service.core.errors import HeartbeatError, UnknownClient
@@ -133,7 +134,10 @@ class Dispatcher:
             outcome: T | HeartbeatError = action()
         except HeartbeatError as error:
             outcome = error
-        return self.journal.settled(client_id).addCallback(_tell, outcome)
+        answer: Deferred[T] = self.journal.settled(client_id).addCallback(
+            _tell, outcome
+        )
+        return answer.addErrback(_name, client_id)
 
     def _apply(self, request: Request) -> LocalClient:
         registry = self.registry
@@ -189,6 +193,14 @@ def _tell(_: None, outcome: T | HeartbeatError) -> T:
     if isinstance(outcome, HeartbeatError):
         raise outcome
     return outcome
+
+
+def _name(failure: Failure, client_id: str) -> Failure:
+    """Let an error say whom it is about, which the journal's can't know."""
+    error = failure.value
+    if isinstance(error, HeartbeatError) and error.client_id is None:
+        error.client_id = client_id
+    return failure
 
 
 def _given(value: T | UnsetType) -> T | None:

@@ -20,7 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from heartbeat_service.core.changes import Change, Fact, Life, Remembered
+from heartbeat_service.core.changes import Change, Fact, Life, Remembered, Snapshot
 from heartbeat_service.core.errors import Overloaded
 from heartbeat_service.storage.store import Store, StoreTrouble
 
@@ -69,6 +69,7 @@ class ChangeJournal:
         self._opened = False
         self._pending: deque[_Entry] = deque()
         self._latest: dict[str, _Entry] = {}
+        self._snapshots: dict[str, _Entry] = {}
         self._writing = False
         self._writer: Deferred[None] = succeed(None)
         self._troubled_since: float | None = None
@@ -92,9 +93,12 @@ class ChangeJournal:
 
     def record(self, fact: Fact) -> None:
         """Take what has just happened in the registry."""
+        if isinstance(fact, Snapshot):
+            self._record_snapshot(fact)
+            return
         entry = _Entry(fact)
-        if isinstance(fact, Change):
-            self._latest[fact.client_id] = entry
+        self._latest[fact.client_id] = entry
+        self._snapshots.pop(fact.client_id, None)
         self._append(entry)
 
     def settled(self, client_id: str) -> Deferred[None]:
@@ -140,11 +144,25 @@ class ChangeJournal:
         """Let the store go. What it has not kept by now is lost, and was never told."""
         await self.flush()
         self._opened = False
+        self.trouble = "the store is closed"
         self._writer.cancel()
         lost = sum(isinstance(entry.fact, Change) for entry in self._pending)
         if lost:
             self._log.error("changes that were neither kept nor told: {n}", n=lost)
         await self._store.close()
+
+    def _record_snapshot(self, snapshot: Snapshot) -> None:
+        """Take a snapshot in place of an older one that waits.
+
+        So what waits is bounded, however long the store is in trouble: beats are
+        taken meanwhile, and a client may change its fuse with each.
+        """
+        entry = self._snapshots.get(snapshot.client_id)
+        if entry is not None:
+            entry.fact = snapshot
+            return
+        self._snapshots[snapshot.client_id] = entry = _Entry(snapshot)
+        self._append(entry)
 
     def _append(self, entry: _Entry) -> None:
         self._pending.append(entry)
@@ -157,6 +175,8 @@ class ChangeJournal:
         try:
             while self._pending:
                 batch = list(islice(self._pending, LARGEST_BATCH))
+                for entry in batch:
+                    self._fix(entry)
                 facts = [entry.fact for entry in batch if entry.fact is not None]
                 while not await self._commit(facts):
                     await deferLater(self._clock, PAUSE)
@@ -164,6 +184,12 @@ class ChangeJournal:
                     self._announce(self._pending.popleft())
         finally:
             self._writing = False
+
+    def _fix(self, entry: _Entry) -> None:
+        """From now on its fact is in the store's hands."""
+        fact = entry.fact
+        if fact is not None and self._snapshots.get(fact.client_id) is entry:
+            del self._snapshots[fact.client_id]
 
     async def _commit(self, facts: list[Fact]) -> bool:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, succeed
@@ -25,7 +25,7 @@ class MemoryStore(Store):
 
     def __init__(self, wall_clock: Callable[[], float]) -> None:
         self._wall_clock = wall_clock
-        self._lives: OrderedDict[str, deque[Life]] = OrderedDict()
+        self._lives: OrderedDict[str, list[Life]] = OrderedDict()
 
     @override
     def open(self) -> Deferred[Remembered]:
@@ -40,15 +40,18 @@ class MemoryStore(Store):
 
     @override
     def former_lives(self, client_id: str) -> Deferred[list[Life]]:
-        return succeed(list(self._lives.get(client_id, ())))
+        return succeed(list(self._lives.get(client_id, [])))
 
     @override
     def close(self) -> Deferred[None]:
         return succeed(None)
 
     def _keep(self, client_id: str, life: Life) -> None:
-        lives = self._lives.setdefault(client_id, deque(maxlen=KEPT_LIVES))
-        lives.appendleft(life)
+        lives = self._lives.get(client_id, [])
+        # The same one may come twice: a commit may be repeated.
+        kept = {life.incarnation: life for life in (*lives, life)}
+        newest = sorted(kept, reverse=True)[:KEPT_LIVES]
+        self._lives[client_id] = [kept[number] for number in newest]
         self._lives.move_to_end(client_id)
         if len(self._lives) > KEPT_CLIENTS:
             self._lives.popitem(last=False)

@@ -35,7 +35,7 @@ _READ_CLIENTS = """
         client_id, incarnation, sequence, state, instance_id, former_instances,
         fuse, registered_at, has_reported, reported_state, beats,
         longest_gap_seconds
-    FROM clients
+    FROM clients ORDER BY incarnation
 """
 _FORGET_CLIENT = "DELETE FROM clients WHERE client_id = ?"
 
@@ -47,7 +47,9 @@ _READ_GRAVES = """
 """
 _FORGET_GRAVE = "DELETE FROM graves WHERE client_id = ?"
 _FORGET_OLD_GRAVES = """
-    DELETE FROM graves WHERE rowid <= (SELECT max(rowid) FROM graves) - ?
+    DELETE FROM graves WHERE rowid <= (
+        SELECT rowid FROM graves ORDER BY rowid DESC LIMIT 1 OFFSET ?
+    )
 """
 
 _WRITE_LIFE = """
@@ -69,7 +71,9 @@ _FORGET_OLD_LIVES_OF = """
     )
 """
 _FORGET_OLD_LIVES = """
-    DELETE FROM lives WHERE rowid <= (SELECT max(rowid) FROM lives) - ?
+    DELETE FROM lives WHERE rowid <= (
+        SELECT rowid FROM lives ORDER BY rowid DESC LIMIT 1 OFFSET ?
+    )
 """
 
 _WRITE_SERVICE = """

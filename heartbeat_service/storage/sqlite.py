@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred, execute, fail
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from typing_extensions import override
 
@@ -58,16 +59,15 @@ class SqliteStore(Store):
     ) -> None:
         self._reactor = reactor
         self._database = Database(path, wall_clock)
-        self._thread = ThreadPool(1, 1, "sqlite")
-        self._asked = False
+        self._thread: ThreadPool | None = None
 
     @override
     def open(self) -> Deferred[Remembered]:
+        if self._thread is not None:
+            return self._in_thread(self._database.open)
         # The first time at once, so that a service knows its clients before it
         # listens. Later others wait for the reactor.
-        if self._asked:
-            return self._in_thread(self._database.open)
-        self._asked = True
+        self._thread = ThreadPool(1, 1, "sqlite")
         return execute(self._database.open)
 
     @override
@@ -80,13 +80,21 @@ class SqliteStore(Store):
 
     @override
     def close(self) -> Deferred[None]:
-        if not self._thread.started:  # a start that failed: no reactor turns
+        if self._thread is None or not self._thread.started:
+            self._thread = None
             return execute(self._database.close)
-        return self._in_thread(self._database.close).addCallback(
-            lambda _: self._thread.stop()
-        )
+        thread, closing = self._thread, self._in_thread(self._database.close)
+        self._thread = None
+
+        def stop(outcome: Failure | None) -> Failure | None:
+            thread.stop()
+            return outcome
+
+        return closing.addBoth(stop)
 
     def _in_thread(self, function: Callable[..., T], *args: object) -> Deferred[T]:
+        if self._thread is None:
+            return fail(StoreTrouble("the store is not open"))
         if not self._thread.started:
             self._thread.start()
         return deferToThreadPool(self._reactor, self._thread, function, *args)
@@ -100,7 +108,7 @@ class Database:
         self._wall_clock = wall_clock
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
-        self._file = (0, 0)
+        self._files: dict[Path, tuple[int, int]] = {}
         self._size = 0
 
     def open(self) -> Remembered:
@@ -119,23 +127,25 @@ class Database:
                 connection.execute("PRAGMA synchronous = FULL")
                 self._migrate(connection)
                 remembered = self._read(connection)
+                self._commit(connection, ())  # find out whether it can be written to
             except BaseException:
                 connection.close()
                 raise
             self._connection = connection
-            status = self._path.stat()
-            self._file, self._size = (status.st_dev, status.st_ino), status.st_size
+            log = Path(f"{self._path}-wal")
+            self._files = {
+                file: _identity(file) for file in (self._path, log) if file.exists()
+            }
+            self._size = 0
             return remembered
 
     def write(self, facts: Sequence[Fact]) -> None:
         """Write all of ``facts`` in one transaction, or none."""
         with self._trouble():
             connection = self._opened()
-            self._expect_same_file()
-            with _all_or_nothing(connection):
-                connection.execute("BEGIN IMMEDIATE")
-                rows.write(connection, facts, self._wall_clock())
-                connection.execute("COMMIT")
+            self._expect_same_files()
+            self._commit(connection, facts)
+            self._expect_same_files()  # else it may be gone with the process
 
     def former_lives(self, client_id: str) -> list[Life]:
         """The lives of a client that ended, newest first."""
@@ -206,24 +216,37 @@ class Database:
             remembered, last_incarnation=max(past, remembered.last_incarnation)
         )
 
+    def _commit(self, connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
+        with _all_or_nothing(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            rows.write(connection, facts, self._wall_clock())
+            connection.execute("COMMIT")
+
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             raise ValueError("it is not open")
         return self._connection
 
-    def _expect_same_file(self) -> None:
-        """Find out whether somebody has taken the file away from under us.
+    def _expect_same_files(self) -> None:
+        """Find out whether somebody has taken a file away from under us.
 
-        What is written to a removed file is gone with the process. A database in
-        use never gets smaller.
+        What is written to a removed file is gone with the process, and what was
+        committed last is in the write-ahead log alone. A database in use never gets
+        smaller.
         """
-        status = self._path.stat()
-        if (status.st_dev, status.st_ino) != self._file or status.st_size < self._size:
+        size = self._path.stat().st_size
+        moved = any(_identity(file) != known for file, known in self._files.items())
+        if moved or size < self._size:
             raise ValueError(
                 "it was replaced or cut short by another program; put the right file"
                 " there and restart the service"
             )
-        self._size = status.st_size
+        self._size = size
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

@@ -1,15 +1,45 @@
-"""Parts that a test moves by hand."""
+"""Parts that a test moves by hand, and places that it has for itself."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Change, Fact, Life, Remembered
+from heartbeat_service.core.changes import Change, Fact, Life, Remembered, Snapshot
+from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.states import ClientState
 from heartbeat_service.storage.store import Store, StoreTrouble
+
+
+def folder_for(test: SynchronousTestCase) -> Path:
+    """An empty folder, gone at the end of the test."""
+    folder = TemporaryDirectory(prefix="heartbeat-")
+    test.addCleanup(folder.cleanup)
+    return Path(folder.name)
+
+
+def remembered(facts: Iterable[Fact], last_incarnation: int = 0) -> Remembered:
+    """What a store that has kept these facts must tell when it is opened again."""
+    clients: dict[str, Snapshot] = {}
+    graves: dict[str, Instances] = {}
+    for fact in facts:
+        client = fact.client if isinstance(fact, Change) else fact
+        name = client.client_id
+        last_incarnation = max(last_incarnation, client.incarnation)
+        graves.pop(name, None)
+        if client.state is not ClientState.DISCONNECTED:
+            clients[name] = client
+            continue
+        del clients[name]
+        if client.instances != Instances():
+            graves[name] = client.instances
+    return Remembered(last_incarnation, list(clients.values()), graves)
 
 
 @define(eq=False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Change
+from heartbeat_service.core.changes import Fact
 from heartbeat_service.core.listening_clock import TICK, ListeningClock
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
@@ -28,10 +28,8 @@ class House:
         self.raw = Clock()
         self.stalls: list[float] = []
         self.clock = ListeningClock(self.raw, self.stalls.append)
-        self.changes: list[Change] = []
-        self.registry = Registry(
-            self.clock, self.raw.seconds, self.changes.append, FUSE
-        )
+        self.facts: list[Fact] = []
+        self.registry = Registry(self.clock, self.raw.seconds, self.facts.append, FUSE)
 
     def listen(self, seconds: float) -> None:
         """Let time pass while the service listens."""
@@ -92,7 +90,7 @@ class ListeningClockTests(SynchronousTestCase):
             self.house.stall(0.2)
             self.house.beat(str(number))
         self.assertEqual(len(self.house.registry), 100)
-        self.assertEqual(len(self.house.changes), 100)
+        self.assertEqual(len(self.house.facts), 100)
 
     def test_a_silent_client_dies_at_most_one_timebomb_after_the_stall(self) -> None:
         for spent in (0.0, 5.0, FUSE - STEP):

@@ -1,9 +1,9 @@
 """The registry against a model of the contract's section 2, in any order of events.
 
 Hypothesis drives a registry over a ``Clock`` with beats, silence, goodbyes,
-restarts, takeovers, orders and stale messages, and holds each fact that it tells
-to what a plain dictionary expects. Times are multiples of a power of two, so that
-no deadline is missed by rounding.
+restarts of clients and of the service, takeovers, orders and stale messages, and
+holds each fact that it tells to what a plain dictionary expects. Times are
+multiples of a power of two, so that no deadline is missed by rounding.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from msgspec import Raw
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Change, Life, Reason
+from heartbeat_service.core.changes import Change, Fact, Life, Reason, Snapshot
 from heartbeat_service.core.errors import (
     HeartbeatError,
     IllegalTransition,
@@ -36,8 +36,10 @@ from heartbeat_service.core.errors import (
     StaleIncarnation,
     UnknownClient,
 )
+from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
+from tests.unit.fakes import remembered
 
 CLIENTS = ("1", "10", "a")
 DEFAULT_FUSE = 2.0
@@ -73,6 +75,7 @@ class Expected:
     last_beat: float
     registered_at: float
     has_reported: bool
+    former: tuple[str, ...] = ()
     state: ClientState = ClientState.UNCALIBRATED
     sequence: int = 1
     beats: int = 1
@@ -90,15 +93,10 @@ class RegistryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.heard: list[Change] = []
-        self.facts: list[Change] = []
-        self.registry = Registry(
-            clock=self.clock,
-            wall_clock=self.wall_clock,
-            listener=self.heard.append,
-            default_fuse=DEFAULT_FUSE,
-            last_incarnation=41,
-        )
+        self.heard: list[Fact] = []
+        self.facts: list[Fact] = []
+        self.registry = self._new_registry()
+        self.registry.last_incarnation = 41
         self.living: dict[str, Expected] = {}
         self.incarnations: dict[str, list[int]] = {name: [] for name in CLIENTS}
         self.latest_instance: dict[str, str | None] = dict.fromkeys(CLIENTS)
@@ -270,6 +268,24 @@ class RegistryMachine(RuleBasedStateMachine):
             self.registry.steer(name, state)
         self._expect()
 
+    @rule(ticks=st.integers(0, 16))
+    def service_restarts(self, ticks: int) -> None:
+        """Who lived, lives, with a full fuse; beats that made no fact are forgotten."""
+        self.registry.defuse_all()
+        self.clock.advance(ticks * TICK)
+        self.registry = self._new_registry()
+        kept = remembered(self.facts, last_incarnation=41)
+        self.registry.restore(kept)
+        assert {client.client_id for client in kept.clients} == set(self.living)
+        for client in kept.clients:
+            life = self.living[client.client_id]
+            life.last_beat = self.clock.seconds()
+            life.values = b"{}"
+            life.reported = client.reported_state
+            life.beats = client.beats
+            life.longest_gap = client.longest_gap_seconds
+        self._expect()
+
     # What must be true
 
     @invariant()
@@ -278,6 +294,7 @@ class RegistryMachine(RuleBasedStateMachine):
             client.client_id: Expected(
                 incarnation=client.incarnation,
                 instance=client.instances.present,
+                former=client.instances.former,
                 reported=client.reported_state,
                 fuse=client.heartbeat.fuse,
                 values=bytes(client.heartbeat.values),
@@ -310,7 +327,7 @@ class RegistryMachine(RuleBasedStateMachine):
         for name in CLIENTS:
             pairs = [
                 (fact.incarnation, fact.sequence)
-                for fact in self.facts
+                for fact in self._changes()
                 if fact.client_id == name
             ]
             assert all(earlier < later for earlier, later in pairwise(pairs))
@@ -319,12 +336,12 @@ class RegistryMachine(RuleBasedStateMachine):
     def each_life_begins_once_and_ends_once(self) -> None:
         begun = Counter(
             (fact.client_id, fact.incarnation)
-            for fact in self.facts
+            for fact in self._changes()
             if fact.reason in {Reason.HEARTBEAT, Reason.RECONNECT}
         )
         ended = Counter(
             (fact.client_id, fact.ended.incarnation)
-            for fact in self.facts
+            for fact in self._changes()
             if fact.ended is not None
         )
         alive = Counter((name, life.incarnation) for name, life in self.living.items())
@@ -383,17 +400,19 @@ class RegistryMachine(RuleBasedStateMachine):
         taken_over = former is not None and instance not in {None, former.instance}
         restarted = former is not None and former.has_reported and not has_reported
         if former is not None and not taken_over and not restarted:
+            known = former.has_reported, former.fuse
             self._beaten(former, reported, fuse, values)
-            self._expect()
+            is_news = known != (former.has_reported, former.fuse)
+            self._expect(*([self._snapshot(name)] if is_news else []))
             return
         self._retire(name, instance)
         reason, previous, ended = Reason.HEARTBEAT, ClientState.DISCONNECTED, None
         if former is not None:
             reason, previous = Reason.RECONNECT, former.state
             ended = self._end_of(former, reason)
-        known = self.incarnations[name]
-        assert client.incarnation > max(known, default=41), "incarnations grow"
-        known.append(client.incarnation)
+        past = self.incarnations[name]
+        assert client.incarnation > max(past, default=41), "incarnations grow"
+        past.append(client.incarnation)
         self.latest_instance[name] = instance
         self.living[name] = Expected(
             incarnation=client.incarnation,
@@ -404,6 +423,7 @@ class RegistryMachine(RuleBasedStateMachine):
             last_beat=self.clock.seconds(),
             registered_at=self.wall_clock(),
             has_reported=has_reported,
+            former=tuple(self.instances[name][-8:]),
         )
         self._expect(self._fact(name, previous, reason, ended))
 
@@ -462,18 +482,36 @@ class RegistryMachine(RuleBasedStateMachine):
         reason: Reason,
         ended: Life | None = None,
     ) -> Change:
+        return Change(self._snapshot(name), previous, reason, ended)
+
+    def _snapshot(self, name: str) -> Snapshot:
         life = self.living[name]
-        return Change(
+        return Snapshot(
             client_id=name,
-            state=life.state,
-            previous_state=previous,
-            reason=reason,
-            sequence=life.sequence,
             incarnation=life.incarnation,
-            ended=ended,
+            sequence=life.sequence,
+            state=life.state,
+            instances=Instances(life.instance, life.former),
+            fuse=life.fuse,
+            registered_at=life.registered_at,
+            reported_state=life.reported,
+            has_reported=life.has_reported,
+            beats=life.beats,
+            longest_gap_seconds=life.longest_gap,
         )
 
-    def _expect(self, *expected: Change) -> None:
+    def _changes(self) -> list[Change]:
+        return [fact for fact in self.facts if isinstance(fact, Change)]
+
+    def _new_registry(self) -> Registry:
+        return Registry(
+            clock=self.clock,
+            wall_clock=self.wall_clock,
+            listener=self.heard.append,
+            default_fuse=DEFAULT_FUSE,
+        )
+
+    def _expect(self, *expected: Fact) -> None:
         """The registry has told these facts since the last time, and no others.
 
         Their order counts for nothing: more than one are deaths in one instant.

@@ -8,21 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
+from attrs import evolve
 from msgspec import Raw
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core import registry as registry_module
-from heartbeat_service.core.changes import Change, Reason
+from heartbeat_service.core.changes import (
+    Change,
+    Fact,
+    Reason,
+    Remembered,
+    Snapshot,
+)
 from heartbeat_service.core.errors import (
     HeartbeatError,
     IllegalTransition,
     InstanceSuperseded,
+    Overloaded,
     StaleIncarnation,
     UnknownClient,
 )
+from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
+from tests.unit.fakes import remembered
 
 DISCONNECTED = ClientState.DISCONNECTED
 UNCALIBRATED = ClientState.UNCALIBRATED
@@ -39,14 +50,28 @@ class RegistryTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         """Begin with nobody, at incarnation 100."""
         self.clock = Clock()
+        self.facts: list[Fact] = []
         self.changes: list[Change] = []
-        self.registry = Registry(
+        self.snapshots: list[Snapshot] = []
+        self.registry = self.new_registry()
+
+    def new_registry(self) -> Registry:
+        """A registry of nobody, at incarnation 100."""
+        return Registry(
             clock=self.clock,
             wall_clock=lambda: 1_000_000.0 + self.clock.seconds(),
-            listener=self.changes.append,
+            listener=self.hear,
             default_fuse=FUSE,
             last_incarnation=100,
         )
+
+    def hear(self, fact: Fact) -> None:
+        """The registry tells this."""
+        self.facts.append(fact)
+        if isinstance(fact, Change):
+            self.changes.append(fact)
+        else:
+            self.snapshots.append(fact)
 
     def assert_alive(self, client_id: str = "1") -> None:
         """The client lives."""
@@ -60,11 +85,11 @@ class RegistryTestCase(SynchronousTestCase):
         self, error: type[HeartbeatError], call: Callable[..., object], *args: object
     ) -> HeartbeatError:
         """The call fails with ``error``, names the client and changes nothing."""
-        before = len(self.changes)
+        before = len(self.changes), len(self.snapshots)
         client = self.registry.find("1")
         seen = client and (client.state, client.sequence, client.incarnation)
         failure = self.assertRaises(error, call, *args)
-        self.assertEqual(len(self.changes), before)
+        self.assertEqual((len(self.changes), len(self.snapshots)), before)
         self.assertIs(self.registry.find("1"), client)
         self.assertEqual(
             client and (client.state, client.sequence, client.incarnation), seen
@@ -90,7 +115,23 @@ class RegistrationTests(RegistryTestCase):
         self.assertEqual(client.sequence, 1)
         self.assertEqual(
             self.changes,
-            [Change("1", UNCALIBRATED, DISCONNECTED, Reason.HEARTBEAT, 1, 101)],
+            [Change(client.snapshot(), DISCONNECTED, Reason.HEARTBEAT)],
+        )
+        self.assertEqual(
+            client.snapshot(),
+            Snapshot(
+                client_id="1",
+                incarnation=101,
+                sequence=1,
+                state=UNCALIBRATED,
+                instances=Instances(),
+                fuse=FUSE,
+                registered_at=1_000_000.0,
+                reported_state=DISCONNECTED,
+                has_reported=False,
+                beats=1,
+                longest_gap_seconds=0.0,
+            ),
         )
 
     def test_the_first_heartbeat_lights_the_timebomb(self) -> None:
@@ -536,3 +577,268 @@ class StoppingTests(RegistryTestCase):
         self.registry.defuse_all()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.changes, [])
+
+
+class NewsTests(RegistryTestCase):
+    """What a store is told besides changes: nothing that it needn't know."""
+
+    def test_ordinary_beats_make_no_fact(self) -> None:
+        self.registry.beat("1", RUNNING, fuse=5.0)
+        for state in LIVING:
+            self.clock.advance(1)
+            self.registry.beat("1", state, values=Raw(b'{"fps":72}'))
+            self.registry.beat("1", state, fuse=5.0)
+        self.registry.beat("2", DISCONNECTED)
+        self.registry.beat("2", DISCONNECTED)
+        self.assertEqual((len(self.changes), self.snapshots), (2, []))
+
+    def test_first_report_of_another_state_is_news(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        for state in LIVING:
+            client = self.registry.beat("1", state)
+        [news] = self.snapshots
+        self.assertEqual((news.has_reported, news.reported_state), (True, LIVING[0]))
+        self.assertEqual((news.incarnation, news.sequence), (101, client.sequence))
+        self.registry.beat("1", DISCONNECTED)
+        self.registry.beat("1", UNCALIBRATED)
+        self.assertEqual([fact.incarnation for fact in self.snapshots], [101, 102])
+
+    def test_another_fuse_is_news(self) -> None:
+        self.registry.beat("1", RUNNING)
+        for fuse in (5.0, 5.0, 7200.0, 3600.0, FUSE):
+            self.registry.beat("1", RUNNING, fuse=fuse)
+        self.assertEqual([fact.fuse for fact in self.snapshots], [5.0, 3600.0, FUSE])
+        self.assertEqual(len(self.changes), 1)
+
+
+class RestartTests(RegistryTestCase):
+    """The service was stopped or killed; its clients go on."""
+
+    def restart(self) -> None:
+        """Begin anew with what a store has kept."""
+        self.registry.defuse_all()
+        self.changes.clear()
+        self.registry = self.new_registry()
+        self.registry.restore(remembered(self.facts, last_incarnation=100))
+
+    def test_who_lived_is_back_as_it_was(self) -> None:
+        self.registry.beat("1", RUNNING, "a", fuse=5.0)
+        self.clock.advance(3)
+        self.registry.beat("1", RUNNING, "b", fuse=6.0)
+        before = self.registry.set_state("1", CALIBRATED).snapshot()
+        self.restart()
+        self.assertEqual(self.registry.get("1").snapshot(), before)
+        self.assertEqual(self.changes, [])
+
+    def test_everyone_has_a_full_fuse(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        self.registry.beat("2", DISCONNECTED, fuse=30.0)
+        self.clock.advance(FUSE - 1)
+        self.restart()
+        self.clock.advance(FUSE - 0.001)
+        self.assert_alive("1")
+        self.clock.advance(0.001)
+        self.assert_dead("1")
+        self.clock.advance(30 - FUSE)
+        self.assert_dead("2")
+        self.assertEqual([change.sequence for change in self.changes], [2, 2])
+
+    def test_who_was_dead_stays_dead(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        self.registry.goodbye("1")
+        self.restart()
+        self.assert_dead("1")
+
+    def test_next_beat_is_an_ordinary_one(self) -> None:
+        self.registry.beat("1", DISCONNECTED, "a")
+        self.registry.steer("1", RUNNING)
+        self.restart()
+        client = self.registry.beat("1", RUNNING, "a")
+        self.assertEqual((client.incarnation, client.sequence), (101, 2))
+        self.assertEqual(self.changes, [])
+
+    def test_client_that_had_reported_and_starts_over_begins_a_new_life(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        self.registry.beat("1", RUNNING)
+        self.restart()
+        self.assertEqual(self.registry.beat("1", DISCONNECTED).incarnation, 102)
+        [change] = self.changes
+        self.assertIs(change.reason, Reason.RECONNECT)
+
+    def test_client_that_had_reported_nothing_but_disconnected_does_not(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        self.restart()
+        self.assertEqual(self.registry.beat("1", DISCONNECTED).incarnation, 101)
+
+    def test_fencing_still_knows_the_life(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        self.restart()
+        self.assert_refused(
+            StaleIncarnation, self.registry.set_state, "1", CALIBRATED, 100
+        )
+        self.assertEqual(self.registry.set_state("1", CALIBRATED, 101).sequence, 2)
+
+    def test_superseded_instances_stay_superseded(self) -> None:
+        self.registry.beat("1", DISCONNECTED, "a")
+        self.registry.beat("1", DISCONNECTED, "b")
+        self.restart()
+        self.assert_refused(InstanceSuperseded, self.registry.beat, "1", RUNNING, "a")
+        self.registry.goodbye("1")
+        self.restart()
+        self.assert_refused(InstanceSuperseded, self.registry.beat, "1", RUNNING, "a")
+
+    def test_incarnations_grow_beyond_those_of_the_dead(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        self.registry.beat("2", DISCONNECTED)
+        self.registry.goodbye("2")
+        self.restart()
+        self.assertEqual(self.registry.beat("2", DISCONNECTED).incarnation, 103)
+
+    def test_rhythm_goes_on_with_what_was_kept_of_it(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        for gap in (1.0, 4.0):
+            self.clock.advance(gap)
+            self.registry.beat("1", RUNNING)
+        self.registry.steer("1", CALIBRATED)
+        self.restart()
+        self.clock.advance(2)
+        heartbeat = self.registry.beat("1", RUNNING).heartbeat
+        self.assertEqual((heartbeat.beats, heartbeat.longest_gap), (4, 4.0))
+
+
+class AdmissionTests(RegistryTestCase):
+    """No change that is asked for happens while none can be kept."""
+
+    def setUp(self) -> None:
+        """Client 1 lives, and has reported; the store is in trouble."""
+        super().setUp()
+        self.registry.beat("1", RUNNING, "a")
+        self.registry.admit = self.refuse
+
+    def refuse(self) -> None:
+        """Nothing can be kept now."""
+        raise Overloaded("the disk is full", "1")
+
+    def test_changes_are_refused_before_anything_happens(self) -> None:
+        for call in (
+            lambda: self.registry.beat("1", DISCONNECTED, "a"),
+            lambda: self.registry.beat("1", RUNNING, "b"),
+            lambda: self.registry.set_state("1", CALIBRATED),
+            lambda: self.registry.steer("1", RUNNING),
+            lambda: self.registry.goodbye("1"),
+            lambda: self.registry.kick("1"),
+            lambda: self.registry.beat("2", DISCONNECTED),
+        ):
+            self.assert_refused(Overloaded, call)
+        self.assert_dead("2")
+        self.registry.set_state("1", UNCALIBRATED, 101, "a")
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_refused_registrations_use_up_no_incarnation(self) -> None:
+        self.assert_refused(Overloaded, self.registry.beat, "2", DISCONNECTED)
+        self.registry.admit = lambda: None
+        self.assertEqual(self.registry.beat("2", DISCONNECTED).incarnation, 102)
+
+    def test_ordinary_beats_pass_and_reset_the_timebomb(self) -> None:
+        for _ in range(3):
+            self.clock.advance(FUSE - 1)
+            self.registry.beat("1", CALIBRATED, "a")
+        self.assert_alive()
+
+    def test_broken_rules_are_told_first(self) -> None:
+        self.assert_refused(IllegalTransition, self.registry.set_state, "1", RUNNING)
+        self.assert_refused(StaleIncarnation, self.registry.goodbye, "1", 7)
+        self.assertRaises(UnknownClient, self.registry.kick, "2")
+
+    def test_timebombs_explode_all_the_same(self) -> None:
+        self.clock.advance(FUSE)
+        self.assert_dead()
+        self.assertIs(self.changes[-1].reason, Reason.TIMEBOMB)
+
+
+class LimitTests(RegistryTestCase):
+    """How many may live, and how many may register."""
+
+    def test_no_more_live_than_may(self) -> None:
+        self.registry.max_clients = 2
+        self.registry.beat("1", RUNNING)
+        self.registry.beat("2", DISCONNECTED)
+        error = self.assertRaises(Overloaded, self.registry.beat, "3", DISCONNECTED)
+        self.assertEqual(cast("HeartbeatError", error).client_id, "3")
+        self.assertIn("2 clients", str(error))
+        self.registry.kick("2")
+        self.registry.beat("3", DISCONNECTED)
+
+    def test_who_lives_may_begin_a_new_life_though_the_place_is_full(self) -> None:
+        self.registry.max_clients = 1
+        self.registry.beat("1", RUNNING)
+        self.registry.beat("1", DISCONNECTED)
+        self.registry.beat("1", DISCONNECTED, "b")
+        self.assertEqual(self.registry.get("1").incarnation, 103)
+
+    def test_more_may_be_restored_than_may_register(self) -> None:
+        self.registry.max_clients = 1
+        clients = [self.registry.beat("1", DISCONNECTED).snapshot()]
+        clients.append(evolve(clients[0], client_id="2", incarnation=102))
+        self.registry.defuse_all()
+        self.registry.restore(Remembered(102, clients))
+        self.assertEqual(len(self.registry), 2)
+
+    def test_no_more_register_in_a_second_than_may(self) -> None:
+        self.registry.registrations = RateLimit(self.clock, 2)
+        self.registry.beat("1", RUNNING)
+        self.registry.beat("2", RUNNING)
+        for client_id, instance in (("3", None), ("1", "b")):
+            self.assertRaises(
+                Overloaded, self.registry.beat, client_id, RUNNING, instance
+            )
+        self.assertRaises(Overloaded, self.registry.beat, "2", DISCONNECTED)
+        self.assertEqual(len(self.changes), 2)
+        self.registry.beat("1", RUNNING)
+        self.clock.advance(0.5)
+        self.registry.beat("3", RUNNING)
+
+    def test_refused_for_another_reason_a_registration_does_not_count(self) -> None:
+        self.registry.registrations = RateLimit(self.clock, 1)
+        self.registry.max_clients = 0
+        self.assertRaises(Overloaded, self.registry.beat, "1", DISCONNECTED)
+        self.registry.max_clients = 1
+        self.registry.beat("1", DISCONNECTED)
+
+
+class RateLimitTests(SynchronousTestCase):
+    """So many a second, and as many at once after a quiet second."""
+
+    def setUp(self) -> None:
+        """Begin with four a second."""
+        self.clock = Clock()
+        self.limit = RateLimit(self.clock, 4)
+
+    def taken(self) -> int:
+        """How many may happen now."""
+        taken = 0
+        while self.limit.take():
+            taken += 1
+        return taken
+
+    def test_as_many_at_once_as_in_a_second(self) -> None:
+        self.assertEqual(self.taken(), 4)
+        self.assertEqual(self.taken(), 0)
+
+    def test_after_a_while_so_many_more(self) -> None:
+        self.taken()
+        for seconds, more in ((0.125, 0), (0.125, 1), (0.5, 2), (1.0, 4)):
+            self.clock.advance(seconds)
+            self.assertEqual(self.taken(), more)
+
+    def test_quiet_time_is_not_saved_up(self) -> None:
+        self.clock.advance(3600)
+        self.assertEqual(self.taken(), 4)
+
+    def test_over_a_long_time_it_is_as_many_a_second(self) -> None:
+        self.taken()
+        happened = 0
+        for _ in range(1000):
+            self.clock.advance(0.01)
+            happened += self.limit.take()
+        self.assertIn(happened, (39, 40))

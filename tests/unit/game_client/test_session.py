@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Change, Reason
+from heartbeat_service.core.changes import Change, Fact, Reason
 from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
@@ -594,7 +594,9 @@ class Network:
             case Goodbye():
                 raise AssertionError("nobody leaves here")
 
-    def _publish(self, change: Change) -> None:
+    def _publish(self, change: Fact) -> None:
+        if not isinstance(change, Change):
+            return
         self.on_the_way.append(
             replace(
                 publishes(change.incarnation, change.sequence, change.state),

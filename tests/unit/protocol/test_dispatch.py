@@ -11,11 +11,19 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Change, Reason
+from heartbeat_service.core.changes import (
+    Change,
+    Fact,
+    Life,
+    Reason,
+    Remembered,
+    Snapshot,
+)
 from heartbeat_service.core.errors import (
     HeartbeatError,
     IllegalTransition,
@@ -38,9 +46,10 @@ from heartbeat_service.protocol.messages import (
     LifeRecord,
     SetClientState,
     StateNumber,
+    as_state,
 )
-from heartbeat_service.storage.journal import ChangeJournal
-from tests.unit.fakes import HandStore
+from heartbeat_service.storage.journal import PATIENCE, PAUSE, ChangeJournal
+from tests.unit.fakes import HandStore, remembered
 
 DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
 
@@ -54,21 +63,22 @@ T = TypeVar("T")
 class House:
     """All that answers a request, on a clock and a store that a test moves."""
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: Remembered = Remembered(100)) -> None:  # noqa: B008 - frozen
         self.clock = Clock()
-        self.store = HandStore()
+        self.store = HandStore(remembered)
         self.heard: list[Change] = []
-        journal = ChangeJournal(self.store, [self.heard.append])
+        self.journal = ChangeJournal(self.store, self.clock, [self.heard.append])
         self.registry = Registry(
             clock=self.clock,
             wall_clock=lambda: NOON + self.clock.seconds(),
-            listener=journal.record,
+            listener=self.journal.record,
             default_fuse=FUSE,
-            last_incarnation=100,
+            admit=self.journal.admit,
         )
         self.dispatcher = Dispatcher(
-            self.registry, journal, INTERVAL, "tcp://h:8765", "tcp://h:4321"
+            self.registry, self.journal, INTERVAL, "tcp://h:8765", "tcp://h:4321"
         )
+        Deferred.fromCoroutine(self.journal.open()).addCallback(self.registry.restore)
 
     def beat(
         self, client_id: str = "1", state: ClientState = DISCONNECTED, **more: Any
@@ -112,6 +122,27 @@ class House:
             case _:
                 return self.dispatcher.kick(client_id)
 
+    def move(self, what: str) -> None:
+        """The commit under way succeeds, or fails."""
+        if what == "finish":
+            self.store.finish()
+        else:
+            self.store.break_down()
+
+    def kept_changes(self) -> list[Change]:
+        """What the store has, of changes."""
+        return [fact for fact in self.store.kept if isinstance(fact, Change)]
+
+    def snapshots(self) -> list[Snapshot]:
+        """What the store has besides changes."""
+        return [fact for fact in self.store.kept if isinstance(fact, Snapshot)]
+
+    def calm_down(self) -> None:
+        """The store is well again and has all."""
+        while self.store.waiting is not None or self.journal.trouble is not None:
+            self.store.finish_all()
+            self.clock.advance(PAUSE)
+
     def register(self, *client_ids: str) -> None:
         """These clients live, and the store knows it."""
         for client_id in client_ids:
@@ -119,12 +150,65 @@ class House:
         self.store.finish_all()
 
 
+class Witness:
+    """One who sees all that is told, of one house after the other.
+
+    :ivar answers: those that are given, or will be.
+    :ivar beyond: what was told beyond what was kept.
+    """
+
+    def __init__(self) -> None:
+        self.house = House()
+        self.answers: list[Deferred[object]] = []
+        self.beyond: list[object] = []
+        self._kept: list[Fact] = []
+        self._states: dict[tuple[str, int, int], ClientState] = {}
+
+    def see(self, what: str, client_id: str, state: ClientState, number: int) -> None:
+        """Something happens."""
+        match what:
+            case "time":
+                self.house.clock.advance(number)
+            case "crash":
+                self._crash()
+            case "finish" | "break down":
+                if self.house.store.waiting is not None:
+                    self.house.move(what)
+            case _:
+                answer = self.house.request(what, client_id, state)
+                self.answers.append(answer.addCallbacks(self._look, _refused))
+
+    def _crash(self) -> None:
+        """The service is killed; another one finds what was kept."""
+        self.answers = [answer for answer in self.answers if answer.called]
+        for change in self.house.heard:
+            self._compare(change.client, change.state)
+        self._kept += self.house.store.kept
+        self.house = House(remembered(self._kept, 100))
+
+    def _look(self, reply: ClientStateMessage) -> None:
+        self._compare(reply, as_state(reply.client_state))
+
+    def _compare(self, told: ClientStateMessage | Snapshot, state: ClientState) -> None:
+        key = told.client_id, told.incarnation, told.sequence
+        kept = {
+            fact.state
+            for fact in (*self._kept, *self.house.store.kept)
+            if (fact.client_id, fact.incarnation, fact.sequence) == key
+        }
+        if kept != {state} or self._states.setdefault(key, state) is not state:
+            self.beyond.append(told)
+
+
+def _refused(failure: Failure) -> None:
+    failure.trap(HeartbeatError)
+
+
 #: (what, client, state, number): what happens, and what it takes of the rest.
 HAPPENINGS = st.lists(
     st.tuples(
-        st.sampled_from(
-            ["beat", "beat", "set", "steer", "ask", "leave", "kick", "time", "finish"]
-        ),
+        st.sampled_from(["beat", "beat", "set", "steer", "ask", "leave", "kick"])
+        | st.sampled_from(["time", "finish", "finish", "break down", "crash"]),
         st.sampled_from(["1", "2"]),
         st.sampled_from(ClientState),
         st.integers(0, 10),
@@ -255,6 +339,7 @@ class TestDurableFirst(DispatchTestCase):
     def test_new_life_is_answered_once_the_store_has_it(self) -> None:
         self.house.register("1")
         self.successResultOf(self.house.beat("1", RUNNING))
+        self.store.finish_all()
         restart = self.expect_answer_after(self.store.finish, self.house.beat("1"))
         self.assertEqual((restart.incarnation, restart.sequence), (102, 1))
         takeover = self.house.beat("1", instance_id="another")
@@ -299,14 +384,24 @@ class TestDurableFirst(DispatchTestCase):
         self.successResultOf(self.dispatcher.client("1"))
         self.expect_refusal(self.house.set(RUNNING), IllegalTransition)
         self.expect_refusal(self.house.ask("3"), UnknownClient, "3")
-        self.assertEqual(len(self.store.waiting), 1)
+        self.assertEqual([f.client_id for f in self.store.waiting or ()], ["2"])
 
     def test_ordinary_beat_commits_nothing(self) -> None:
         self.house.register("1")
         for _ in range(3):
             self.house.clock.advance(1)
-            self.successResultOf(self.house.beat("1", timebomb_seconds=5.0))
+            self.successResultOf(self.house.beat("1", timebomb_seconds=FUSE))
         self.assertEqual(self.store.commits, 1)
+
+    def test_beat_that_the_store_must_know_of_is_answered_at_once(self) -> None:
+        self.house.register("1")
+        self.successResultOf(self.house.beat("1", RUNNING))
+        self.successResultOf(self.house.beat("1", RUNNING, timebomb_seconds=5.0))
+        self.store.finish_all()
+        self.assertEqual(
+            [(kept.fuse, kept.has_reported) for kept in self.house.snapshots()],
+            [(FUSE, True), (5.0, True)],
+        )
 
     def test_state_that_stays_the_same_commits_nothing(self) -> None:
         self.house.register("1")
@@ -318,8 +413,8 @@ class TestDurableFirst(DispatchTestCase):
         self.house.beat("1")
         self.house.beat("2")
         self.house.set(CALIBRATED)
-        for index, heard in ((1, 0), (1, 0), (0, 3)):
-            self.store.finish(index)
+        for heard in (1, 3):
+            self.store.finish()
             self.assertEqual(len(self.house.heard), heard)
         self.assertEqual(
             [(change.client_id, change.sequence) for change in self.house.heard],
@@ -330,36 +425,127 @@ class TestDurableFirst(DispatchTestCase):
         max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(HAPPENINGS)
-    def test_no_reply_ever_shows_more_than_the_store_has(self, happenings):
+    def test_nothing_told_ever_shows_more_than_the_store_has(self, happenings):
+        """Neither while the store is in trouble, nor if the service is killed."""
+        witness = Witness()
+        for happening in happenings:
+            witness.see(*happening)
+            house = witness.house
+            self.assertEqual(house.heard, house.kept_changes())
+        witness.house.calm_down()
+        for answer in witness.answers:
+            self.successResultOf(answer)
+        self.assertEqual(witness.beyond, [])
+
+
+class TestTrouble(DispatchTestCase):
+    """The store can't keep anything now."""
+
+    def setUp(self) -> None:
+        """Begin with clients 1, which lives, and 2, whose registration isn't kept."""
+        super().setUp()
+        self.house.register("1")
+        self.refusals: list[Failure] = []
+        self.house.beat("2").addErrback(self.refusals.append)
+        self.store.break_down()
+
+    def test_change_that_was_asked_for_and_is_not_kept_is_refused(self) -> None:
+        [refusal] = self.refusals
+        self.expect_refusal(fail(refusal), Overloaded, "2")
+
+    def test_ordinary_beats_are_answered_and_keep_their_clients_alive(self) -> None:
+        for _ in range(10):
+            self.house.clock.advance(FUSE / 2)
+            reply = self.successResultOf(self.house.beat("1"))
+            self.assertEqual((reply.sequence, reply.client_state), (1, UNCALIBRATED))
+            self.store.break_down()
+        self.assertEqual(len(self.house.heard), 1)
+
+    def test_beat_with_another_fuse_is_answered(self) -> None:
+        answer = self.house.beat("1", RUNNING, timebomb_seconds=5.0)
+        self.assertEqual(self.successResultOf(answer).timebomb_seconds, 5.0)
+
+    def test_what_asks_for_no_change_is_answered(self) -> None:
+        for answer in (
+            self.house.ask(),
+            self.house.set(UNCALIBRATED),
+            self.dispatcher.steer("1", UNCALIBRATED),
+        ):
+            self.assertEqual(self.successResultOf(answer).sequence, 1)
+        self.successResultOf(self.dispatcher.client("1"))
+        self.expect_refusal(self.house.ask("7"), UnknownClient, "7")
+
+    def test_every_change_is_refused_and_nothing_happens(self) -> None:
+        self.successResultOf(self.house.beat("1", RUNNING))
+        for answer in (
+            self.house.beat("1", DISCONNECTED),
+            self.house.beat("1", instance_id="another"),
+            self.house.set(CALIBRATED),
+            self.dispatcher.steer("1", RUNNING),
+            self.house.leave(),
+            self.dispatcher.kick("1"),
+        ):
+            self.expect_refusal(answer, Overloaded)
+        self.expect_refusal(self.house.beat("3"), Overloaded, "3")
+        client = self.house.registry.get("1")
+        self.assertEqual((client.state, client.sequence), (UNCALIBRATED, 1))
+        self.assertEqual((client.incarnation, len(self.house.registry)), (101, 2))
+
+    def test_broken_rule_is_told_as_what_it_is(self) -> None:
+        self.expect_refusal(self.house.set(RUNNING), IllegalTransition)
+        self.expect_refusal(self.house.leave(incarnation=7), StaleIncarnation)
+
+    def test_state_that_is_not_kept_is_shown_to_nobody(self) -> None:
+        for answer in (
+            self.house.ask("2"),
+            self.house.beat("2"),
+            self.dispatcher.client("2"),
+            Deferred.fromCoroutine(self.dispatcher.history("2")),
+        ):
+            self.failureResultOf(answer, Overloaded)
+        self.failureResultOf(self.dispatcher.clients(), Overloaded)
+        orders = self.dispatcher.steer_many(RUNNING, ["1", "2"])
+        self.failureResultOf(orders, Overloaded)
+
+    def test_deaths_are_told_once_the_store_is_well_again(self) -> None:
+        self.house.clock.advance(FUSE)
+        self.assertEqual(len(self.house.registry), 0)
+        self.expect_refusal(self.house.ask("1"), Overloaded)
+        self.assertEqual(len(self.house.heard), 1)
+        self.house.calm_down()
+        self.assertEqual(
+            [
+                (change.client_id, change.sequence, change.reason)
+                for change in self.house.heard
+            ],
+            [
+                ("1", 1, Reason.HEARTBEAT),
+                ("2", 1, Reason.HEARTBEAT),
+                ("1", 2, Reason.TIMEBOMB),
+                ("2", 2, Reason.TIMEBOMB),
+            ],
+        )
+        self.expect_refusal(self.house.ask("1"), UnknownClient)
+
+    def test_once_the_store_is_well_again_changes_are_accepted(self) -> None:
+        self.house.calm_down()
+        self.assertEqual(self.successResultOf(self.house.ask("2")).sequence, 1)
+        self.expect_answer_after(self.store.finish, self.house.set(CALIBRATED))
+
+    def test_store_that_does_not_answer_holds_up_nobody_for_ever(self) -> None:
+        self.house.calm_down()
+        answer = self.house.set(CALIBRATED)
+        self.house.clock.advance(PATIENCE)
+        self.expect_refusal(answer, Overloaded)
+        self.successResultOf(self.house.beat("2"))
+
+    def test_before_the_store_is_open_everything_is_refused(self) -> None:
+        self.patch(HandStore, "open", lambda _: Deferred())
         house = House()
-        durable: set[tuple[str, int, int]] = set()
-        answers: list[Deferred[bool | None]] = []
-
-        def is_durable(reply: ClientStateMessage) -> bool:
-            return (reply.client_id, reply.incarnation, reply.sequence) in durable
-
-        def finish(index: int) -> None:
-            change, _ = house.store.waiting[index]
-            durable.add((change.client_id, change.incarnation, change.sequence))
-            house.store.finish(index)
-
-        for what, client_id, state, number in happenings:
-            match what:
-                case "finish" if house.store.waiting:
-                    finish(number % len(house.store.waiting))
-                case "time":
-                    house.clock.advance(number)
-                case "beat" | "set" | "steer" | "ask" | "leave" | "kick":
-                    answer = house.request(what, client_id, state)
-                    answers.append(
-                        answer.addCallbacks(
-                            is_durable, lambda failure: failure.trap(HeartbeatError)
-                        )
-                    )
-        while house.store.waiting:
-            finish(len(house.store.waiting) - 1)
-        for checked in answers:
-            self.assertTrue(self.successResultOf(checked))
+        self.expect_refusal(house.beat("1"), Overloaded)
+        self.expect_refusal(house.ask("1"), Overloaded)
+        self.failureResultOf(house.dispatcher.clients(), Overloaded)
+        self.assertEqual(len(house.registry), 0)
 
 
 class TestOperators(DispatchTestCase):
@@ -390,11 +576,11 @@ class TestOperators(DispatchTestCase):
 
     def test_list_of_clients_waits_for_all(self) -> None:
         self.assertEqual(self.successResultOf(self.dispatcher.clients()), [])
-        for first in (0, 1):
-            self.house.beat("1", instance_id=f"process {first}")
-            self.house.beat("2", instance_id=f"process {first}")
+        for process in ("a", "b"):
+            self.house.beat("1", instance_id=process)
+            self.house.beat("2", instance_id=process)
             answer = self.dispatcher.clients()
-            self.store.finish(first)
+            self.store.finish()
             records = self.expect_answer_after(self.store.finish, answer)
             self.assertEqual({record.client_id for record in records}, {"1", "2"})
 
@@ -423,9 +609,9 @@ class TestOperators(DispatchTestCase):
 
     def test_steering_many_waits_for_all_of_them(self) -> None:
         self.house.register("1", "2")
-        for first, state in ((0, RUNNING), (1, CALIBRATED)):
+        for state in (RUNNING, CALIBRATED):
             answer = self.dispatcher.steer_many(state, ["1", "2"])
-            self.store.finish(first)
+            self.store.finish()
             self.expect_answer_after(self.store.finish, answer)
 
     def test_steering_without_ids_means_all_who_live(self) -> None:
@@ -474,6 +660,7 @@ class TestOperators(DispatchTestCase):
         self.house.leave()
         self.house.beat("1", RUNNING)
         self.house.beat("1", DISCONNECTED)
+        self.store.finish_all()
         self.house.clock.advance(FUSE)
         self.house.beat("1")
         self.store.finish_all()
@@ -493,6 +680,7 @@ class TestOperators(DispatchTestCase):
     def test_history_waits_for_the_store_and_then_shows_the_end(self) -> None:
         self.house.register("1")
         self.dispatcher.steer("1", RUNNING)
+        self.store.finish_all()
         self.house.clock.advance(FUSE)
         (life,) = self.expect_answer_after(self.store.finish_all, self.history())
         self.assertEqual(life.reason, Reason.TIMEBOMB)
@@ -501,11 +689,14 @@ class TestOperators(DispatchTestCase):
 
     def test_life_that_ends_while_its_history_is_read_is_told_once(self) -> None:
         self.house.register("1")
-        self.dispatcher.steer("1", RUNNING)
+        reading: Deferred[list[Life]] = Deferred()
+        self.patch(HandStore, "former_lives", lambda *_: reading)
         answer = self.history()
         self.dispatcher.kick("1")
-        self.store.finish(1)
-        (life,) = self.expect_answer_after(self.store.finish, answer)
+        self.store.finish()
+        ended = self.house.heard[-1].ended
+        assert ended is not None
+        (life,) = self.expect_answer_after(lambda: reading.callback([ended]), answer)
         self.assertEqual((life.incarnation, life.reason), (101, Reason.KICK))
 
     def test_history_of_an_unknown_client_is_an_error(self) -> None:

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Change, Life, Reason
+from heartbeat_service.core.changes import (
+    Change,
+    Fact,
+    Life,
+    Reason,
+    Remembered,
+    Snapshot,
+)
+from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.storage.store import KEPT_LIVES, Store
+from heartbeat_service.storage.store import Store
+from tests.unit.fakes import remembered
+
+DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
 
 
 def life(incarnation: int, reason: Reason = Reason.TIMEBOMB, **more: Any) -> Life:
@@ -20,7 +34,7 @@ def life(incarnation: int, reason: Reason = Reason.TIMEBOMB, **more: Any) -> Lif
             "registered_at": 1000.0 + incarnation,
             "ended_at": 2000.5 + incarnation,
             "reason": reason,
-            "last_state": ClientState.RUNNING,
+            "last_state": RUNNING,
             "beats": 17,
             "longest_gap_seconds": 2.25,
             **more,
@@ -28,54 +42,100 @@ def life(incarnation: int, reason: Reason = Reason.TIMEBOMB, **more: Any) -> Lif
     )
 
 
-def registration(client_id: str, incarnation: int) -> Change:
+def snapshot(client_id: str, incarnation: int, **more: Any) -> Snapshot:
+    """A client, freshly registered unless ``more`` says otherwise."""
+    return Snapshot(
+        **{
+            "client_id": client_id,
+            "incarnation": incarnation,
+            "sequence": 1,
+            "state": UNCALIBRATED,
+            "instances": Instances(),
+            "fuse": 10.0,
+            "registered_at": 1000.0 + incarnation,
+            "reported_state": DISCONNECTED,
+            "has_reported": False,
+            "beats": 1,
+            "longest_gap_seconds": 0.0,
+            **more,
+        }
+    )
+
+
+def registration(client_id: str, incarnation: int, **more: Any) -> Change:
     """A client's life begins."""
-    return Change(
-        client_id=client_id,
-        state=ClientState.UNCALIBRATED,
-        previous_state=ClientState.DISCONNECTED,
-        reason=Reason.HEARTBEAT,
-        sequence=1,
-        incarnation=incarnation,
-    )
+    client = snapshot(client_id, incarnation, **more)
+    return Change(client, DISCONNECTED, Reason.HEARTBEAT)
 
 
-def entry(client_id: str, incarnation: int, sequence: int) -> Change:
+def entry(client_id: str, incarnation: int, sequence: int, **more: Any) -> Change:
     """A client enters another state."""
-    return Change(
-        client_id=client_id,
-        state=ClientState.CALIBRATED,
-        previous_state=ClientState.UNCALIBRATED,
-        reason=Reason.CLIENT,
-        sequence=sequence,
-        incarnation=incarnation,
-    )
+    news = {"sequence": sequence, "state": CALIBRATED, **more}
+    client = snapshot(client_id, incarnation, **news)
+    return Change(client, UNCALIBRATED, Reason.CLIENT)
 
 
-def death(client_id: str, ended: Life, sequence: int = 2) -> Change:
+def death(client_id: str, ended: Life, sequence: int = 2, **more: Any) -> Change:
     """A client's life ends."""
-    return Change(
-        client_id=client_id,
-        state=ClientState.DISCONNECTED,
-        previous_state=ended.last_state,
-        reason=ended.reason or Reason.TIMEBOMB,
-        sequence=sequence,
-        incarnation=ended.incarnation,
-        ended=ended,
-    )
+    news = {"sequence": sequence, "state": DISCONNECTED, **more}
+    client = snapshot(client_id, ended.incarnation, **news)
+    return Change(client, ended.last_state, ended.reason or Reason.TIMEBOMB, ended)
 
 
-def reconnect(client_id: str, ended: Life, incarnation: int) -> Change:
+def reconnect(client_id: str, ended: Life, incarnation: int, **more: Any) -> Change:
     """A client's next life begins, and with it its former one ends."""
-    return Change(
-        client_id=client_id,
-        state=ClientState.UNCALIBRATED,
-        previous_state=ended.last_state,
-        reason=Reason.RECONNECT,
-        sequence=1,
-        incarnation=incarnation,
-        ended=ended,
-    )
+    client = snapshot(client_id, incarnation, **more)
+    return Change(client, ended.last_state, Reason.RECONNECT, ended)
+
+
+SOME_ID = st.sampled_from(["1", "10", "a.b_c:d@e-f"])
+SOME_STATE = st.sampled_from(ClientState)
+SOME_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
+SOME_SECONDS = st.floats(0, 1e12)
+SOME_INSTANCES = st.builds(
+    Instances,
+    present=st.none() | SOME_TEXT,
+    former=st.lists(SOME_TEXT, max_size=8).map(tuple),
+)
+SOME_SNAPSHOT = st.builds(
+    Snapshot,
+    client_id=SOME_ID,
+    incarnation=st.just(0),
+    sequence=st.integers(1, 2**62),
+    state=SOME_STATE,
+    instances=SOME_INSTANCES,
+    fuse=st.floats(0.1, 3600),
+    registered_at=SOME_SECONDS,
+    reported_state=SOME_STATE,
+    has_reported=st.booleans(),
+    beats=st.integers(1, 2**62),
+    longest_gap_seconds=SOME_SECONDS,
+)
+
+
+@st.composite
+def some_facts(draw: st.DrawFn) -> list[Fact]:
+    """Facts in an order that a registry could have told them in."""
+    facts: list[Fact] = []
+    living: dict[str, int] = {}
+    for number, client in enumerate(draw(st.lists(SOME_SNAPSHOT, max_size=12)), 100):
+        name, present = client.client_id, living.get(client.client_id)
+        ended = None if present is None else life(present)
+        if present is None or client.state is UNCALIBRATED:
+            living[name] = number
+            born = evolve(client, incarnation=number, state=UNCALIBRATED)
+            facts.append(Change(born, DISCONNECTED, Reason.RECONNECT, ended))
+        elif client.state is DISCONNECTED:
+            dead = evolve(client, incarnation=living.pop(name))
+            facts.append(Change(dead, RUNNING, Reason.TIMEBOMB, ended))
+        else:
+            same = evolve(client, incarnation=present)
+            facts.append(
+                Change(same, UNCALIBRATED, Reason.OPERATOR)
+                if client.has_reported
+                else same
+            )
+    return facts
 
 
 if TYPE_CHECKING:
@@ -89,6 +149,9 @@ class StoreSuite(_Mixin):
 
     Whatever a store does in another thread, :meth:`wait_for` brings back.
     """
+
+    #: The module in which the store's bounds can be patched.
+    bounds: Any
 
     def make_store(self) -> Store:
         """A store that is not open: the same place each time within a test.
@@ -111,26 +174,60 @@ class StoreSuite(_Mixin):
         self.addCleanup(lambda: self.wait_for(store.close()))
         return store
 
-    def commit(self, store: Store, *changes: Change) -> None:
-        """Hand changes over and wait until they are durable."""
-        for change in changes:
-            self.wait_for(store.commit(change))
+    def commit(self, store: Store, *facts: Fact) -> None:
+        """Hand facts over, each by itself, and wait until they are durable."""
+        for fact in facts:
+            self.wait_for(store.commit([fact]))
+
+    def lives(self, store: Store, client_id: str) -> list[Life]:
+        """The former lives of a client."""
+        lives: list[Life] = self.wait_for(store.former_lives(client_id))
+        return lives
+
+    def bound(self, lives: int, clients: int) -> None:
+        """Let the store keep no more than so many."""
+        self.patch(self.bounds, "KEPT_LIVES", lives)
+        self.patch(self.bounds, "KEPT_CLIENTS", clients)
 
     def test_commit_fires(self) -> None:
         store = self.open_store()
-        for change in (
+        for fact in (
             registration("1", 101),
             entry("1", 101, 2),
+            snapshot("1", 101, sequence=2, state=CALIBRATED, has_reported=True),
             reconnect("1", life(101, Reason.RECONNECT), 102),
             death("1", life(102)),
         ):
-            self.assertIsNone(self.wait_for(store.commit(change)))
+            self.assertIsNone(self.wait_for(store.commit([fact])))
+
+    def test_commit_of_nothing_fires(self) -> None:
+        store = self.open_store()
+        self.assertIsNone(self.wait_for(store.commit([])))
+
+    def test_many_facts_fit_into_one_commit(self) -> None:
+        store = self.open_store()
+        self.wait_for(
+            store.commit(
+                [
+                    registration("1", 101),
+                    registration("2", 102),
+                    entry("1", 101, 2),
+                    reconnect("1", life(101, Reason.RECONNECT), 103),
+                    death("1", life(103)),
+                    registration("1", 104),
+                ]
+            )
+        )
+        self.assertEqual(
+            self.lives(store, "1"), [life(103), life(101, Reason.RECONNECT)]
+        )
+        self.assertEqual(self.lives(store, "2"), [])
 
     def test_incarnations_grow_from_one_opening_to_the_next(self) -> None:
         handed_out = 0
         for _ in range(3):
             store = self.make_store()
-            last = self.wait_for(store.open())
+            last = self.wait_for(store.open()).last_incarnation
             self.assertIsInstance(last, int)
             self.assertGreaterEqual(last, handed_out)
             for handed_out in range(last + 1, last + 4):
@@ -140,12 +237,14 @@ class StoreSuite(_Mixin):
 
     def test_opening_tells_of_the_incarnation_of_a_dead_client_too(self) -> None:
         store = self.make_store()
-        last = self.wait_for(store.open()) + 1
+        last = self.wait_for(store.open()).last_incarnation + 1
         ended = life(last)
         self.commit(store, registration("1", last), death("1", ended))
         self.wait_for(store.close())
         self.pass_time()
-        self.assertGreaterEqual(self.wait_for(self.make_store().open()), last)
+        again = self.make_store()
+        self.addCleanup(lambda: self.wait_for(again.close()))
+        self.assertGreaterEqual(self.wait_for(again.open()).last_incarnation, last)
 
     def test_former_life_is_kept_with_all_that_it_says(self) -> None:
         store = self.open_store()
@@ -166,12 +265,14 @@ class StoreSuite(_Mixin):
                 self.commit(
                     store, registration(client_id, number), death(client_id, ended)
                 )
-                self.assertEqual(self.wait_for(store.former_lives(client_id)), [ended])
+                self.assertEqual(self.lives(store, client_id), [ended])
 
     def test_life_that_lasts_is_no_former_life(self) -> None:
         store = self.open_store()
-        self.commit(store, registration("1", 101), entry("1", 101, 2))
-        self.assertEqual(self.wait_for(store.former_lives("1")), [])
+        self.commit(
+            store, registration("1", 101), entry("1", 101, 2), snapshot("1", 101)
+        )
+        self.assertEqual(self.lives(store, "1"), [])
 
     def test_former_lives_are_told_newest_first(self) -> None:
         store = self.open_store()
@@ -184,7 +285,7 @@ class StoreSuite(_Mixin):
             death("1", life(103, Reason.GOODBYE)),
         )
         self.assertEqual(
-            self.wait_for(store.former_lives("1")),
+            self.lives(store, "1"),
             [
                 life(103, Reason.GOODBYE),
                 life(102, Reason.KICK),
@@ -192,15 +293,43 @@ class StoreSuite(_Mixin):
             ],
         )
 
-    def test_former_lives_are_bounded(self) -> None:
+    def test_same_facts_handed_over_twice_leave_one_truth(self) -> None:
         store = self.open_store()
-        total = KEPT_LIVES + 5
-        for incarnation in range(1, total + 1):
-            self.commit(
-                store, registration("1", incarnation), death("1", life(incarnation))
-            )
-        newest = [life(number) for number in range(total, total - KEPT_LIVES, -1)]
-        self.assertEqual(self.wait_for(store.former_lives("1")), newest)
+        facts = [
+            registration("1", 101),
+            reconnect("1", life(101, Reason.RECONNECT), 102),
+            death("1", life(102)),
+        ]
+        for _ in range(2):
+            self.wait_for(store.commit(facts))
+        self.assertEqual(
+            self.lives(store, "1"), [life(102), life(101, Reason.RECONNECT)]
+        )
+
+    def test_former_lives_of_a_client_are_bounded(self) -> None:
+        self.bound(lives=3, clients=10)
+        store = self.open_store()
+        for number in range(1, 9):
+            self.commit(store, registration("1", number), death("1", life(number)))
+        self.assertEqual(self.lives(store, "1"), [life(8), life(7), life(6)])
+
+    def test_clients_whose_lives_are_kept_are_bounded(self) -> None:
+        self.bound(lives=2, clients=3)
+        store = self.open_store()
+        for number in range(1, 21):
+            self.commit(store, death(str(number), life(number)))
+        kept = [n for n in range(1, 21) if self.lives(store, str(n))]
+        self.assertEqual(kept[-3:], [18, 19, 20])
+        self.assertLessEqual(len(kept), 2 * 3)
+
+    def test_who_dies_often_takes_nobody_elses_place(self) -> None:
+        self.bound(lives=2, clients=3)
+        store = self.open_store()
+        self.commit(store, death("1", life(1)), death("2", life(2)))
+        for number in range(3, 21):
+            self.commit(store, death("3", life(number)))
+        self.assertEqual(self.lives(store, "1"), [life(1)])
+        self.assertEqual(self.lives(store, "2"), [life(2)])
 
     def test_lives_of_one_client_are_not_those_of_another(self) -> None:
         store = self.open_store()
@@ -211,23 +340,148 @@ class StoreSuite(_Mixin):
             death("10", life(102)),
             death("1", life(101)),
         )
-        self.assertEqual(self.wait_for(store.former_lives("1")), [life(101)])
-        self.assertEqual(self.wait_for(store.former_lives("10")), [life(102)])
+        self.assertEqual(self.lives(store, "1"), [life(101)])
+        self.assertEqual(self.lives(store, "10"), [life(102)])
 
     def test_unknown_client_has_no_former_life(self) -> None:
         store = self.open_store()
         self.commit(store, registration("1", 101), death("1", life(101)))
-        self.assertEqual(self.wait_for(store.former_lives("2")), [])
+        self.assertEqual(self.lives(store, "2"), [])
 
     def test_what_was_told_stays_as_it_was(self) -> None:
         store = self.open_store()
         self.commit(store, registration("1", 101), death("1", life(101)))
-        told = self.wait_for(store.former_lives("1"))
+        told = self.lives(store, "1")
         told.clear()
-        self.assertEqual(self.wait_for(store.former_lives("1")), [life(101)])
+        self.assertEqual(self.lives(store, "1"), [life(101)])
 
-    def test_store_that_works_has_no_trouble(self) -> None:
-        store = self.open_store()
-        self.assertIsNone(store.trouble())
-        self.commit(store, registration("1", 101))
-        self.assertIsNone(store.trouble())
+    def test_store_that_is_closed_may_be_opened_again(self) -> None:
+        store = self.make_store()
+        for number in range(1, 4):
+            self.wait_for(store.open())
+            self.commit(store, registration("1", number))
+            self.wait_for(store.close())
+
+    def test_to_close_again_does_nothing(self) -> None:
+        store = self.make_store()
+        self.wait_for(store.close())
+        self.wait_for(store.open())
+        self.wait_for(store.close())
+        self.wait_for(store.close())
+
+
+class LastingStoreSuite(StoreSuite):
+    """What a store promises besides, if it outlives the service."""
+
+    def reopened(self, store: Store) -> Remembered:
+        """What is told after the service was restarted."""
+        self.wait_for(store.close())
+        again = self.make_store()
+        told: Remembered = self.wait_for(again.open())
+        self.wait_for(again.close())
+        return told
+
+    def kept_of(self, *facts: Fact) -> Remembered:
+        """What a restarted service is told after a commit of these facts."""
+        store = self.make_store()
+        self.wait_for(store.open())
+        self.wait_for(store.commit(facts))
+        return self.reopened(store)
+
+    def assert_remembers(self, told: Remembered, expected: Remembered) -> None:
+        """It is told the same clients and the same graves, both in order."""
+        by_incarnation = sorted(expected.clients, key=lambda client: client.incarnation)
+        self.assertEqual(list(told.clients), by_incarnation)
+        self.assertEqual(list(told.graves.items()), list(expected.graves.items()))
+        self.assertGreaterEqual(told.last_incarnation, expected.last_incarnation)
+
+    def test_new_store_remembers_nobody(self) -> None:
+        self.assert_remembers(self.kept_of(), Remembered(0))
+
+    def test_client_is_back_as_it_was_committed_last(self) -> None:
+        last = snapshot(
+            "1",
+            101,
+            sequence=3,
+            state=RUNNING,
+            instances=Instances("c", ("a", "b")),
+            fuse=2.5,
+            registered_at=1648549285.153292,
+            reported_state=CALIBRATED,
+            has_reported=True,
+            beats=2**40,
+            longest_gap_seconds=0.1,
+        )
+        told = self.kept_of(registration("1", 101), entry("1", 101, 2), last)
+        self.assertEqual(list(told.clients), [last])
+
+    def test_dead_client_is_not_back(self) -> None:
+        told = self.kept_of(
+            registration("1", 101), registration("2", 102), death("1", life(101))
+        )
+        self.assertEqual([client.client_id for client in told.clients], ["2"])
+
+    def test_clients_are_back_in_the_order_of_their_registration(self) -> None:
+        told = self.kept_of(
+            registration("b", 101), registration("a", 102), entry("b", 101, 2)
+        )
+        self.assertEqual([client.client_id for client in told.clients], ["b", "a"])
+
+    def test_instances_of_the_dead_are_back_in_the_order_of_their_deaths(self) -> None:
+        former, latest = Instances("b", ("a",)), Instances("c")
+        told = self.kept_of(
+            death("2", life(1), instances=latest),
+            death("1", life(2), instances=former),
+            death("3", life(3)),
+        )
+        self.assertEqual(list(told.graves.items()), [("2", latest), ("1", former)])
+
+    def test_who_lives_again_has_no_grave(self) -> None:
+        told = self.kept_of(
+            death("1", life(1), instances=Instances("a")),
+            registration("1", 2, instances=Instances("b", ("a",))),
+        )
+        self.assertEqual(told.graves, {})
+
+    def test_graves_are_bounded(self) -> None:
+        self.bound(lives=2, clients=3)
+        told = self.kept_of(
+            *(death(str(n), life(n), instances=Instances("a")) for n in range(1, 8))
+        )
+        self.assertEqual(list(told.graves), ["5", "6", "7"])
+
+    def test_who_comes_and_goes_takes_nobody_elses_grave(self) -> None:
+        self.bound(lives=2, clients=3)
+        store = self.make_store()
+        self.wait_for(store.open())
+        self.commit(store, death("1", life(1), instances=Instances("a")))
+        for number in range(2, 20):
+            name = "23"[number % 2]
+            self.commit(
+                store,
+                registration(name, number, instances=Instances("a")),
+                death(name, life(number), instances=Instances("a")),
+            )
+        self.assertEqual(list(self.reopened(store).graves), ["1", "2", "3"])
+
+    def test_incarnation_is_never_lower_though_the_clock_goes_back(self) -> None:
+        beyond = 2**60
+        told = self.kept_of(registration("1", beyond), death("1", life(beyond)))
+        self.assertEqual(told.last_incarnation, beyond)
+
+    def test_former_lives_outlive_the_service(self) -> None:
+        self.kept_of(registration("1", 101), death("1", life(101)))
+        self.assertEqual(self.lives(self.open_store(), "1"), [life(101)])
+
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(some_facts(), st.integers(0, 12), st.booleans())
+    def test_what_was_committed_is_what_is_remembered(self, facts, cut, twice):
+        self.setUp()  # the same case runs all examples
+        store = self.make_store()
+        self.wait_for(store.open())
+        for batch in (facts[:cut], facts[cut:]):
+            for _ in range(1 + twice):
+                self.wait_for(store.commit(batch))
+        self.assert_remembers(self.reopened(store), remembered(facts))

@@ -34,12 +34,17 @@ class AppTests(SynchronousTestCase):
         """A service whose store says what ``trouble`` holds."""
         self.trouble: str | None = None
         clock = Clock()
-        journal = ChangeJournal(BrokenStore(clock.seconds), [])
+        journal = ChangeJournal(BrokenStore(clock.seconds), clock, [])
+        self.successResultOf(Deferred.fromCoroutine(journal.open()))
         registry = Registry(clock, clock.seconds, journal.record, 10.0)
         app = HeartbeatApp(
-            Dispatcher(registry, journal, 2.0), lambda: self.trouble, Door(), Door()
+            Dispatcher(registry, journal, 2.0), self.find_trouble, Door(), Door()
         )
         self.web: Any = StubTreq(app.resource())  # its methods have no types
+
+    async def find_trouble(self) -> str | None:
+        """What the service says of itself."""
+        return self.trouble
 
     def ask(self, path: str) -> tuple[int, Any, Callable[[str], list[str] | None]]:
         """One GET: its status, its JSON and a look at its headers."""

@@ -1,0 +1,241 @@
+"""Whatever bytes come in, they are a message or one of two errors, and that soon.
+
+The errors' sentences can be sent back: they are text, and no longer than what came
+in and a few words more.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import get_args
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from heartbeat_service.core.changes import Reason
+from heartbeat_service.core.errors import BadMessage, TooLarge
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol.messages import (
+    MAX_MESSAGE,
+    Body,
+    ClientID,
+    ClientStateMessage,
+    ErrorMessage,
+    Goodbye,
+    HeartbeatMessage,
+    Message,
+    OnStateChange,
+    Reply,
+    Request,
+    SetClientState,
+    StateOrder,
+    StateOrders,
+    decode_body,
+    decode_from_server,
+    decode_request,
+    encode,
+    encode_json,
+)
+
+#: The longest sentence of an error, in characters: it may quote what came in.
+LONGEST_DETAIL = MAX_MESSAGE + 200
+
+#: How long 64 KiB may take, in seconds; a slow machine is no defect.
+BOUND = 2.0
+
+ONE = ClientID("1")
+DECODERS: dict[Callable[[bytes], object], tuple[type, ...]] = {
+    decode_request: get_args(Request),
+    decode_from_server: (*get_args(Reply), OnStateChange),
+    partial(decode_body, type_=StateOrder): (StateOrder,),
+    partial(decode_body, type_=StateOrders): (StateOrders,),
+    partial(decode_body, type_=ErrorMessage): (ErrorMessage,),
+}
+
+MESSAGES: tuple[Message, ...] = (
+    HeartbeatMessage(ONE, ClientState.RUNNING, "process", 5.0),
+    SetClientState(ONE, ClientState.CALIBRATED, 7, "process"),
+    Goodbye(ONE, 7, "process"),
+    ClientStateMessage(ONE, ClientState.RUNNING, 1, 2, 10.0, 2.0, "tcp://h", "tcp://h"),
+    ErrorMessage("BAD_MESSAGE", "no", ONE),
+    OnStateChange(
+        ONE, ClientState.RUNNING, ClientState.CALIBRATED, Reason.CLIENT, 2, 7
+    ),
+)
+VALID = [
+    *map(encode, MESSAGES),
+    encode_json(StateOrder(ClientState.RUNNING)),
+    encode_json(StateOrders(ClientState.RUNNING, [ONE, ClientID("a.b")])),
+]
+
+#: What is put into a message, or in place of a part of it.
+FRAGMENTS = [
+    *(b"", b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\", b"null", b"-", b"1e999"),
+    *(b"\x00", b"\xff", b"\xed\xa0\x80", b"\xc0\xaf", b"\xef\xbb\xbf", b"\xf4\x90\x80"),
+    *(rb"\ud800", rb"\udfff", rb"\u0000", rb'"\ud800"', rb'"\ud83d\ude00"', b"NaN"),
+    *(b"[" * 2000, b'{"a":' * 2000, b"9" * 5000, b"0." + b"0" * 5000 + b"1"),
+    *(b'"clientID":[],', b'"body":{},', b'"clientState":9,', b'"body":'),
+    b'"' + b"x" * 5000 + b'"',
+]
+FRAGMENT = st.sampled_from(FRAGMENTS) | st.binary(max_size=8)
+
+
+@st.composite
+def mutants(draw: st.DrawFn) -> bytes:
+    """A valid message that something has happened to."""
+    message = draw(st.sampled_from(VALID))
+    for _ in range(draw(st.integers(0, 4))):
+        start = draw(st.integers(0, len(message)))
+        end = draw(st.integers(start, min(start + 40, len(message))))
+        message = message[:start] + draw(FRAGMENT) + message[end:]
+    return message
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**400), 10**400)
+    | st.floats()
+    | st.text(st.characters() | st.characters(categories=["Cs"])),
+    lambda values: (
+        st.lists(values, max_size=4) | st.dictionaries(st.text(), values, max_size=4)
+    ),
+    max_leaves=12,
+)
+NAMES = st.sampled_from([type(message).message_type for message in MESSAGES])
+FIELDS = st.sampled_from(
+    (
+        *("clientID", "clientState", "instanceID", "timebombSeconds", "values"),
+        *("incarnation", "clientIDs", "code", "detail"),
+    )
+)
+
+
+@st.composite
+def strangers(draw: st.DrawFn) -> bytes:
+    """A JSON object that has a message's fields, each of which may hold anything."""
+    fields = {name: draw(JSON) for name in draw(st.lists(FIELDS))}
+    usual = draw(st.fixed_dictionaries({}, optional={"clientID": st.just("1")}))
+    envelope = {
+        "sdkVersion": draw(st.just(0.1) | JSON),
+        "timestamp": draw(st.just("now") | JSON),
+        "messageType": draw(NAMES | JSON),
+        "body": {**fields, **usual},
+    }
+    whole = draw(st.sampled_from([envelope, envelope["body"]]))
+    text = json.dumps(whole, ensure_ascii=draw(st.booleans()))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def in_body(field: str, value: bytes) -> bytes:
+    """A HEARTBEAT with one more field, which may be one too many."""
+    body = b'{"clientID":"1","clientState":0,"%s":%s}' % (field.encode(), value)
+    return (
+        b'{"sdkVersion":0.1,"timestamp":"now","messageType":"HEARTBEAT","body":%s}'
+        % body
+    )
+
+
+ROOM = MAX_MESSAGE - len(in_body("timebombSeconds", b""))
+HUGE = {
+    "arrays": b"[" * MAX_MESSAGE,
+    "objects": b'{"a":' * (MAX_MESSAGE // 5),
+    "strings": b'"' * MAX_MESSAGE,
+    "escapes": b'"' + rb"\u0041" * (MAX_MESSAGE // 6 - 1) + b'"',
+    "backslashes": b"\\" * MAX_MESSAGE,
+    "white space": b" " * MAX_MESSAGE,
+    "digits": b"9" * MAX_MESSAGE,
+    "an exponent": b"1e" + b"9" * (MAX_MESSAGE - 2),
+    "NULs": b"\x00" * MAX_MESSAGE,
+    "emoji": b'"' + "\N{COLLISION SYMBOL}".encode() * (MAX_MESSAGE // 4 - 1) + b'"',
+    "IDs": b'{"clientState":1,"clientIDs":[' + b"1," * 32_000 + b"1]}",
+    "keys": b"{" + b'"a":1,' * 10_000 + b'"clientState":1}',
+    "a long state": in_body("clientState", b'"' + b"x" * (ROOM - 2) + b'"'),
+    "a state of NULs": in_body("clientState", b'"' + rb"\u0000" * (ROOM // 6) + b'"'),
+    "a state's number": in_body("clientState", b"9" * ROOM),
+    "an ID's number": in_body("clientID", b"9" * ROOM),
+    "a long ID": in_body("clientID", b'"' + b"x" * (ROOM - 2) + b'"'),
+    "a long fuse": in_body("timebombSeconds", b"9" * ROOM),
+    "a tiny fuse": in_body("timebombSeconds", b"0." + b"0" * (ROOM - 3) + b"1"),
+    "nested values": in_body("values", b'{"a":' + b"[" * (ROOM // 2)),
+    "an unknown field": in_body("x" * (ROOM // 2), b"[" * (ROOM // 3)),
+    "more than there is room for": b"x" * (MAX_MESSAGE + 1),
+}
+
+
+class TestAnyBytes(SynchronousTestCase):
+    def expect_message_or_error(self, data: bytes) -> None:
+        """Each decoder reads a message of its own, or says what is wrong with it."""
+        for decode, types in DECODERS.items():
+            began = time.perf_counter()
+            try:
+                message = decode(data)
+            except (BadMessage, TooLarge) as error:
+                self.expect_sentence(error)
+            else:
+                self.assertIn(type(message), types)
+                self.expect_encodable(message)
+            self.assertLess(time.perf_counter() - began, BOUND)
+
+    def expect_sentence(self, error: BadMessage | TooLarge) -> None:
+        """It can be told to whoever has sent the bytes."""
+        self.assertTrue(error.detail)
+        self.assertLessEqual(len(error.detail), LONGEST_DETAIL)
+        error.detail.encode("utf-8")
+        if error.client_id is not None:
+            self.assertEqual(ClientID.parse(error.client_id), error.client_id)
+
+    def expect_encodable(self, message: object) -> None:
+        """What was read can be written, and read again."""
+        assert isinstance(message, Body)
+        json.loads(encode_json(message))
+
+    @settings(
+        max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(st.binary(max_size=300) | st.text().map(str.encode))
+    @example(b"")
+    def test_arbitrary_bytes(self, data: bytes) -> None:
+        self.expect_message_or_error(data)
+
+    @settings(
+        max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(mutants())
+    def test_messages_that_something_has_happened_to(self, data: bytes) -> None:
+        self.expect_message_or_error(data)
+
+    @settings(
+        max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(strangers())
+    def test_fields_that_may_hold_anything(self, data: bytes) -> None:
+        self.expect_message_or_error(data)
+
+    def test_as_much_of_anything_as_a_message_may_hold(self) -> None:
+        for data in HUGE.values():
+            self.expect_message_or_error(data)
+
+    def test_numbers_of_any_length(self) -> None:
+        for digits in (18, 19, 20, 21, 308, 309, 4299, 4300, 4301, 20_000):
+            for number in (b"9" * digits, b"-" + b"9" * digits, b"1" + b"0" * digits):
+                for field in ("clientID", "clientState", "timebombSeconds", "x"):
+                    self.expect_message_or_error(in_body(field, number))
+                set_state = in_body("incarnation", number)
+                self.expect_message_or_error(
+                    set_state.replace(b"HEARTBEAT", b"SetClientState")
+                )
+
+    def test_json_nested_to_any_depth(self) -> None:
+        for depth in (1, 10, 100, *range(900, 1100, 7), 5000):
+            for data in (
+                in_body("values", b'{"a":' * depth + b"1" + b"}" * depth),
+                in_body("x", b"[" * depth + b"]" * depth),
+                b"[" * depth + b"]" * depth,
+            ):
+                self.expect_message_or_error(data)

@@ -1,0 +1,498 @@
+"""The store in a file: what each store promises, and what becomes of the file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from queue import Queue
+from typing import Any
+from unittest import skipIf
+
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import SynchronousTestCase
+
+from heartbeat_service.core.changes import Fact
+from heartbeat_service.storage import rows, sqlite
+from heartbeat_service.storage.sqlite import (
+    APPLICATION_ID,
+    Database,
+    SqliteStore,
+    migrations,
+)
+from heartbeat_service.storage.store import StoreTrouble
+from tests.unit.fakes import folder_for
+from tests.unit.storage.store_suite import (
+    LastingStoreSuite,
+    death,
+    entry,
+    life,
+    registration,
+)
+
+NOON = 1648555200.0
+
+
+class InlinePool:
+    """A thread pool whose thread is the caller's own."""
+
+    def __init__(self, *_: object) -> None:
+        self.started = False
+
+    def start(self) -> None:
+        """From now on it may be asked."""
+        assert not self.started
+        self.started = True
+
+    def stop(self) -> None:
+        """From now on it may not."""
+        self.started = False
+
+    def callInThreadWithCallback(
+        self,
+        done: Callable[[bool, Any], None],
+        function: Callable[..., Any],
+        *args: Any,
+    ) -> None:
+        """Do it now."""
+        assert self.started
+        try:
+            outcome = True, function(*args)
+        except Exception:  # noqa: BLE001 - as a thread pool does
+            outcome = False, Failure()
+        done(*outcome)
+
+
+class InlineReactor(Clock):
+    """A reactor that takes at once what a thread has to tell."""
+
+    def callFromThread(
+        self, function: Callable[..., object], *args: Any, **kwargs: Any
+    ) -> None:
+        """Do it now."""
+        function(*args, **kwargs)
+
+
+class QueueReactor(Clock):
+    """A reactor that takes what a thread has to tell when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: Queue[Callable[[], object]] = Queue()
+
+    def callFromThread(
+        self, function: Callable[..., object], *args: Any, **kwargs: Any
+    ) -> None:
+        """Do it later."""
+        self._calls.put(partial(function, *args, **kwargs))
+
+    def turn(self, times: int) -> None:
+        """Take what is told, as often as that."""
+        for _ in range(times):
+            self._calls.get(timeout=60)()
+
+
+class TestSqliteStore(LastingStoreSuite, SynchronousTestCase):
+    bounds = rows
+
+    def setUp(self) -> None:
+        """Begin without a file."""
+        self.patch(sqlite, "ThreadPool", InlinePool)
+        self.path = folder_for(self) / "heartbeat.sqlite"
+
+    def make_store(self) -> SqliteStore:
+        """A store in the same file each time."""
+        return SqliteStore(InlineReactor(), self.path, lambda: NOON)
+
+    def test_store_that_is_not_open_keeps_nothing(self) -> None:
+        store = self.make_store()
+        for answer in (store.commit([registration("1", 1)]), store.former_lives("1")):
+            self.failureResultOf(answer, StoreTrouble)
+        self.assertFalse(self.path.exists())
+
+
+class TestThread(SynchronousTestCase):
+    def test_each_opening_has_a_thread_that_its_closing_ends(self) -> None:
+        pools: list[ThreadPool] = []
+
+        class Pool(ThreadPool):
+            def start(self) -> None:
+                pools.append(self)
+                super().start()
+
+        self.patch(sqlite, "ThreadPool", Pool)
+        reactor = QueueReactor()
+        store = SqliteStore(reactor, folder_for(self) / "db", lambda: NOON)
+        for _ in range(2):
+            opening, closing_ = store.open(), store.close()
+            reactor.turn(2)
+            self.successResultOf(opening)
+            self.successResultOf(closing_)
+        self.assertEqual([pool.threads[0].is_alive() for pool in pools], [False] * 2)
+
+
+class DatabaseTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Begin without a file, in a folder that is there."""
+        self.path = folder_for(self) / "heartbeat.sqlite"
+        self.patch(sqlite, "LOCK_TIMEOUT", 0.01)
+
+    def database(self, path: Path | None = None) -> Database:
+        """One that isn't open, closed at the end of the test."""
+        database = Database(path or self.path, lambda: NOON)
+        self.addCleanup(database.close)
+        return database
+
+    def opened(self) -> Database:
+        """One that is open."""
+        database = self.database()
+        database.open()
+        return database
+
+    def connection(self, database: Database) -> sqlite3.Connection:
+        """What it writes through."""
+        connection = database._connection
+        assert connection is not None
+        return connection
+
+    def sql(self, *statements: str) -> list[Any]:
+        """What another program gets for the last of these."""
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            for statement in statements:
+                answer = other.execute(statement).fetchall()
+        return answer
+
+    def clients(self, database: Database) -> list[str]:
+        """Who is remembered."""
+        return [client.client_id for client in database.open().clients]
+
+    def assert_trouble(self, reason: str, call: Callable[..., object], *args: Any):
+        """It is refused with a sentence that names the file and the reason."""
+        text = str(self.assertRaises(StoreTrouble, call, *args))
+        self.assertIn(reason, text)
+        self.assertIn(self.path.name, text)
+
+    def assert_left_alone(self, reason: str) -> None:
+        """The file isn't opened, and stays as it is."""
+        before = self.path.read_bytes()
+        database = self.database()
+        for _ in range(2):
+            self.assert_trouble(reason, database.open)
+        database.close()
+        self.assertEqual(self.path.read_bytes(), before)
+
+
+class TestFile(DatabaseTestCase):
+    def test_file_is_made_and_says_whose_it_is(self) -> None:
+        self.opened()
+        self.assertEqual(self.sql("PRAGMA application_id"), [(APPLICATION_ID,)])
+        self.assertEqual(APPLICATION_ID.to_bytes(4, "big"), b"hbsv")
+        self.assertEqual(self.sql("PRAGMA user_version"), [(len(migrations()),)])
+        self.assertEqual(self.sql("PRAGMA integrity_check"), [("ok",)])
+
+    def test_each_commit_is_synced_to_a_write_ahead_log(self) -> None:
+        connection = self.connection(self.opened())
+        self.assertEqual(connection.execute("PRAGMA journal_mode").fetchone(), ("wal",))
+        full = connection.execute("PRAGMA synchronous").fetchone()
+        self.assertEqual(full, (2,))
+
+    def test_empty_file_is_as_good_as_none(self) -> None:
+        self.path.touch()
+        self.assertEqual(self.clients(self.database()), [])
+
+    def test_what_was_committed_is_there_without_any_closing(self) -> None:
+        """As it is when the process is killed: the log alone may have it."""
+        database = self.opened()
+        database.write([registration("1", 1), registration("2", 2)])
+        database.write([entry("1", 1, 2), death("2", life(2))])
+        killed = self.path.with_name("killed.sqlite")
+        shutil.copy(self.path, killed)
+        shutil.copy(f"{self.path}-wal", f"{killed}-wal")
+        database.write([registration("3", 3)])
+        told = self.database(killed).open()
+        self.assertEqual(
+            [(client.client_id, client.sequence) for client in told.clients],
+            [("1", 2)],
+        )
+
+    def test_half_of_a_commit_in_the_log_counts_for_nothing(self) -> None:
+        database = self.opened()
+        database.write([registration("1", 1)])
+        whole = Path(f"{self.path}-wal").stat().st_size
+        database.write([registration(str(n), n) for n in range(2, 200)])
+        killed = self.path.with_name("killed.sqlite")
+        shutil.copy(self.path, killed)
+        log = Path(f"{self.path}-wal").read_bytes()
+        for length in range(whole, len(log), 1 + (len(log) - whole) // 7):
+            Path(f"{killed}-wal").write_bytes(log[:length])
+            torn = self.database(killed)
+            self.assertEqual(self.clients(torn), ["1"])
+            torn.close()
+            shutil.copy(self.path, killed)
+
+    def test_commit_is_all_or_nothing(self) -> None:
+        database = self.opened()
+        database.write([registration("1", 1)])
+        impossible: list[Fact] = [
+            registration("2", 2),
+            death("1", life(1)),
+            registration("3", 3, fuse="long"),
+        ]
+        self.assert_trouble("cannot store TEXT", database.write, impossible)
+        database.write([])
+        database.close()
+        self.assertEqual(self.clients(database), ["1"])
+
+    def test_to_close_twice_does_nothing(self) -> None:
+        database = self.opened()
+        database.close()
+        database.close()
+        self.assert_trouble("not open", database.write, [])
+        self.assert_trouble("not open", database.former_lives, "1")
+
+    def test_commit_of_nothing_finds_out_whether_the_disk_takes_it(self) -> None:
+        moments = iter((NOON, NOON + 1))
+        database = Database(self.path, lambda: next(moments, NOON + 2))
+        self.addCleanup(database.close)
+        database.open()
+        database.write([])
+        [(written_at,)] = self.sql("SELECT written_at FROM service")
+        self.assertEqual(written_at, NOON + 2)
+
+
+class TestMigrations(DatabaseTestCase):
+    def opened_once(self) -> None:
+        """A file that this version has written."""
+        database = self.opened()
+        database.write([registration("1", 1)])
+        database.close()
+
+    def add_migration(self, sql: str) -> None:
+        """There is a newer version of this program."""
+        newer = [*migrations(), sql]
+        self.patch(sqlite, "migrations", lambda: newer)
+
+    def test_each_runs_once(self) -> None:
+        self.add_migration("CREATE TABLE extra (only_once); ")
+        for _ in range(3):
+            self.opened().close()
+        self.assertEqual(self.sql("PRAGMA user_version"), [(len(migrations()) + 1,)])
+
+    def test_older_file_is_brought_up_to_date_and_keeps_what_it_has(self) -> None:
+        self.opened_once()
+        self.add_migration("ALTER TABLE clients ADD COLUMN extra TEXT;")
+        self.assertEqual(self.clients(self.database()), ["1"])
+        self.assertEqual(self.sql("SELECT extra FROM clients"), [(None,)])
+
+    def test_one_that_fails_leaves_what_was_there(self) -> None:
+        self.opened_once()
+        dump = (
+            self.sql("SELECT * FROM sqlite_schema"),
+            self.sql("SELECT * FROM clients"),
+        )
+        self.add_migration(
+            "DELETE FROM clients; DROP TABLE lives; CREATE TABLE clients (x);"
+        )
+        newer = self.database()
+        self.assert_trouble("already exists", newer.open)
+        newer.close()
+        self.assertEqual(
+            (
+                self.sql("SELECT * FROM sqlite_schema"),
+                self.sql("SELECT * FROM clients"),
+            ),
+            dump,
+        )
+        self.assertEqual(self.sql("PRAGMA user_version"), [(len(migrations()),)])
+
+    def test_names_are_numbered_without_a_gap(self) -> None:
+        folder = Path(sqlite.__file__).with_name("schema")
+        names = sorted(file.name for file in folder.glob("*.sql"))
+        numbers = [f"{number:04}.sql" for number in range(1, len(names) + 1)]
+        self.assertEqual(names, numbers)
+        self.assertEqual(len(migrations()), len(names))
+
+
+class TestFileThatIsNotOurs(DatabaseTestCase):
+    def test_file_of_a_newer_version(self) -> None:
+        self.opened().close()
+        self.sql(f"PRAGMA user_version = {len(migrations()) + 1}")
+        self.assert_left_alone(f"version {len(migrations()) + 1}")
+
+    def test_file_of_another_program(self) -> None:
+        self.sql("CREATE TABLE theirs (x)")
+        self.assert_left_alone("another program")
+
+    def test_file_that_another_program_has_signed(self) -> None:
+        self.sql("PRAGMA application_id = 7")
+        self.assert_left_alone("another program")
+
+    def test_file_in_which_another_program_keeps_its_version(self) -> None:
+        self.sql("PRAGMA user_version = 1")
+        self.assert_left_alone("another program")
+
+    def test_text(self) -> None:
+        self.path.write_text("[server]\n# this is no database\n" * 100)
+        self.assert_left_alone("not a database")
+
+    def test_file_that_was_cut_short(self) -> None:
+        self.opened().close()
+        whole = self.path.read_bytes()
+        for length in (10, 100, 1000, 4096, len(whole) // 2, len(whole) - 4096):
+            self.path.write_bytes(whole[:length])
+            self.assert_left_alone("")
+
+    def test_file_with_a_garbled_page(self) -> None:
+        self.opened().close()
+        whole = bytearray(self.path.read_bytes())
+        for page in range(1, len(whole) // 4096):
+            garbled = whole.copy()
+            garbled[page * 4096 : page * 4096 + 512] = b"\xa5" * 512
+            self.path.write_bytes(garbled)
+            self.assert_left_alone("")
+
+    def test_folder(self) -> None:
+        self.path.mkdir()
+        self.assert_trouble("unable to open", self.database().open)
+
+    def test_file_in_a_folder_that_is_not_there(self) -> None:
+        self.path = self.path.parent / "nowhere" / "heartbeat.sqlite"
+        self.assert_trouble("No such file or directory", self.database().open)
+        self.path.parent.mkdir()
+        self.opened()
+
+    @skipIf(os.geteuid() == 0, "root may write to anything")
+    def test_file_that_must_not_be_written_to(self) -> None:
+        self.opened().close()
+        self.path.chmod(0o400)
+        self.assert_left_alone("readonly")
+
+    @skipIf(os.geteuid() == 0, "root may write to anything")
+    def test_folder_that_must_not_be_written_to(self) -> None:
+        self.path.parent.chmod(0o500)
+        self.addCleanup(self.path.parent.chmod, 0o700)
+        self.assert_trouble("Permission denied", self.database().open)
+
+
+class TestFileInUse(DatabaseTestCase):
+    def test_second_service_is_refused_while_the_first_runs(self) -> None:
+        first, second = self.opened(), self.database()
+        self.assert_trouble("another heartbeat service", second.open)
+        first.write([registration("1", 1)])
+        first.close()
+        self.assertEqual(self.clients(second), ["1"])
+
+    def test_file_that_another_program_has_locked(self) -> None:
+        self.opened().close()
+        database = self.database()
+        with self.locked():
+            for _ in range(2):
+                self.assert_trouble("locked", database.open)
+        self.assertEqual(self.clients(database), [])
+
+    def test_new_file_that_another_program_has_locked(self) -> None:
+        self.path.touch()
+        database = self.database()
+        with self.locked():
+            self.assert_trouble("locked", database.open)
+        database.open()
+
+    def test_file_that_is_locked_while_it_is_open(self) -> None:
+        database = self.opened()
+        with self.locked():
+            self.assert_trouble("locked", database.write, [registration("1", 1)])
+        database.write([registration("2", 2)])
+        database.close()
+        self.assertEqual(self.clients(database), ["2"])
+
+    @contextmanager
+    def locked(self):
+        """Another program writes, and takes its time."""
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            yield
+            other.execute("ROLLBACK")
+
+    def test_reader_holds_up_nobody(self) -> None:
+        database = self.opened()
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM clients").fetchall()
+            database.write([registration("1", 1)])
+            self.assertEqual(other.execute("SELECT * FROM clients").fetchall(), [])
+
+
+class TestFileTakenAway(DatabaseTestCase):
+    def setUp(self) -> None:
+        """Begin with an open file that holds something."""
+        super().setUp()
+        self.open_one = self.opened()
+        self.open_one.write([registration("1", 1)])
+
+    def assert_never_acknowledged(self, reason: str = "") -> None:
+        """No commit succeeds any more."""
+        for facts in ([], [registration("2", 2)]):
+            self.assert_trouble(reason, self.open_one.write, facts)
+
+    def test_removed(self) -> None:
+        self.path.unlink()
+        self.assert_never_acknowledged("No such file")
+
+    def test_replaced(self) -> None:
+        other = self.path.with_name("other")
+        shutil.copy(self.path, other)
+        other.rename(self.path)
+        self.assert_never_acknowledged("replaced")
+
+    def test_cut_short(self) -> None:
+        connection = self.connection(self.open_one)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.open_one.write([])
+        for length in (self.path.stat().st_size // 2, 0):
+            os.truncate(self.path, length)
+            self.assert_never_acknowledged("cut short")
+
+    def test_without_its_log(self) -> None:
+        Path(f"{self.path}-wal").unlink()
+        self.assert_never_acknowledged("No such file")
+
+    def test_during_a_commit(self) -> None:
+        def write_and_remove(*args: Any) -> None:
+            rows_write(*args)
+            self.path.unlink()
+
+        rows_write = rows.write
+        self.patch(rows, "write", write_and_remove)
+        self.assert_trouble("No such file", self.open_one.write, [registration("2", 2)])
+
+    def test_moved_and_put_back(self) -> None:
+        aside = self.path.with_name("aside")
+        self.path.rename(aside)
+        self.assert_trouble("No such file", self.open_one.write, [])
+        aside.rename(self.path)
+        self.open_one.write([registration("2", 2)])
+        self.open_one.close()
+        self.assertEqual(self.clients(self.open_one), ["1", "2"])
+
+
+class TestFullDisk(DatabaseTestCase):
+    def test_nothing_is_half_written_and_later_it_works_again(self) -> None:
+        database = self.opened()
+        database.write([registration("1", 1)])
+        connection = self.connection(database)
+        many: list[Fact] = [registration(f"{n:064}", n) for n in range(2, 500)]
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        for _ in range(2):
+            self.assert_trouble("full", database.write, [death("1", life(1)), *many])
+        self.assertEqual(database.former_lives("1"), [])
+        connection.execute("PRAGMA max_page_count = 1000000")
+        database.write(many)
+        database.close()
+        self.assertEqual(len(self.clients(database)), 1 + len(many))
