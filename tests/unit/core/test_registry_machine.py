@@ -268,10 +268,17 @@ class RegistryMachine(RuleBasedStateMachine):
             self.registry.steer(name, state)
         self._expect()
 
-    @rule(ticks=st.integers(0, 16))
-    def service_restarts(self, ticks: int) -> None:
-        """Who lived, lives, with a full fuse; beats that made no fact are forgotten."""
+    @rule(ticks=st.integers(0, 16), killed=st.booleans())
+    def service_restarts(self, ticks: int, killed: bool) -> None:
+        """Who lived, lives, with a full fuse.
+
+        Of beats that made no fact, one that is stopped tells at its end; one that
+        is killed has no time to.
+        """
         self.registry.defuse_all()
+        assert {fact.client_id for fact in self.heard} == set(self.living)
+        self.facts += [] if killed else self.heard
+        self.heard.clear()
         self.clock.advance(ticks * TICK)
         self.registry = self._new_registry()
         kept = remembered(self.facts, last_incarnation=41)
@@ -279,6 +286,8 @@ class RegistryMachine(RuleBasedStateMachine):
         assert {client.client_id for client in kept.clients} == set(self.living)
         for client in kept.clients:
             life = self.living[client.client_id]
+            counted = client.reported_state, client.beats, client.longest_gap_seconds
+            assert killed or counted == (life.reported, life.beats, life.longest_gap)
             life.last_beat = self.clock.seconds()
             life.values = b"{}"
             life.reported = client.reported_state

@@ -130,11 +130,18 @@ class TestThread(SynchronousTestCase):
         reactor = QueueReactor()
         store = SqliteStore(reactor, folder_for(self) / "db", lambda: NOON)
         for _ in range(2):
+            self.successResultOf(store.open())  # the first time at once
             opening, closing_ = store.open(), store.close()
             reactor.turn(2)
             self.successResultOf(opening)
             self.successResultOf(closing_)
         self.assertEqual([pool.threads[0].is_alive() for pool in pools], [False] * 2)
+
+    def test_without_a_thread_it_closes_at_once(self) -> None:
+        store = SqliteStore(QueueReactor(), folder_for(self) / "db", lambda: NOON)
+        self.successResultOf(store.close())
+        self.successResultOf(store.open())
+        self.successResultOf(store.close())
 
 
 class DatabaseTestCase(SynchronousTestCase):
