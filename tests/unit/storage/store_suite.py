@@ -468,6 +468,8 @@ class LastingStoreSuite(StoreSuite):
         beyond = 2**60
         told = self.kept_of(registration("1", beyond), death("1", life(beyond)))
         self.assertEqual(told.last_incarnation, beyond)
+        lower = self.kept_of(), self.kept_of(registration("2", 7))
+        self.assertEqual([told.last_incarnation for told in lower], [beyond, beyond])
 
     def test_former_lives_outlive_the_service(self) -> None:
         self.kept_of(registration("1", 101), death("1", life(101)))
