@@ -261,8 +261,7 @@ class Registry:
             )
         if incarnation is not None and incarnation != client.incarnation:
             raise StaleIncarnation(
-                f"incarnation {incarnation} is not the present one, "
-                f"{client.incarnation}",
+                f"this incarnation is not the present one, {client.incarnation}",
                 client_id,
             )
         return client

@@ -30,6 +30,9 @@ MAX_MESSAGE = 64 * 1024
 #: The longest ``values`` of a heartbeat, in bytes of JSON without white space.
 MAX_VALUES = 4 * 1024
 
+#: The longest sentence in which a decoder says what is wrong, in characters.
+LONGEST_DETAIL = 300
+
 _CLIENT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:@-]{1,64}", re.ASCII)
 
 T = TypeVar("T")
@@ -387,9 +390,17 @@ def _parse(decoder: msgspec.json.Decoder[T], text: str | Raw, place: str = "$") 
     try:
         return decoder.decode(text)
     except msgspec.MsgspecError as error:
-        raise BadMessage(str(error).replace("`$", f"`{place}")) from None
+        raise BadMessage(_cut(str(error)).replace("`$", f"`{place}")) from None
     except RecursionError:
         raise BadMessage("The JSON is nested too deeply") from None
+
+
+def _cut(detail: str) -> str:
+    """The sentence without the middle of a value that it quotes."""
+    half = LONGEST_DETAIL // 2
+    if len(detail) <= LONGEST_DETAIL:
+        return detail
+    return f"{detail[:half]} … {detail[-half:]}"
 
 
 def _client_id_of(text: str) -> ClientID | None:

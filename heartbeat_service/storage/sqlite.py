@@ -166,7 +166,9 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OSError, ValueError) as error:
-            raise StoreTrouble(f"{self._path.name}: {error}") from error
+            # Clients are told, too: they needn't know where the file is.
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise StoreTrouble(f"{self._path.name}: {reason}") from error
 
     def _take_lock(self) -> None:
         """Keep a second service from the file: both would hand out incarnations."""

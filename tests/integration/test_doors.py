@@ -103,7 +103,8 @@ async def test_operator_routes_want_the_operators_token_before_anything_else(
     serve: Serve, tokens: dict[str, str], method: str, path: str, body: bytes
 ) -> None:
     running = await serve(**tokens)
-    assert (await running.dealer().ask(heartbeat("1")))["body"]["sequence"] == 1
+    beat = await ask(running, "POST", "/heartbeat", heartbeat("1"), "client")
+    assert beat.status == 200
     for token in (None, "", "client", "operator-ol", "operator-old operator-new"):
         assert_unauthorized(await ask(running, method, path, body, token))
     for token in ("operator-old", "operator-new"):
@@ -291,7 +292,13 @@ async def test_loopback_and_unix_sockets_are_local(
 
 
 @pytest_twisted.ensureDeferred
-async def test_tokens_concern_http_only(serve: Serve, tokens: dict[str, str]) -> None:
+async def test_over_zeromq_only_heartbeats_want_a_token(
+    serve: Serve, tokens: dict[str, str]
+) -> None:
     running = await serve(**tokens)
+    beat = await ask(running, "POST", "/heartbeat", heartbeat("1"), "client")
+    assert beat.status == 200
     dealer: Peer = running.peer(zmq.DEALER, running.service.router)
-    assert (await dealer.ask(heartbeat("1")))["messageType"] == "ClientState"
+    assert (await dealer.ask(heartbeat("1")))["body"]["code"] == "UNAUTHORIZED"
+    question = message("GetClientState", clientID="1")
+    assert (await dealer.ask(question))["messageType"] == "ClientState"

@@ -27,7 +27,11 @@ from tests.integration.conftest import (
 )
 from tests.unit.fakes import HandStore
 
-LOOPBACK = {"router": "tcp://127.0.0.1:0", "pub": "tcp://127.0.0.1:0"}
+LOOPBACK = {
+    "router": "tcp://127.0.0.1:0",
+    "pub": "tcp://127.0.0.1:0",
+    "store": "memory:",
+}
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[HandStore]:
     store = HandStore()
     monkeypatch.setattr(service_module, "MemoryStore", lambda _clock: store)
     yield store
-    store.finish_all()
+    store.be_quick()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,7 @@ async def test_what_is_under_way_is_answered_before_it_stops(
     stopped = running.service.stopService()
     await pause(0.2)  # the store may take its time
     assert not answer.called
-    store.finish()
+    store.be_quick()
     assert (await patiently(answer))[0] == 200
     await patiently(stopped)
 
@@ -169,7 +173,7 @@ async def test_who_leaves_before_its_answer_leaves_no_trace(
     )
     wire.abort()
     await other.leave()
-    store.finish_all()
+    store.be_quick()
     assert (await running.http("GET", "/clients/1"))[0] == 200
     assert tracebacks == []
 

@@ -57,6 +57,7 @@ class HandStore(Store):
     kept: list[Fact] = field(factory=list)
     commits: int = 0
     closed: bool = False
+    _quick: bool = False
     _done: Deferred[None] = field(factory=Deferred)
     _lives: dict[str, list[Life]] = field(factory=lambda: defaultdict(list))
 
@@ -69,8 +70,11 @@ class HandStore(Store):
         assert self.waiting is None, "one commit at a time"
         self.waiting = list(facts)
         self.commits += 1
-        self._done = Deferred()
-        return self._done
+        done: Deferred[None] = Deferred()
+        self._done = done
+        if self._quick:
+            self.finish()
+        return done
 
     def finish(self) -> None:
         """Make the commit under way durable."""
@@ -86,6 +90,11 @@ class HandStore(Store):
         """Make everything durable, in order."""
         while self.waiting is not None:
             self.finish()
+
+    def be_quick(self) -> None:
+        """Make everything durable, and from now on at once."""
+        self._quick = True
+        self.finish_all()
 
     def break_down(self, reason: Exception | str = "the disk is full") -> None:
         """Let the commit under way fail."""

@@ -42,7 +42,7 @@ from heartbeat_service.protocol.messages import (
 )
 
 #: The longest sentence of an error, in characters: it may quote what came in.
-LONGEST_DETAIL = MAX_MESSAGE + 200
+LONGEST_DETAIL = 400
 
 #: How long 64 KiB may take, in seconds; a slow machine is no defect.
 BOUND = 2.0
