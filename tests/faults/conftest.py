@@ -86,13 +86,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(name): what the test's row is called")
 
 
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    """A test that is collected has a row, even if it never comes to run."""
-    for item in items:
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Each test that is to run has a row, also if something keeps it from it."""
+    for item in session.items:
         for mark in item.iter_markers("fault"):
-            config.stash[ROWS][item.nodeid] = Row(*mark.args)
+            session.config.stash[ROWS][item.nodeid] = Row(*mark.args)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -528,7 +528,8 @@ class Herd:
         self._unanswered.discard(member.client_id)
         if not self._unanswered:
             done, self._all_answered = self._all_answered, None
-            done.callback(None)
+            # Not in the midst of what a client does: who waits may stop the herd.
+            reactor.callLater(0, done.callback, None)
 
     def replied(self, message: Message) -> None:
         """A reply has come by ZeroMQ."""

@@ -59,9 +59,9 @@ class Row:
         self.lost = sum(len(herd.lost) for herd in herds)
         self.wrongly_dead = sum(len(herd.wrongly_dead) for herd in herds)
         for herd in herds:
-            assert sorted(herd.lost)[:10] == []
-            assert sorted(herd.wrongly_dead)[:10] == []
-            assert herd.surprises[:10] == []
+            assert not herd.lost, f"lost: {sorted(herd.lost)[:10]}"
+            assert not herd.wrongly_dead, f"dead: {sorted(herd.wrongly_dead)[:10]}"
+            assert not herd.surprises, f"surprises: {herd.surprises[:10]}"
 
     def slower(self, seconds: float) -> None:
         """It has recovered after so long; the slowest recovery counts."""
