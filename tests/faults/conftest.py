@@ -43,14 +43,17 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 def serve(spawn: Callable[..., Process], tmp_path: Path) -> Iterator[Serve]:
     """A way to start services; they are stopped after the test.
 
-    Its ports are chosen by the system, or stay its own with ``comes_back``. Its store
-    is ``tmp_path/heartbeat.sqlite``. ``before`` are the words of a command that runs
-    the service's own.
+    Its ports are chosen by the system, or stay its own with ``comes_back``. ``before``
+    are the words of a command that runs the service's own. ``store`` is the file of
+    its store.
     """
     services: list[Service] = []
 
     async def start(
-        *options: str | Path, before: tuple[str, ...] = (), comes_back: bool = False
+        *options: str | Path,
+        before: tuple[str, ...] = (),
+        comes_back: bool = False,
+        store: Path = tmp_path / "heartbeat.sqlite",
     ) -> Service:
         listening = LOOPBACK
         if comes_back:
@@ -60,10 +63,13 @@ def serve(spawn: Callable[..., Process], tmp_path: Path) -> Iterator[Serve]:
                 *("--router", f"tcp://127.0.0.1:{router}"),
                 *("--pub", f"tcp://127.0.0.1:{pub}"),
             )
-        store = ("--store", f"sqlite:{tmp_path}/heartbeat.sqlite")
-        twistd = (BIN / "twistd", "-n", "--pidfile=", "heartbeat")
+        twistd = (str(BIN / "twistd"), "-n", "--pidfile=", "heartbeat")
         service = Service(
-            spawn, (*UNTRACED, *before, *twistd, *listening, *store, *options)
+            spawn,
+            (
+                *(*UNTRACED, *before, *twistd, *listening),
+                *("--store", f"sqlite:{store}", *options),
+            ),
         )
         services.append(service)
         await service.start()
