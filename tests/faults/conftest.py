@@ -43,9 +43,9 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 def serve(spawn: Callable[..., Process], tmp_path: Path) -> Iterator[Serve]:
     """A way to start services; they are stopped after the test.
 
-    Its ports are chosen by the system, or stay its own with ``comes_back``. ``before``
-    are the words of a command that runs the service's own. ``store`` is the file of
-    its store.
+    Its ports are chosen by the system, or stay its own with ``comes_back``, unless the
+    options ``listening`` say otherwise. ``before`` are the words of a command that runs
+    the service's own. ``store`` is the file of its store.
     """
     services: list[Service] = []
 
@@ -53,9 +53,9 @@ def serve(spawn: Callable[..., Process], tmp_path: Path) -> Iterator[Serve]:
         *options: str | Path,
         before: tuple[str, ...] = (),
         comes_back: bool = False,
+        listening: tuple[str, ...] = LOOPBACK,
         store: Path = tmp_path / "heartbeat.sqlite",
     ) -> Service:
-        listening = LOOPBACK
         if comes_back:
             http, router, pub = free_ports(3)
             listening = (
