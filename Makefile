@@ -1,6 +1,7 @@
 # make run    set everything up and start the service
 # make demo   the same, with three simulated game clients
 # make test   set up and pass all tests
+# make faults kill it, stop it, starve it and flood it at length, in some minutes
 # make lint   style, types and the floors of the house
 # make check  all of it, as CI does
 #
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 DEV := $(VENV)/.dev-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo test lint check units package format clean
+.PHONY: run demo test faults lint check units package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -27,6 +28,10 @@ test: $(DEV)
 	$(BIN)/coverage run -m pytest -q
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+# The short form is among the tests.
+faults: $(DEV)
+	FAULTS=long $(BIN)/python -m pytest -q tests/faults
 
 units: $(DEV)
 	$(BIN)/python -m twisted.trial --reporter=text --temp-directory=$(VENV)/trial tests.unit

@@ -1,0 +1,50 @@
+"""A peer that sends requests to a ROUTER as fast as it can, and reads no reply.
+
+``python -m tests.faults.flood ADDRESS SECONDS``; prints how many it has sent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import zmq
+
+from tests.faults.herd import envelope
+
+DEALERS = 4
+ROUND = 100
+
+
+def main(address: str, seconds: float) -> int:
+    """Flood; how many requests left."""
+    context = zmq.Context()
+    dealers = [context.socket(zmq.DEALER) for _ in range(DEALERS)]
+    for dealer in dealers:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(address)
+    requests = [
+        [envelope("HEARTBEAT", clientID="flood", clientState="DISCONNECTED")],
+        [b"", envelope("GetClientState", clientID="flood")],
+        [os.urandom(200)],
+        [b'{"messageType": "HEARTBEAT", "body": '],
+        [b"x"] * 50,
+        [bytes(70_000)],
+    ]
+    sent = 0
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for number in range(ROUND):
+            for dealer in dealers:
+                try:
+                    dealer.send_multipart(requests[number % len(requests)], zmq.NOBLOCK)
+                    sent += 1
+                except zmq.Again:
+                    pass
+    context.destroy(linger=0)
+    return sent
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"sent {main(sys.argv[1], float(sys.argv[2]))}\n")
