@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,10 @@ from heartbeat_service.zeromq.router import RequestRouter
 
 _log = Logger()
 CANNOT_START = "The heartbeat service can't start"
+
+#: Finds out what is wrong; None if nothing is.
+Trouble = Callable[[], Awaitable[str | None]]
+
 _BOUND_TCP = re.compile(r"tcp://(?P<host>.+):(?P<port>\d+)")
 
 
@@ -124,8 +128,6 @@ class HeartbeatService(Service):
 
     async def _start(self) -> None:
         settings = self._settings
-        client_door = self._door("client-token-file", settings.client_token_file)
-        operator_door = self._door("operator-token-file", settings.operator_token_file)
 
         factory = make_factory(self._reactor)
         self._closers.append(factory.shutdown)
@@ -166,22 +168,9 @@ class HeartbeatService(Service):
         dispatcher.state_change_endpoint = advertised(self.pub, settings.advertise)
 
         trouble = partial(self._trouble, journal)
-        app = HeartbeatApp(dispatcher, trouble, client_door, operator_door)
-        # The other half is for ZeroMQ's peers, the store and the rest.
-        site = HeartbeatSite(app.resource(), self._reactor, allowed() // 2)
-        self._closers.append(site.disconnect_all)
-        self._closers.append(journal.flush)
-        guarded = settings.operator_token_file or settings.allow_open_control
-        if not guarded:  # until it is known who can reach it
-            operator_door.shut = OPEN_CONTROL
-        ports = [await self._listen(site, one) for one in settings.http]
-        if all(is_local(port.getHost()) for port in ports):
-            operator_door.shut = None
-        elif not guarded:
-            _log.warn("operators are locked out: {reason}", reason=OPEN_CONTROL)
+        await self._serve_http(dispatcher, journal, trouble)
         if self._reloads:
             self._closers.append(on_hangup(self._reactor, self._reloads))
-
         _log.info(
             "heartbeat service ready http={http} router={router} pub={pub}",
             http=",".join(self.http),
@@ -197,6 +186,26 @@ class HeartbeatService(Service):
         supervisor = Supervisor(self._reactor, os.environ, trouble)
         supervisor.ready()
         self._closers.append(supervisor.stopping)
+
+    async def _serve_http(
+        self, dispatcher: Dispatcher, journal: ChangeJournal, trouble: Trouble
+    ) -> None:
+        settings = self._settings
+        clients = self._door("client-token-file", settings.client_token_file)
+        operators = self._door("operator-token-file", settings.operator_token_file)
+        app = HeartbeatApp(dispatcher, trouble, clients, operators)
+        # The other half is for ZeroMQ's peers, the store and the rest.
+        site = HeartbeatSite(app.resource(), self._reactor, allowed() // 2)
+        self._closers.append(site.disconnect_all)
+        self._closers.append(journal.flush)
+        guarded = settings.operator_token_file or settings.allow_open_control
+        if not guarded:  # until it is known who can reach it
+            operators.shut = OPEN_CONTROL
+        ports = [await self._listen(site, one) for one in settings.http]
+        if all(is_local(port.getHost()) for port in ports):
+            operators.shut = None
+        elif not guarded:
+            _log.warn("operators are locked out: {reason}", reason=OPEN_CONTROL)
 
     def _limit(self, per_second: int | None) -> RateLimit | None:
         return None if per_second is None else RateLimit(self._reactor, per_second)
