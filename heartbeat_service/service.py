@@ -171,6 +171,7 @@ class HeartbeatService(Service):
         await self._serve_http(dispatcher, journal, trouble)
         if self._reloads:
             self._closers.append(on_hangup(self._reactor, self._reloads))
+        await self._reactor_running()
         _log.info(
             "heartbeat service ready http={http} router={router} pub={pub}",
             http=",".join(self.http),
@@ -186,6 +187,12 @@ class HeartbeatService(Service):
         supervisor = Supervisor(self._reactor, os.environ, trouble)
         supervisor.ready()
         self._closers.append(supervisor.stopping)
+
+    def _reactor_running(self) -> Deferred[None]:
+        """Fires once a signal would stop the service rather than kill it."""
+        running: Deferred[None] = Deferred()
+        self._reactor.callWhenRunning(running.callback, None)
+        return running
 
     async def _serve_http(
         self, dispatcher: Dispatcher, journal: ChangeJournal, trouble: Trouble

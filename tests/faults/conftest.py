@@ -11,11 +11,11 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from tests.faults.service import LONG, UNTRACED, Row, Service
-from tests.integration.conftest import nothing_left_behind, tracebacks
-from tests.integration.processes import BIN, LOOPBACK, Process, free_ports
+from tests.integration.conftest import nothing_left_behind, spawn, tracebacks
+from tests.integration.processes import BIN, LOOPBACK, Spawn, free_ports
 
 #: The integration tests' fixtures serve here, too.
-__all__ = ["nothing_left_behind", "tracebacks"]
+__all__ = ["nothing_left_behind", "spawn", "tracebacks"]
 
 ROWS = pytest.StashKey[dict[str, Row]]()
 
@@ -24,23 +24,7 @@ Serve = Callable[..., Awaitable[Service]]
 
 
 @pytest.fixture
-def spawn(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    """A way to start processes; they are ended after the test."""
-    started: list[Process] = []
-
-    def start(*command: str | Path, **environment: str) -> Process:
-        process = Process(*command, folder=tmp_path, **environment)
-        started.append(process)
-        return process
-
-    yield start
-    for process in reversed(started):
-        if process.status is None:
-            pytest_twisted.blockon(Deferred.fromCoroutine(process.ends("TERM")))
-
-
-@pytest.fixture
-def serve(spawn: Callable[..., Process], tmp_path: Path) -> Iterator[Serve]:
+def serve(spawn: Spawn, tmp_path: Path) -> Iterator[Serve]:
     """A way to start services; they are stopped after the test.
 
     Its ports are chosen by the system, or stay its own with ``comes_back``, unless the

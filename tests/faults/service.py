@@ -16,8 +16,9 @@ from attrs import define, field
 from twisted.internet.task import deferLater
 
 from tests.faults.herd import Herd, envelope, reactor
-from tests.integration.conftest import Answer, patiently
+from tests.integration.conftest import Answer
 from tests.integration.processes import Process
+from tests.integration.waiting import patiently
 
 #: Whether the long form was asked for.
 LONG = os.environ.get("FAULTS") == "long"

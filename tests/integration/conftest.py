@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import pytest_twisted
 import treq
 import zmq
 from attrs import define, field, frozen
-from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -32,19 +31,8 @@ from zope.interface import implementer
 from heartbeat_service.service import HeartbeatService
 from heartbeat_service.settings import Settings
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
-
-T = TypeVar("T")
-
-#: Twisted types its reactor as a module.
-reactor: Any = global_reactor
-
-#: How long a test waits for what must come, in seconds: generous, since slow
-#: machines are no defect.
-PATIENCE = 30.0
-
-#: How long a test listens for what must not come, in seconds, where no later
-#: event tells that it would have come by now.
-SILENCE = 0.3
+from tests.integration.processes import Process, Spawn
+from tests.integration.waiting import PATIENCE, patiently, reactor, until
 
 #: The client whose life tells a subscriber that it has been heard of.
 PROBE = "probe"
@@ -68,24 +56,6 @@ def envelope(message_type: str, body: Any) -> dict[str, Any]:
 def heartbeat(client_id: Any, state: Any = "DISCONNECTED", **more: Any) -> bytes:
     """A HEARTBEAT, as bytes."""
     return message("HEARTBEAT", clientID=client_id, clientState=state, **more)
-
-
-async def patiently(waiting: Deferred[T]) -> T:
-    """The result of ``waiting``, which must come within PATIENCE."""
-    return await waiting.addTimeout(PATIENCE, reactor)
-
-
-async def pause(seconds: float) -> None:
-    """Let the reactor turn for a while; only to see that nothing more comes."""
-    await deferLater(reactor, seconds)
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again and again, for what tells of itself in no other way."""
-    deadline = reactor.seconds() + PATIENCE
-    while not await holds():
-        assert reactor.seconds() < deadline, "it never came true"
-        await pause(0.02)
 
 
 class Peer(HardenedConnection):
@@ -395,6 +365,22 @@ def nothing_left_behind(tracebacks: list[LogEvent]) -> Iterator[None]:
         pytest_twisted.blockon(deferLater(reactor, turn))
     assert left == []
     assert [str(event["log_failure"]) for event in tracebacks] == []
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Spawn]:
+    """``spawn(command, …)`` starts a process, and ends it after the test."""
+    started: list[Process] = []
+
+    def start(*command: str | Path, **environment: str) -> Process:
+        process = Process(*command, folder=tmp_path, **environment)
+        started.append(process)
+        return process
+
+    yield start
+    for process in reversed(started):
+        if process.status is None:
+            pytest_twisted.blockon(Deferred.fromCoroutine(process.ends("TERM")))
 
 
 @pytest.fixture

@@ -7,20 +7,18 @@ import re
 import secrets
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from tests.integration.conftest import PATIENCE, patiently
-
-reactor: Any = _reactor
+from tests.integration.waiting import PATIENCE, patiently, reactor
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -111,6 +109,10 @@ class Process(ProcessProtocol):
             if match:
                 self._waiting.remove(waiting)
                 found.callback(match)
+
+
+#: Starts a process, which is ended after the test.
+Spawn = Callable[..., Process]
 
 
 def free_ports(count: int) -> list[int]:

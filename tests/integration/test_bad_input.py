@@ -26,8 +26,8 @@ from tests.integration.conftest import (
     heartbeat,
     message,
     port_of,
-    until,
 )
+from tests.integration.waiting import until
 
 LIMIT = 64 * 1024
 

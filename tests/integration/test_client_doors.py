@@ -36,16 +36,9 @@ from heartbeat_service.game_client.session import (
     StateChanged,
 )
 from heartbeat_service.web.site import HeartbeatSite
-from tests.integration.conftest import (
-    Peer,
-    Running,
-    Serve,
-    heartbeat,
-    message,
-    patiently,
-    reactor,
-)
+from tests.integration.conftest import Peer, Running, Serve, heartbeat, message
 from tests.integration.processes import Process
+from tests.integration.waiting import patiently, reactor
 
 # Twisted calls pyOpenSSL in its former way.
 pytestmark = pytest.mark.filterwarnings(

@@ -29,14 +29,8 @@ from heartbeat_service.zeromq.connection import (
     HardenedConnection,
     make_factory,
 )
-from tests.integration.conftest import (
-    PATIENCE,
-    Peer,
-    patiently,
-    pause,
-    port_of,
-    reactor,
-)
+from tests.integration.conftest import Peer, port_of
+from tests.integration.waiting import PATIENCE, patiently, pause, reactor
 
 LOOPBACK = "tcp://127.0.0.1:0"
 

@@ -24,11 +24,9 @@ from tests.integration.conftest import (
     Wire,
     heartbeat,
     message,
-    patiently,
-    reactor,
-    until,
 )
 from tests.integration.processes import BIN, LOOPBACK, Process
+from tests.integration.waiting import patiently, reactor, until
 
 ORDER = json.dumps({"clientState": "RUNNING"}).encode()
 OPERATOR_ROUTES = [

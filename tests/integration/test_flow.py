@@ -9,16 +9,8 @@ import pytest
 import pytest_twisted
 import zmq
 
-from tests.integration.conftest import (
-    Peer,
-    Running,
-    Serve,
-    heartbeat,
-    message,
-    patiently,
-    port_of,
-    reactor,
-)
+from tests.integration.conftest import Peer, Running, Serve, heartbeat, message, port_of
+from tests.integration.waiting import patiently, reactor
 
 HOUR = 3600.0
 

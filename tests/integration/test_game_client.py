@@ -30,14 +30,12 @@ from heartbeat_service.protocol.messages import (
     Request,
     decode_request,
 )
-from tests.integration.conftest import (
+from tests.integration.conftest import Running, Serve, port_of
+from tests.integration.waiting import (
     PATIENCE,
     SILENCE,
-    Running,
-    Serve,
     patiently,
     pause,
-    port_of,
     reactor,
     until,
 )

@@ -10,15 +10,8 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from tests.integration.conftest import (
-    Answer,
-    Running,
-    Serve,
-    Wire,
-    heartbeat,
-    message,
-    pause,
-)
+from tests.integration.conftest import Answer, Running, Serve, Wire, heartbeat, message
+from tests.integration.waiting import pause
 
 RECORD = {
     "clientID",

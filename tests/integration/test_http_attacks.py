@@ -23,16 +23,9 @@ from typing_extensions import override
 from heartbeat_service.web import site as site_module
 from heartbeat_service.web.listening import BACKLOG, PatientPort
 from heartbeat_service.web.site import HeartbeatSite
-from tests.integration.conftest import (
-    SILENCE,
-    Serve,
-    Wire,
-    patiently,
-    pause,
-    reactor,
-    until,
-)
+from tests.integration.conftest import Serve, Wire
 from tests.integration.processes import BIN, LOOPBACK, READY, Process
+from tests.integration.waiting import SILENCE, patiently, pause, reactor, until
 
 #: For deadlines that a test waits for: short, but no busy machine's pause.
 SHORT = 0.5

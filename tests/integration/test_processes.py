@@ -6,34 +6,23 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 import treq
-from twisted.internet.defer import Deferred
 
-from tests.integration.conftest import heartbeat, patiently, pause, until
-from tests.integration.processes import BIN, LOOPBACK, READY, ROOT, Process, free_ports
-
-Spawn = Callable[..., Process]
-
-
-@pytest.fixture
-def spawn(tmp_path: Path) -> Iterator[Spawn]:
-    """``spawn(command, …)`` starts a process, and ends it after the test."""
-    started: list[Process] = []
-
-    def start(*command: str | Path, **environment: str) -> Process:
-        process = Process(*command, folder=tmp_path, **environment)
-        started.append(process)
-        return process
-
-    yield start
-    for process in reversed(started):
-        if process.status is None:
-            pytest_twisted.blockon(Deferred.fromCoroutine(process.ends("TERM")))
+from tests.integration.conftest import heartbeat
+from tests.integration.processes import (
+    BIN,
+    LOOPBACK,
+    READY,
+    ROOT,
+    Process,
+    Spawn,
+    free_ports,
+)
+from tests.integration.waiting import patiently, pause, until
 
 
 def twistd(spawn: Spawn, *arguments: str, **environment: str) -> Process:

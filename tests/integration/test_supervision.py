@@ -11,8 +11,8 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.protocol import DatagramProtocol
 
-from tests.integration.conftest import PATIENCE, patiently, pause, reactor
-from tests.integration.processes import BIN, LOOPBACK, READY, Process
+from tests.integration.processes import BIN, LOOPBACK, READY, Process, Spawn
+from tests.integration.waiting import PATIENCE, patiently, pause, reactor
 
 #: How long the watchdog waits, in seconds; it is fed twice as often.
 WATCHDOG = 0.4
@@ -38,27 +38,13 @@ Start = Callable[..., tuple[Process, Systemd]]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(spawn: Spawn, tmp_path: Path) -> Iterator[Start]:
     """A way to start a service under a supervisor."""
-    processes: list[Process] = []
     systemd = Systemd()
     address = str(tmp_path / "notify")
     port = reactor.listenUNIXDatagram(address, systemd)
-
-    def spawn(**environment: str) -> tuple[Process, Systemd]:
-        processes.append(
-            Process(
-                *(BIN / "twistd", "-n", "--pidfile=", "heartbeat", *LOOPBACK),
-                folder=tmp_path,
-                NOTIFY_SOCKET=address,
-                **environment,
-            )
-        )
-        return processes[-1], systemd
-
-    yield spawn
-    for process in processes:
-        pytest_twisted.blockon(Deferred.fromCoroutine(process.ends("TERM")))
+    command = (BIN / "twistd", "-n", "--pidfile=", "heartbeat", *LOOPBACK)
+    yield lambda **more: (spawn(*command, NOTIFY_SOCKET=address, **more), systemd)
     port.stopListening()
 
 

@@ -34,17 +34,9 @@ from twisted.logger import LogEvent
 from twisted.python.usage import UsageError
 
 from heartbeat_service.options import Options
-from tests.integration.conftest import (
-    Running,
-    Serve,
-    Wire,
-    heartbeat,
-    patiently,
-    port_of,
-    reactor,
-    until,
-)
+from tests.integration.conftest import Running, Serve, Wire, heartbeat, port_of
 from tests.integration.processes import BIN, Process
+from tests.integration.waiting import patiently, reactor, until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 LIMIT = 64 * 1024
