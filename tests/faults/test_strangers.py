@@ -130,14 +130,14 @@ async def test_more_connections_than_descriptors_shut_nobody_out(
     serve: Serve, crowd: Crowd, row: Row
 ) -> None:
     service = await serve(
-        *("--timebomb", "3", "--interval", "0.5"),
+        *("--timebomb", "2", "--interval", "0.5"),
         before=("prlimit", "--nofile=256:256"),
     )
-    herd = service.herd(20, interval=0.5, patience=1.5)
+    herd = service.herd(20, interval=0.5, patience=1.0)
     await service.joined(herd)
     strangers = [crowd.send(service.http, Stranger()) for _ in range(1000)]
     await until(lambda: sum(1 for one in strangers if one.connected_at) >= 800)
-    await pause(4)  # longer than a fuse
+    await pause(2.5)  # longer than a fuse
     assert not herd.wrongly_dead
     assert (await service.beat("newcomer")).status == 200
     crowd.leave()
@@ -207,8 +207,8 @@ GARBAGE: list[tuple[bytes, ...]] = [
 @pytest_twisted.ensureDeferred
 async def test_garbage_does_no_harm(serve: Serve, crowd: Crowd, row: Row) -> None:
     connections = either(60, 600)
-    service = await serve("--timebomb", "2", "--interval", "0.3")
-    herd = service.herd(20, interval=0.3, patience=1.0)
+    service = await serve("--timebomb", "1.5", "--interval", "0.3")
+    herd = service.herd(20, interval=0.3, patience=0.7)
     await service.joined(herd)
     ports = (service.http, service.router, service.pub)
     for start in range(0, connections, 60):
@@ -222,7 +222,7 @@ async def test_garbage_does_no_harm(serve: Serve, crowd: Crowd, row: Row) -> Non
                 stranger.say()
         assert all(one.connected_at for one in strangers)
         crowd.leave()
-    await pause(2)  # a fuse: whoever was kept from beating dies
+    await pause(1.5)  # a fuse: whoever was kept from beating dies
     row.slower(await herd.all_answered(BOUND))
     row.tried = f"{connections} connections"
     row.note = f"slowest beat {herd.slowest * 1000:.0f} ms"
