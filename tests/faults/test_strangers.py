@@ -109,6 +109,8 @@ async def test_a_flood_of_requests_keeps_nobody_from_beating(
     died = await death_of(herd, "silent") - registered
     assert await flood.ends() == 0
     sent = int((await flood.says(r"sent (\d+)"))[1])
+    await pause(0.5)
+    service.assert_unharmed()
     slowest = herd.slowest
     row.slower(await herd.all_answered(BOUND))
     grown = service.memory() - before
