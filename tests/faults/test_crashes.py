@@ -23,7 +23,7 @@ async def test_what_was_acknowledged_outlives_a_kill(serve: Serve, row: Row) -> 
     herd = service.herd(clients, interval=0.1, patience=1, restless=0.5)
     await service.joined(herd)
     for _ in range(kills):
-        await pause(0.3 + chance.random())
+        await pause(0.2 + 0.6 * chance.random())
         await service.kill()
         killed = time.monotonic()
         await service.start()
@@ -102,8 +102,9 @@ async def test_a_crowd_that_comes_back_at_once_finds_itself_as_it_was(
     await service.kill()
     await service.start()
     herd.start(within=1.0)
-    row.slower(await herd.all_answered(2 * BOUND))
-    await pause(fuse + 0.5)  # whoever was about to die, has
+    back = await herd.all_answered(2 * BOUND)
+    row.slower(back)
+    await pause(max(0.0, fuse + 0.5 - back))  # whoever was about to die, has
     herd.rest()
     await service.compare(herd)
     running = {name for name, one in herd.members.items() if one.is_in("RUNNING")}
