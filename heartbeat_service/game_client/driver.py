@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import zmq
 from msgspec import Raw
@@ -60,6 +60,12 @@ from heartbeat_service.protocol.messages import (
 )
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 
+#: How often the client pings the server over ZeroMQ, and how long an answer may take,
+#: in milliseconds; as long as that the server keeps the connection of a client that is
+#: gone.
+PING_INTERVAL = 5_000
+PING_TIMEOUT = 15_000
+
 #: How long a stopping client waits for its last answers, in seconds.
 FAREWELL = 1.0
 
@@ -68,6 +74,14 @@ _HEADERS: dict[bytes | str, bytes | str] = {"Content-Type": "application/json"}
 
 class _Requests(HardenedConnection):
     socketType = zmq.DEALER
+    options: ClassVar[dict[int, int]] = {
+        zmq.HEARTBEAT_IVL: PING_INTERVAL,
+        zmq.HEARTBEAT_TIMEOUT: PING_TIMEOUT,
+        zmq.HEARTBEAT_TTL: PING_TIMEOUT,
+        # A queue that is never full: one that pings must have none other
+        # (zeromq/connection.py). What a server says of one client is little.
+        zmq.RCVHWM: 0,
+    }
 
     def __init__(
         self, factory: ZmqFactory, received: Callable[[list[bytes]], None]

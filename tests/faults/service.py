@@ -161,7 +161,7 @@ class Service:
 
     def assert_unharmed(self) -> None:
         """It runs, and nothing went wrong in it that nobody thought of."""
-        assert self.process.status is None, self.process.output[-5000:]
+        assert self.process.status is None, f"it died: {self.process.output[-5000:]}"
         assert "Traceback" not in self.process.output, self.process.output[-5000:]
 
     async def end(self) -> None:

@@ -113,6 +113,8 @@ async def test_a_flood_of_requests_keeps_nobody_from_beating(
     died = await death_of(herd, "silent") - registered
     assert await flood.ends() == 0
     sent = int((await flood.says(r"sent (\d+)"))[1])
+    await pause(0.5)
+    service.assert_unharmed()
     slowest = herd.slowest
     row.slower(await herd.all_answered(BOUND))
     grown = service.memory() - before
@@ -134,14 +136,14 @@ async def test_more_connections_than_descriptors_shut_nobody_out(
     serve: Serve, crowd: Crowd, row: Row
 ) -> None:
     service = await serve(
-        *("--timebomb", "3", "--interval", "0.5"),
+        *("--timebomb", "2", "--interval", "0.5"),
         before=("prlimit", "--nofile=256:256"),
     )
-    herd = service.herd(20, interval=0.5, patience=1.5)
+    herd = service.herd(20, interval=0.5, patience=1.0)
     await service.joined(herd)
     strangers = [crowd.send(service.http, Stranger()) for _ in range(1000)]
     await until(lambda: all(one.connected_at or one.cut_at for one in strangers))
-    tried, end = len(strangers), time.monotonic() + 4  # longer than a fuse
+    tried, end = len(strangers), time.monotonic() + 2.5  # longer than a fuse
     while time.monotonic() < end:  # whoever was cut off comes again
         for number, one in enumerate(strangers):
             if one.cut_at:
@@ -217,8 +219,8 @@ GARBAGE: list[tuple[bytes, ...]] = [
 @pytest_twisted.ensureDeferred
 async def test_garbage_does_no_harm(serve: Serve, crowd: Crowd, row: Row) -> None:
     connections = either(60, 600)
-    service = await serve("--timebomb", "2", "--interval", "0.3")
-    herd = service.herd(20, interval=0.3, patience=1.0)
+    service = await serve("--timebomb", "1.5", "--interval", "0.3")
+    herd = service.herd(20, interval=0.3, patience=0.7)
     await service.joined(herd)
     ports = (service.http, service.router, service.pub)
     for start in range(0, connections, 60):
@@ -232,7 +234,7 @@ async def test_garbage_does_no_harm(serve: Serve, crowd: Crowd, row: Row) -> Non
                 stranger.say()
         assert all(one.connected_at for one in strangers)
         crowd.leave()
-    await pause(2)  # a fuse: whoever was kept from beating dies
+    await pause(1.5)  # a fuse: whoever was kept from beating dies
     row.slower(await herd.all_answered(BOUND))
     row.tried = f"{connections} connections"
     row.note = f"slowest beat {herd.slowest * 1000:.0f} ms"
