@@ -137,12 +137,12 @@ class HeartbeatService(Service):
         publisher = StatePublisher(factory)
         self.pub = self._bind("pub", publisher, settings.pub)
 
-        store = _make_store(settings.store, self._reactor)
-        journal = ChangeJournal(store, self._reactor, [_log_change, publisher.publish])
-        self._closers.append(journal.close)
-        remembered = await _open(journal)
         clock = ListeningClock(self._reactor, _log_stall)
         self._closers.append(clock.stop)
+        store = _make_store(settings.store, self._reactor)
+        journal = ChangeJournal(store, clock, [_log_change, publisher.publish])
+        self._closers.append(journal.close)
+        remembered = await _open(journal)
         registry = Registry(
             clock=clock,
             wall_clock=time.time,
@@ -169,8 +169,7 @@ class HeartbeatService(Service):
 
         trouble = partial(self._trouble, journal)
         await self._serve_http(dispatcher, journal, trouble)
-        if self._reloads:
-            self._closers.append(on_hangup(self._reactor, self._reloads))
+        self._closers.append(on_hangup(self._reactor, self._reloads))
         await self._reactor_running()
         _log.info(
             "heartbeat service ready http={http} router={router} pub={pub}",

@@ -29,6 +29,9 @@ class Timer(Protocol):
     def getTime(self) -> float:
         """When it falls due, on the clock's scale."""
 
+    def active(self) -> bool:
+        """Whether it is still to come."""
+
 
 class Clock(Protocol):
     """What the core needs of a reactor: ``task.Clock`` and any reactor have it."""

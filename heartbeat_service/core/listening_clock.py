@@ -7,6 +7,7 @@ lets every deadline wait for what was missed. Knows nothing of clients.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,11 @@ TOLERANCE = 0.05
 #: pause between two tries to connect is as long.
 STALL = 1.0
 
+#: Turns of the reactor between a deadline and its timer: one to take a connection that
+#: was waiting, one to read it, and one for what another part hands on. So what has come
+#: in by the deadline counts, also after a stall too short to be noticed.
+TURNS = 3
+
 
 class ListeningClock:
     """A clock whose timers don't count the time in which nobody listened.
@@ -30,13 +36,17 @@ class ListeningClock:
     :param clock: the reactor, or any other clock that only goes forward.
     :param on_stall: told once after each stall how long it was, in seconds; of
         what is shorter than :data:`STALL`, nothing is told.
-    :ivar missed: seconds by which deadlines have had to wait, all in all.
-    :ivar resumed_at: when the last stall ended.
+    :ivar missed: seconds in which nobody listened, all in all.
+    :ivar resumed_at: when that was last so.
+    :ivar backlog: seconds that what has piled up in the last stall may take.
+    :ivar stalled_at: when that stall ended.
     """
 
     def __init__(self, clock: Clock, on_stall: Callable[[float], None]) -> None:
         self.missed = 0.0
         self.resumed_at = 0.0
+        self.backlog = 0.0
+        self.stalled_at = -math.inf
         self._clock = clock
         self._on_stall = on_stall
         self._last_tick = clock.seconds()
@@ -65,10 +75,9 @@ class ListeningClock:
             self.missed += late
             self.resumed_at = now
             if late >= STALL:
-                # Once more, until the backlog is read: TCP doubles its pauses, so a
-                # client's next try may be as far off as its first one is. Not after
-                # a shorter one: under a load that never ends, each turn is late.
-                self.missed += late + STALL
+                # TCP doubles its pauses, so a client's next try may be as far off as
+                # its first one is.
+                self.backlog, self.stalled_at = late + STALL, now
                 self._on_stall(late)
 
     def _tick(self) -> None:
@@ -88,6 +97,7 @@ class ListeningTimer:
         "_lit_at",
         "_missed",
         "_raw",
+        "_turns",
         "_what",
     )
 
@@ -115,20 +125,28 @@ class ListeningTimer:
         """Never fall due."""
         self._call.cancel()
 
+    def active(self) -> bool:
+        """Whether it is still to come."""
+        return self._call.active()
+
     def getTime(self) -> float:
         """When it falls due, if there is no further stall.
 
-        Later by what was missed since it was lit, but never by more than its whole
-        delay after the end of the last stall.
+        Later by what was missed since it was lit, and by the last stall's backlog; but
+        never by more than its whole delay after the end of the last stall.
         """
+        clock = self._clock
         due = self._lit_at + self._delay
-        missed = self._clock.missed - self._missed
-        if missed > 0:
-            missed += TICK  # a stall can be longer than it was late by up to a tick
-        return min(due + missed, max(due, self._clock.resumed_at + self._delay))
+        wait = clock.missed - self._missed
+        if wait > 0:
+            wait += TICK  # a stall can be longer than it was late by up to a tick
+        if clock.stalled_at > self._lit_at:
+            wait += clock.backlog  # once: else stall after stall nobody would ever die
+        return min(due + wait, max(due, clock.resumed_at + self._delay))
 
     def _light(self, delay: float) -> None:
         self._delay = delay
+        self._turns = TURNS
         self._lit_at = self._clock.seconds()
         self._missed = self._clock.missed
 
@@ -137,5 +155,8 @@ class ListeningTimer:
         left = self.getTime() - self._clock.seconds()
         if left > 0:
             self._call = self._raw.callLater(left, self._fall_due)
+        elif self._turns > 0:
+            self._turns -= 1
+            self._call = self._raw.callLater(0, self._fall_due)
         else:
             self._what(*self._args)

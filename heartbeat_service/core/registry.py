@@ -42,7 +42,7 @@ class Registry:
     :ivar admit: raises :class:`Overloaded` while no change that somebody asks for
         may be made.
     :ivar max_clients: how many may live at once.
-    :ivar registrations: how many registrations there may be; None for any number.
+    :ivar registrations: how often somebody new may register; None for any number.
     """
 
     clock: Clock
@@ -242,8 +242,16 @@ class Registry:
         return client
 
     def _admit_registration(self, client_id: str) -> None:
-        self.admit()
-        if client_id not in self._clients and len(self) >= self.max_clients:
+        former = self.find(client_id)
+        try:
+            self.admit()
+        except Overloaded:
+            if former is not None:  # it lives, whatever it is refused
+                former.heartbeat.reset_timebomb()
+            raise
+        if former is not None:  # a new life is not one client more
+            return
+        if len(self) >= self.max_clients:
             raise Overloaded(f"{self.max_clients} clients live already", client_id)
         if self.registrations is not None and not self.registrations.take():
             raise Overloaded("too many registrations a second", client_id)

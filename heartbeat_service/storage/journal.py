@@ -11,11 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -42,6 +41,10 @@ class _Entry:
     fact: Fact | None
     waiters: list[Deferred[None]] = field(factory=list)
 
+    @property
+    def is_awaited(self) -> bool:
+        return self.fact is not None and self.fact.holds_answers_up
+
 
 class ChangeJournal:
     """Leads each change through the store, and tells the listeners in order.
@@ -49,7 +52,8 @@ class ChangeJournal:
     What waits while a commit is under way shares the next one. A commit that fails
     is tried again until it succeeds.
 
-    :param clock: for patience and pauses.
+    :param clock: for patience and pauses: a :class:`ListeningClock`, so that a store
+        isn't blamed for a stall, or any other with ``callLater``.
     :param listeners: each hears every durable change, once.
     :ivar trouble: why no change can be made durable now; None if it can.
     """
@@ -59,7 +63,7 @@ class ChangeJournal:
     def __init__(
         self,
         store: Store,
-        clock: IReactorTime,
+        clock: Any,
         listeners: Iterable[Callable[[Change], None]],
     ) -> None:
         self.trouble: str | None = "the store is not open yet"
@@ -102,18 +106,19 @@ class ChangeJournal:
         self._append(entry)
 
     def settled(self, client_id: str) -> Deferred[None]:
-        """Fires once no change of that client waits for the store.
+        """Fires once nothing of that client that holds answers up waits for the store.
 
         Fails with :class:`Overloaded` while one can't be made durable.
         """
         return self._wait_for(self._latest.get(client_id))
 
     def all_settled(self) -> Deferred[None]:
-        """Fires once nothing that waits for the store now waits any longer.
+        """Fires once nothing that holds answers up, of anybody, waits for the store.
 
         Fails as :meth:`settled` does.
         """
-        return self._wait_for(self._pending[-1] if self._pending else None)
+        waiting = (entry for entry in reversed(self._pending) if entry.is_awaited)
+        return self._wait_for(next(waiting, None))
 
     async def check(self) -> str | None:
         """Let the store write something, which can be nothing; its trouble, if any."""
@@ -138,7 +143,8 @@ class ChangeJournal:
 
     async def flush(self) -> None:
         """Wait for what is under way, unless the store is in trouble."""
-        await self.all_settled().addErrback(_only, Overloaded)
+        last = self._pending[-1] if self._pending else None
+        await self._wait_for(last).addErrback(_only, Overloaded)
 
     async def close(self) -> None:
         """Let the store go. What it has not kept by now is lost, and was never told."""
@@ -157,12 +163,15 @@ class ChangeJournal:
         So what waits is bounded, however long the store is in trouble: beats are
         taken meanwhile, and a client may change its fuse with each.
         """
-        entry = self._snapshots.get(snapshot.client_id)
-        if entry is not None:
-            entry.fact = snapshot
-            return
-        self._snapshots[snapshot.client_id] = entry = _Entry(snapshot)
-        self._append(entry)
+        client_id = snapshot.client_id
+        entry = self._snapshots.get(client_id)
+        if is_new := entry is None:
+            self._snapshots[client_id] = entry = _Entry(snapshot)
+        entry.fact = snapshot
+        if entry.is_awaited:
+            self._latest[client_id] = entry
+        if is_new:
+            self._append(entry)
 
     def _append(self, entry: _Entry) -> None:
         self._pending.append(entry)
@@ -222,17 +231,20 @@ class ChangeJournal:
         return answer
 
     def _announce(self, entry: _Entry) -> None:
-        change = entry.fact
-        if isinstance(change, Change):
-            if self._latest.get(change.client_id) is entry:
-                del self._latest[change.client_id]
-            for listener in self._listeners:
-                try:
-                    listener(change)
-                except Exception:  # noqa: BLE001 - one deaf listener must not silence the others
-                    self._log.failure("A listener failed on {change}", change=change)
+        fact = entry.fact
+        if fact is not None and self._latest.get(fact.client_id) is entry:
+            del self._latest[fact.client_id]
+        if isinstance(fact, Change):
+            self._tell(fact)
         for waiter in entry.waiters:
             waiter.callback(None)
+
+    def _tell(self, change: Change) -> None:
+        for listener in self._listeners:
+            try:
+                listener(change)
+            except Exception:  # noqa: BLE001 - one deaf listener must not silence the others
+                self._log.failure("A listener failed on {change}", change=change)
 
     def _wait_for(self, entry: _Entry | None) -> Deferred[None]:
         if not self._opened or (entry is not None and self.trouble is not None):

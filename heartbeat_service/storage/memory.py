@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, succeed
@@ -10,8 +9,8 @@ from typing_extensions import override
 
 from heartbeat_service.core.changes import Change, Fact, Life, Remembered
 from heartbeat_service.storage.store import (
-    KEPT_CLIENTS,
     KEPT_LIVES,
+    MOST_LIVES,
     Store,
     incarnations_so_far,
 )
@@ -25,7 +24,9 @@ class MemoryStore(Store):
 
     def __init__(self, wall_clock: Callable[[], float]) -> None:
         self._wall_clock = wall_clock
-        self._lives: OrderedDict[str, list[Life]] = OrderedDict()
+        self._lives: dict[str, dict[int, Life]] = {}
+        # In the order of their ends.
+        self._ends: dict[tuple[str, int], None] = {}
 
     @override
     def open(self) -> Deferred[Remembered]:
@@ -40,18 +41,25 @@ class MemoryStore(Store):
 
     @override
     def former_lives(self, client_id: str) -> Deferred[list[Life]]:
-        return succeed(list(self._lives.get(client_id, [])))
+        lives = self._lives.get(client_id, {})
+        return succeed([lives[number] for number in sorted(lives, reverse=True)])
 
     @override
     def close(self) -> Deferred[None]:
         return succeed(None)
 
     def _keep(self, client_id: str, life: Life) -> None:
-        lives = self._lives.get(client_id, [])
         # The same one may come twice: a commit may be repeated.
-        kept = {life.incarnation: life for life in (*lives, life)}
-        newest = sorted(kept, reverse=True)[:KEPT_LIVES]
-        self._lives[client_id] = [kept[number] for number in newest]
-        self._lives.move_to_end(client_id)
-        if len(self._lives) > KEPT_CLIENTS:
-            self._lives.popitem(last=False)
+        lives = self._lives.setdefault(client_id, {})
+        lives[life.incarnation] = life
+        self._ends[client_id, life.incarnation] = None
+        if len(lives) > KEPT_LIVES:
+            self._forget(client_id, min(lives))
+        if len(self._ends) > MOST_LIVES:
+            self._forget(*next(iter(self._ends)))
+
+    def _forget(self, client_id: str, incarnation: int) -> None:
+        del self._ends[client_id, incarnation]
+        del self._lives[client_id][incarnation]
+        if not self._lives[client_id]:
+            del self._lives[client_id]

@@ -20,8 +20,9 @@ from heartbeat_service.core.changes import (
     Snapshot,
 )
 from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.registry import GRAVES
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.storage.store import KEPT_CLIENTS, KEPT_LIVES
+from heartbeat_service.storage.store import KEPT_LIVES, MOST_LIVES
 
 _WRITE_CLIENT = """
     REPLACE INTO clients (
@@ -175,8 +176,8 @@ def _forget(connection: Connection, facts: Sequence[Fact]) -> None:
     for client_id in mourned:
         connection.execute(_FORGET_OLD_LIVES_OF, (client_id, KEPT_LIVES))
     if mourned:
-        connection.execute(_FORGET_OLD_LIVES, (KEPT_LIVES * KEPT_CLIENTS,))
-        connection.execute(_FORGET_OLD_GRAVES, (KEPT_CLIENTS,))
+        connection.execute(_FORGET_OLD_LIVES, (MOST_LIVES,))
+        connection.execute(_FORGET_OLD_GRAVES, (GRAVES,))
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot:

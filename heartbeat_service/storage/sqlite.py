@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,11 @@ T = TypeVar("T")
 
 #: "hbsv": what the header of each of our files says (schema/0001.sql).
 APPLICATION_ID = 0x68627376
+
+#: The size of the smallest database, in bytes: one page.
+SMALLEST = 512
+
+_COUNT_TABLES = "SELECT count(*) FROM sqlite_schema"
 
 #: How long a lock of another program is waited for before it is told, in seconds.
 LOCK_TIMEOUT = 1.0
@@ -115,6 +120,7 @@ class Database:
         """Make the file ours, bring it up to date, and read what it has kept."""
         with self._trouble():
             self._take_lock()
+            self._look_over()
             connection = sqlite3.connect(
                 self._path,
                 timeout=LOCK_TIMEOUT,
@@ -122,7 +128,6 @@ class Database:
                 check_same_thread=False,
             )
             try:
-                self._look_over(connection)
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 self._migrate(connection)
@@ -186,20 +191,31 @@ class Database:
             raise ValueError("another heartbeat service uses it") from error
         self._lock = lock
 
-    @staticmethod
-    def _look_over(connection: sqlite3.Connection) -> None:
+    def _look_over(self) -> None:
         """Refuse a file that must not be written to; only reads."""
-        owner, version = _pragma(connection, "application_id"), _version(connection)
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if owner != APPLICATION_ID and (owner, version, tables) != (0, 0, 0):
-            raise ValueError("it is the file of another program")
-        newest = len(migrations())
-        if version > newest:
-            raise ValueError(
-                f"its schema has version {version}, this program knows {newest}"
-            )
-        if (damage := _pragma(connection, "quick_check(1)")) != "ok":
-            raise ValueError(f"it is damaged: {damage}")
+        log = Path(f"{self._path}-wal")
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if size == 0 and log.exists() and log.stat().st_size > 0:
+            raise ValueError("its write-ahead log is there, but nothing of itself")
+        if 0 < size < SMALLEST:  # SQLite takes the very smallest for new ones
+            raise ValueError("file is not a database")
+        if size == 0:
+            return
+        # To close a connection that may write would write the log into the file.
+        uri = f"{self._path.as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, LOCK_TIMEOUT, uri=True)) as connection:
+            owner = _pragma(connection, "application_id")
+            version = _version(connection)
+            (tables,) = connection.execute(_COUNT_TABLES).fetchone()
+            if owner != APPLICATION_ID and (owner, version, tables) != (0, 0, 0):
+                raise ValueError("it is the file of another program")
+            newest = len(migrations())
+            if version > newest:
+                raise ValueError(
+                    f"its schema has version {version}, this program knows {newest}"
+                )
+            if (damage := _pragma(connection, "quick_check(1)")) != "ok":
+                raise ValueError(f"it is damaged: {damage}")
 
     @staticmethod
     def _migrate(connection: sqlite3.Connection) -> None:

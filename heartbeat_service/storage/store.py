@@ -9,11 +9,11 @@ from twisted.internet.defer import Deferred
 
 from heartbeat_service.core.changes import Fact, Life, Remembered
 
-#: How many former lives of a client a store keeps, at the least and at the most.
+#: How many former lives of a client a store keeps, at the most.
 KEPT_LIVES = 20
 
-#: How many clients' former lives, and how many dead clients' instances, it keeps.
-KEPT_CLIENTS = 10_000
+#: How many former lives it keeps of all clients together: those that ended last.
+MOST_LIVES = 200_000
 
 
 class StoreTrouble(Exception):

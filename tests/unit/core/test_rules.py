@@ -788,15 +788,33 @@ class LimitTests(RegistryTestCase):
         self.registry.registrations = RateLimit(self.clock, 2)
         self.registry.beat("1", RUNNING)
         self.registry.beat("2", RUNNING)
-        for client_id, instance in (("3", None), ("1", "b")):
-            self.assertRaises(
-                Overloaded, self.registry.beat, client_id, RUNNING, instance
-            )
-        self.assertRaises(Overloaded, self.registry.beat, "2", DISCONNECTED)
+        self.assertRaises(Overloaded, self.registry.beat, "3", RUNNING)
         self.assertEqual(len(self.changes), 2)
         self.registry.beat("1", RUNNING)
         self.clock.advance(0.5)
         self.registry.beat("3", RUNNING)
+
+    def test_a_new_life_of_a_known_client_is_no_stranger(self) -> None:
+        self.registry.registrations = RateLimit(self.clock, 1)
+        self.registry.beat("1", RUNNING)
+        self.assertRaises(Overloaded, self.registry.beat, "2", RUNNING)
+        self.registry.beat("1", DISCONNECTED)
+        self.registry.beat("1", RUNNING, "another process")
+        self.assertEqual(self.changes[-1].reason, Reason.RECONNECT)
+
+    def test_a_beat_that_is_refused_a_new_life_resets_the_timebomb(self) -> None:
+        self.registry.beat("1", RUNNING)
+
+        def refuse() -> None:
+            raise Overloaded("the disk is full")
+
+        self.registry.admit = refuse
+        for _ in range(3):
+            self.clock.advance(FUSE - 1)
+            self.assertRaises(Overloaded, self.registry.beat, "1", DISCONNECTED)
+        self.assert_alive()
+        self.clock.advance(FUSE)
+        self.assert_dead()
 
     def test_refused_for_another_reason_a_registration_does_not_count(self) -> None:
         self.registry.registrations = RateLimit(self.clock, 1)

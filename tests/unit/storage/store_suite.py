@@ -184,10 +184,10 @@ class StoreSuite(_Mixin):
         lives: list[Life] = self.wait_for(store.former_lives(client_id))
         return lives
 
-    def bound(self, lives: int, clients: int) -> None:
-        """Let the store keep no more than so many."""
+    def bound(self, lives: int, most: int) -> None:
+        """Let the store keep no more than so many of a client, and of all."""
         self.patch(self.bounds, "KEPT_LIVES", lives)
-        self.patch(self.bounds, "KEPT_CLIENTS", clients)
+        self.patch(self.bounds, "MOST_LIVES", most)
 
     def test_commit_fires(self) -> None:
         store = self.open_store()
@@ -307,23 +307,30 @@ class StoreSuite(_Mixin):
         )
 
     def test_former_lives_of_a_client_are_bounded(self) -> None:
-        self.bound(lives=3, clients=10)
+        self.bound(lives=3, most=10)
         store = self.open_store()
         for number in range(1, 9):
             self.commit(store, registration("1", number), death("1", life(number)))
         self.assertEqual(self.lives(store, "1"), [life(8), life(7), life(6)])
 
-    def test_clients_whose_lives_are_kept_are_bounded(self) -> None:
-        self.bound(lives=2, clients=3)
+    def test_former_lives_of_all_clients_are_bounded(self) -> None:
+        self.bound(lives=2, most=3)
         store = self.open_store()
         for number in range(1, 21):
             self.commit(store, death(str(number), life(number)))
         kept = [n for n in range(1, 21) if self.lives(store, str(n))]
-        self.assertEqual(kept[-3:], [18, 19, 20])
-        self.assertLessEqual(len(kept), 2 * 3)
+        self.assertEqual(kept, [18, 19, 20])
+
+    def test_lives_that_ended_last_are_kept(self) -> None:
+        self.bound(lives=2, most=2)
+        store = self.open_store()
+        self.commit(store, death("2", life(2)), death("1", life(1)))
+        self.commit(store, death("3", life(3)))
+        self.assertEqual(self.lives(store, "2"), [])
+        self.assertEqual(self.lives(store, "1"), [life(1)])
 
     def test_who_dies_often_takes_nobody_elses_place(self) -> None:
-        self.bound(lives=2, clients=3)
+        self.bound(lives=2, most=4)
         store = self.open_store()
         self.commit(store, death("1", life(1)), death("2", life(2)))
         for number in range(3, 21):
@@ -444,14 +451,14 @@ class LastingStoreSuite(StoreSuite):
         self.assertEqual(told.graves, {})
 
     def test_graves_are_bounded(self) -> None:
-        self.bound(lives=2, clients=3)
+        self.patch(self.bounds, "GRAVES", 3)
         told = self.kept_of(
             *(death(str(n), life(n), instances=Instances("a")) for n in range(1, 8))
         )
         self.assertEqual(list(told.graves), ["5", "6", "7"])
 
     def test_who_comes_and_goes_takes_nobody_elses_grave(self) -> None:
-        self.bound(lives=2, clients=3)
+        self.patch(self.bounds, "GRAVES", 3)
         store = self.make_store()
         self.wait_for(store.open())
         self.commit(store, death("1", life(1), instances=Instances("a")))

