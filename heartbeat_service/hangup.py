@@ -17,6 +17,8 @@ def on_hangup(
 ) -> Callable[[], None]:
     """Do all ``actions`` at each SIGHUP, in the reactor's own time.
 
+    Also if there are none: SIGHUP ends a process that doesn't know what to do with it.
+
     Python takes signals in the main thread only: elsewhere this does nothing.
 
     :return: what puts the former handler back.

@@ -17,7 +17,7 @@ from typing import Any
 
 import zmq
 from twisted.application.service import IService, Service
-from twisted.internet.address import UNIXAddress
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import deferLater
@@ -164,6 +164,12 @@ class HeartbeatService(Service):
         )
         self.router = self._bind("router", router, settings.router)
         self._closers.append(router.shutdown)
+        if self.key_check is None and _is_beyond_loopback(self.router):
+            _log.warn(
+                "whoever reaches {router} can speak for any client: "
+                "--curve-keys lets in known keys only",
+                router=self.router,
+            )
         dispatcher.request_endpoint = advertised(self.router, settings.advertise)
         dispatcher.state_change_endpoint = advertised(self.pub, settings.advertise)
 
@@ -301,6 +307,13 @@ def advertised(bound: str, host: str | None) -> str:
         wildcard = match["host"] in ("0.0.0.0", "[::]")  # noqa: S104 - compared only
         host = socket.gethostname() if wildcard else match["host"]
     return f"tcp://{host}:{match['port']}"
+
+
+def _is_beyond_loopback(bound: str) -> bool:
+    match = _BOUND_TCP.fullmatch(bound)
+    if match is None:
+        return False
+    return not is_local(IPv4Address("TCP", match["host"].strip("[]"), 0))
 
 
 def _key_check(factory: ZmqFactory, folder: str | None) -> KeyCheck | None:

@@ -465,6 +465,35 @@ class TestTrouble(DispatchTestCase):
         answer = self.house.beat("1", RUNNING, timebomb_seconds=5.0)
         self.assertEqual(self.successResultOf(answer).timebomb_seconds, 5.0)
 
+    def test_first_report_of_a_steered_client_is_not_answered_before_it_is_kept(
+        self,
+    ) -> None:
+        self.house.clock.advance(PAUSE)
+        self.store.finish_all()
+        steering = self.dispatcher.steer("1", RUNNING)
+        self.store.finish_all()
+        self.successResultOf(steering)
+        refusals: list[Failure] = []
+        self.house.beat("1", RUNNING).addErrback(refusals.append)
+        self.store.break_down()
+        for _ in range(3):
+            self.house.clock.advance(FUSE - 1)
+            if self.store.waiting is not None:
+                self.store.break_down()
+            self.house.beat("1", RUNNING).addErrback(refusals.append)
+        self.assertEqual(len(refusals), 4)
+        self.house.clock.advance(PAUSE)
+        self.store.finish_all()
+        reply = self.successResultOf(self.house.beat("1", RUNNING))
+        self.assertEqual(reply.sequence, 2, "it has lived on")
+
+    def test_clients_are_listed_though_a_check_waits(self) -> None:
+        self.house.clock.advance(PAUSE)
+        self.store.finish_all()
+        Deferred.fromCoroutine(self.house.journal.check())
+        self.store.break_down()
+        self.assertEqual(len(self.successResultOf(self.dispatcher.clients())), 2)
+
     def test_what_asks_for_no_change_is_answered(self) -> None:
         for answer in (
             self.house.ask(),

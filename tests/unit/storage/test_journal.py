@@ -28,6 +28,8 @@ from tests.unit.storage.store_suite import (
 
 T = TypeVar("T")
 
+CALIBRATED = ClientState.CALIBRATED
+
 
 class Defect(Exception):
     """What a store must keep to itself."""
@@ -211,6 +213,29 @@ class TestWaiting(JournalTestCase):
         self.store.finish()
         self.record(snapshot("1", 101, has_reported=True))
         self.successResultOf(self.journal.settled("1"))
+
+    def test_snapshot_of_a_client_beyond_the_first_state_is_waited_for(self) -> None:
+        self.record(registration("1", 101), registration("2", 102))
+        self.store.finish_all()
+        self.record(snapshot("1", 101, state=CALIBRATED, has_reported=True))
+        waiters = self.journal.settled("1"), self.journal.all_settled()
+        self.successResultOf(self.journal.settled("2"))
+        for waiter in waiters:
+            self.assertNoResult(waiter)
+        self.store.finish()
+        for waiter in waiters:
+            self.successResultOf(waiter)
+        self.successResultOf(self.journal.settled("1"))
+
+    def test_nobody_waits_for_what_holds_no_answers_up(self) -> None:
+        self.record(registration("1", 101))
+        self.store.finish()
+        self.record(snapshot("1", 101, has_reported=True))
+        checking = self.run_(self.journal.check())
+        self.store.break_down()
+        self.assertIsNotNone(self.journal.trouble)
+        self.successResultOf(self.journal.all_settled())
+        self.successResultOf(checking)
 
     def test_settled_no_sooner_than_it_was_heard(self) -> None:
         self.record(registration("1", 101), registration("2", 102))
