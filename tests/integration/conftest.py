@@ -414,7 +414,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         return running
 
     yield start
-    for running in started:
+    for running in reversed(started):
         pytest_twisted.blockon(Deferred.fromCoroutine(running.stop()))
 
 

@@ -192,11 +192,14 @@ async def test_tokens_are_read_again_at_sighup(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_service_with_nothing_to_reload_leaves_sighup_alone(
+async def test_sighup_ends_no_service_that_has_nothing_to_reload(
     serve: Serve,
 ) -> None:
     former = signal.getsignal(signal.SIGHUP)
-    await serve()
+    running = await serve()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert (await running.http("GET", "/readyz"))[0] == 200
+    await running.stop()
     assert signal.getsignal(signal.SIGHUP) is former
 
 
