@@ -7,6 +7,7 @@ a peer has to do, it has a deadline for; at the cap, the quietest makes room.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from http import HTTPStatus
 from io import BytesIO
@@ -45,6 +46,10 @@ IDLE = 60.0
 #: To close at once would reset the connection and lose the answer on its way.
 LINGER = 2.0
 
+#: How a request to a proxy begins, which a server has to take as well (RFC 9112,
+#: section 3.2.2). A URI of HTTP has a host.
+_AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+
 
 class BoundedRequest(Request):
     """A request whose body is bounded and stays in memory."""
@@ -69,6 +74,16 @@ class BoundedRequest(Request):
             self.channel.refuse(Problem.of(TooLarge(f"At most {MAX_MESSAGE} bytes")))
         else:
             self.content.write(data)
+
+    @override
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        # Before anything else looks at it: there is one way to write each path.
+        authority = _AUTHORITY.match(path)
+        if authority is not None:
+            path = path[authority.end() :]
+            if not path.startswith(b"/"):
+                path = b"/" + path
+        super().requestReceived(command, path, version)
 
     @override
     def processingFailed(self, reason: Failure) -> object:

@@ -583,3 +583,33 @@ async def test_a_requests_headers_may_have_16_kib(
     rest = "x" * (size - used - len(half))
     wire = await grounds().wire(get("/now", f"A: {half}", f"B: {rest}"))
     assert (await wire.answer()).status == status
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://x/healthz", 200),
+        ("HTTPS://x:1/healthz", 200),
+        ("http://[::1]/healthz?http://y/clients", 200),
+        ("http://x", 404),
+        ("https://x/", 404),
+        ("http://x?/healthz", 404),
+        ("http:///healthz", 404),
+        ("http://", 404),
+        ("http://x/http://x/healthz", 404),
+        ("/http://x/healthz", 404),
+        ("ftp://x/healthz", 404),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_target_may_name_the_server_and_means_the_same(
+    serve: Serve, target: str, status: int
+) -> None:
+    running = await serve()
+    wire = await running.wire()
+    wire.send(get(target) + get("/healthz"))
+    answer = await wire.answer()
+    assert answer.status == status
+    if status == 404:
+        assert answer.json()["code"] == "BAD_MESSAGE"
+    assert (await wire.answer()).status == 200
