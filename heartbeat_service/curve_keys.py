@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +17,9 @@ from typing_extensions import override
 from zmq.auth import create_certificates
 
 from heartbeat_service.zeromq.curve import SERVER, BadKeys, read_public
+
+#: Writes a new file: its path, its content, its mode.
+_Write = Callable[[Path, bytes, int], None]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
 
@@ -73,7 +78,9 @@ def make_server_keys(folder: Path) -> None:
     :raises FileExistsError: if one of its files is there.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _make_pair(SERVER, folder / f"{SERVER}.key", folder / f"{SERVER}.key_secret")
+    with _all_or_none() as write:
+        public, secret = folder / f"{SERVER}.key", folder / f"{SERVER}.key_secret"
+        _make_pair(SERVER, public, secret, write)
 
 
 def make_client_keys(folder: Path, name: str, out: Path) -> None:
@@ -89,26 +96,39 @@ def make_client_keys(folder: Path, name: str, out: Path) -> None:
     if copied and copy.read_bytes() != server.read_bytes():
         raise FileExistsError(f"{copy}: it is there already, of another server")
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _make_pair(name, folder / f"{name}.key", out / f"{name}.key_secret")
-    if not copied:
-        _write(copy, server.read_bytes(), 0o644)
+    with _all_or_none() as write:
+        _make_pair(name, folder / f"{name}.key", out / f"{name}.key_secret", write)
+        if not copied:
+            write(copy, server.read_bytes(), 0o644)
 
 
-def _make_pair(name: str, public: Path, secret: Path) -> None:
+def _make_pair(name: str, public: Path, secret: Path, write: _Write) -> None:
     for path in (public, secret):
         if path.exists():
             raise FileExistsError(f"{path}: it is there already")
     # Nobody else can look into this folder, and it is on the same disk.
     with TemporaryDirectory(dir=secret.parent) as made:
         made_public, made_secret = map(Path, create_certificates(made, name))
-        _write(secret, made_secret.read_bytes(), 0o600)
-        _write(public, made_public.read_bytes(), 0o644)
+        write(secret, made_secret.read_bytes(), 0o600)
+        write(public, made_public.read_bytes(), 0o644)
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write a new file that had that mode before it had any content."""
-    path.touch(mode, exist_ok=False)
-    path.write_bytes(content)
+@contextmanager
+def _all_or_none() -> Iterator[_Write]:
+    """A way to write new files, which are gone again if one can't be written.
+
+    Half a pair would be of no use, and be in the way of the next try.
+    """
+    with ExitStack() as undo:
+
+        def write(path: Path, content: bytes, mode: int) -> None:
+            # It has that mode before it has any content.
+            path.touch(mode, exist_ok=False)
+            undo.callback(path.unlink)
+            path.write_bytes(content)
+
+        yield write
+        undo.pop_all()
 
 
 def main() -> None:

@@ -7,13 +7,19 @@ a peer has to do, it has a deadline for; at the cap, the quietest makes room.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IReactorTime,
+    ITCPTransport,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
@@ -24,6 +30,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from typing_extensions import override
 
 from heartbeat_service.core.errors import BadMessage, TooLarge
+from heartbeat_service.core.heartbeat import Clock
 from heartbeat_service.protocol.messages import MAX_MESSAGE
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 
@@ -38,6 +45,10 @@ IDLE = 60.0
 #: How long a refused peer may go on sending before it is cut off, in seconds.
 #: To close at once would reset the connection and lose the answer on its way.
 LINGER = 2.0
+
+#: How a request to a proxy begins, which a server has to take as well (RFC 9112,
+#: section 3.2.2). A URI of HTTP has a host.
+_AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 
 
 class BoundedRequest(Request):
@@ -63,6 +74,16 @@ class BoundedRequest(Request):
             self.channel.refuse(Problem.of(TooLarge(f"At most {MAX_MESSAGE} bytes")))
         else:
             self.content.write(data)
+
+    @override
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        # Before anything else looks at it: there is one way to write each path.
+        authority = _AUTHORITY.match(path)
+        if authority is not None:
+            path = path[authority.end() :]
+            if not path.startswith(b"/"):
+                path = b"/" + path
+        super().requestReceived(command, path, version)
 
     @override
     def processingFailed(self, reason: Failure) -> object:
@@ -139,7 +160,7 @@ class HardenedChannel(HTTPChannel):
         super().requestDone(request)
         if self._buffer and not self._handlingRequest and self._turn is None:
             self.paused = True
-            self._turn = self.callLater(0, self._take_turn)
+            self._turn = self.site.reactor.callLater(0, self._take_turn)
         if self.paused and not self._closing:
             self._networkProducer.pauseProducing()
         self._keep_time()
@@ -269,22 +290,35 @@ class HeartbeatSite(Site):
     :param max_connections: how many there may be at once. One more takes the place
         of the one whose last answer is the longest ago; if every one of them is
         being answered, it is turned away.
+    :param deadlines: what the peers' deadlines run on. The reactor's own timers
+        would fall due after a stall before it reads what came in time.
     """
 
     protocol = HardenedChannel  # type: ignore[assignment]  # Twisted types its own wrapper
     noisy = False
 
     def __init__(
-        self, resource: IResource, reactor: IReactorTime, max_connections: int
+        self,
+        resource: IResource,
+        reactor: IReactorTime,
+        max_connections: int,
+        deadlines: Clock,
     ) -> None:
         super().__init__(
             resource, BoundedRequest, timeout=REQUEST_DEADLINE, reactor=reactor
         )
         self.channels: set[HardenedChannel] = set()
         self._max_connections = max_connections
+        self._deadlines = deadlines
         # Those that are not being answered, the quietest first.
         self._quiet: OrderedDict[HardenedChannel, None] = OrderedDict()
         self._empty: Deferred[None] | None = None
+
+    @override
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        channel: Any = super().buildProtocol(addr)
+        channel.callLater = self._deadlines.callLater
+        return channel
 
     def admit(self, channel: HardenedChannel) -> bool:
         """Whether a new connection may stay."""

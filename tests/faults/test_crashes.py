@@ -59,7 +59,7 @@ async def test_a_stall_kills_nobody_who_beats_and_spares_nobody_who_does_not(
     resumed = time.monotonic()
     row.slower(await herd.all_answered(BOUND))
     died = await death_of(herd, *silent) - resumed
-    assert died < fuse + BOUND / 3, f"silent clients died {died:.1f} s after SIGCONT"
+    assert died < fuse + 6, f"silent clients died {died:.1f} s after SIGCONT"
     await pause(0.5)  # whoever was about to die, too, has
     assert service.process.output.count("stalled for") == 1
     row.tried = f"{3 * fuse:g} s, {clients} clients"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
+from attrs import frozen
 
 from tests.faults.conftest import Serve
 from tests.faults.herd import Herd
@@ -33,12 +34,39 @@ async def begin(service: Service) -> Herd:
     """Twenty clients that beat."""
     herd = service.herd(20, interval=INTERVAL, patience=FUSE / 2)
     await service.joined(herd)
+    await herd.all_answered(BOUND)  # they have said that they are UNCALIBRATED
     return herd
 
 
-async def refuses(service: Service, client_id: str) -> bool:
-    """Whether a registration is refused, in the way that is promised."""
-    answer = await service.beat(client_id)
+@frozen
+class Struck:
+    """Clients whom the trouble is going to strike at a bad moment.
+
+    "silent" beats no more, "restarted" is about to begin a new life, and "steered"
+    has yet to tell that it is RUNNING.
+
+    :ivar silent_since: when they were registered, by ``time.monotonic``.
+    :ivar former: the incarnation that ends with the restart.
+    """
+
+    silent_since: float
+    former: int
+
+
+async def some_to_strike(service: Service, herd: Herd) -> Struck:
+    """Register them."""
+    await service.control(herd, "steered", timebombSeconds=60)
+    assert (await service.steer("steered", "RUNNING")).status == 200
+    reported = await service.beat("restarted", clientState="UNCALIBRATED")
+    assert reported.status == 200
+    former = reported.json()["body"]["incarnation"]
+    silent_since = await service.control(herd, "silent")
+    return Struck(silent_since, former)
+
+
+async def refuses(service: Service, client_id: str, **more: str) -> bool:
+    """Whether a beat that has to be kept is refused, in the way that is promised."""
+    answer = await service.beat(client_id, **more)
     if answer.status == 200:
         return False
     assert answer.status == 503
@@ -54,15 +82,21 @@ async def unready(service: Service, reason: str) -> None:
     assert reason in answer.json()["detail"]
 
 
-async def suffers(service: Service, herd: Herd, reason: str) -> None:
+async def suffers(service: Service, herd: Herd, struck: Struck, reason: str) -> None:
     """While the store keeps nothing, nothing is told, and everyone is well."""
+    await service.ask("GET", "/readyz")  # which finds the trouble out
+    # Nothing waits for the store yet, so that what it has kept is shown.
+    assert (await service.ask("GET", "/clients")).status == 200
     await in_trouble(service)
     refused = herd.tally["beat", 503]
     answered = herd.tally["beat", 200]
-    end = time.monotonic() + TROUBLE
+    dead = struck.silent_since + FUSE + 0.5
+    end = max(time.monotonic() + TROUBLE, dead)
     number = 0
     while time.monotonic() < end:
         number += 1
+        assert await refuses(service, "restarted")
+        assert await refuses(service, "steered", clientState="RUNNING")
         assert await refuses(service, f"late-{number}")
         assert (await service.steer("herd-0", "RUNNING")).status == 503
         await unready(service, reason)
@@ -70,7 +104,7 @@ async def suffers(service: Service, herd: Herd, reason: str) -> None:
     assert herd.tally["beat", 503] == refused, "a beat was refused"
     assert herd.tally["beat", 200] > answered
     # Its fuse is over; nobody hears of it before the store has it.
-    assert "silent" not in herd.deaths
+    assert not herd.deaths.keys() & {"silent", "restarted", "steered"}
     assert (await service.ask("GET", "/clients/silent")).status == 503
     assert not any(herd.heard[f"late-{each + 1}"] for each in range(number))
 
@@ -84,10 +118,32 @@ async def in_trouble(service: Service) -> None:
         assert time.monotonic() < deadline, "nothing is ever refused"
 
 
-async def recovers(service: Service, herd: Herd, row: Row) -> None:
-    """By itself, and tells of all that was held back."""
-    await ready(service, row)
+async def makes_up(service: Service, herd: Herd, struck: Struck, row: Row) -> None:
+    """It recovers, and tells of all that was held back."""
+    mended = time.monotonic()
+    while await refuses(service, "restarted"):
+        assert time.monotonic() < mended + BOUND, "it doesn't recover"
+        await pause(0.05)
+    row.slower(time.monotonic() - mended)
+    lives = (await service.ask("GET", "/clients/restarted/history")).json()["lives"]
+    [present, former] = [life for life in lives if life["incarnation"] >= struck.former]
+    assert (present["reason"], former["reason"]) == (None, "reconnect")
+    assert former["incarnation"] == struck.former
+
+    told = await service.beat("steered", clientState="RUNNING")
+    assert told.status == 200
+    await recovers(service, herd, row)
     await until(lambda: "silent" in herd.deaths)
+    # That it has told so is kept as well.
+    again = await service.beat("steered")
+    assert again.json()["body"]["clientState"] == "UNCALIBRATED"
+    life = told.json()["body"]["incarnation"]
+    assert again.json()["body"]["incarnation"] > life
+
+
+async def recovers(service: Service, herd: Herd, row: Row) -> None:
+    """By itself."""
+    await ready(service, row)
     assert (await service.beat("after")).status == 200
     await herd.all_answered(BOUND)
 
@@ -125,12 +181,12 @@ async def test_what_can_not_be_written_is_not_acknowledged(
 ) -> None:
     service = await serve(*OPTIONS, comes_back=True)
     herd = await begin(service)
-    await service.control(herd, "silent", timebombSeconds=1)
+    struck = await some_to_strike(service, herd)
     pid, unlimited = service.process.pid, resource.RLIM_INFINITY
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, unlimited))
-    await suffers(service, herd, "heartbeat.sqlite")
+    await suffers(service, herd, struck, "heartbeat.sqlite")
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
-    await recovers(service, herd, row)
+    await makes_up(service, herd, struck, row)
     await survives(service, herd, row)
     row.tried = f"{TROUBLE:g} s, 20 clients"
 
@@ -168,13 +224,13 @@ async def test_a_full_disk_is_outlived(
     mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", disk)
     service = await serve(*OPTIONS, comes_back=True, store=disk / "heartbeat.sqlite")
     herd = await begin(service)
-    await service.control(herd, "silent", timebombSeconds=1)
+    struck = await some_to_strike(service, herd)
     filler = disk / "filler"
     with filler.open("wb", 0) as full, pytest.raises(OSError, match="No space left"):
         full.writelines(bytes(512) for _ in range(4096))
-    await suffers(service, herd, "full")
+    await suffers(service, herd, struck, "full")
     filler.unlink()
-    await recovers(service, herd, row)
+    await makes_up(service, herd, struck, row)
     await survives(service, herd, row)
     row.tried = f"{TROUBLE:g} s, 20 clients"
 
@@ -200,11 +256,11 @@ async def test_a_lock_is_waited_for(
 
     service = await serve(*OPTIONS, comes_back=True)
     herd = await begin(service)
-    await service.control(herd, "silent", timebombSeconds=1)
+    struck = await some_to_strike(service, herd)
     locker = await lock()
-    await suffers(service, herd, "locked")
+    await suffers(service, herd, struck, "locked")
     await locker.ends("KILL")
-    await recovers(service, herd, row)
+    await makes_up(service, herd, struck, row)
 
     service.assert_unharmed()
     await service.kill()

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from attrs import define
+from attrs import define, field
 
 from tests.faults.conftest import Serve
+from tests.faults.herd import Word
 from tests.faults.service import BOUND, LONG, Row, Service, death_of, pause
 from tests.integration.processes import Process
 
@@ -106,7 +107,7 @@ async def test_who_sets_the_clock_kills_nobody_and_spares_nobody(
         shown = await ahead(service, f"new-{move}")
         assert abs(shown - move) < BOUND, f"the clock didn't move: {shown}"
         died = await death_of(herd, "silent") - registered
-        assert fuse - 0.5 < died < fuse + BOUND / 3, f"it died after {died:.1f} s"
+        assert fuse - 0.5 < died < fuse + 3, f"it died after {died:.1f} s"
         slowest_death = max(slowest_death, died)
         await herd.all_answered(BOUND)
         if LONG:  # also for a service that starts by the new clock
@@ -173,6 +174,47 @@ def network() -> Iterator[Network]:
         _ip("netns", "del", name)
 
 
+@define
+class Players:
+    """Game clients, and what they and the service say of each other.
+
+    :ivar programs: which runs for which client.
+    :ivar lost: where the service holds something else than was told.
+    """
+
+    programs: dict[str, Process]
+    _service: Service
+    lost: list[str] = field(factory=list)
+
+    async def agree(self, state: str) -> dict[str, Word]:
+        """Steer everyone, who follows; what each was told is what is held."""
+        told: dict[str, Word] = {}
+        for client_id, program in self.programs.items():
+            before = len(program.output)
+            assert (await self._service.steer(client_id, state)).status == 200
+            said = rf" {client_id} {state} incarnation=(\d+) sequence=(\d+)$"
+            pair = (await program.says(said, before)).groups()
+            told[client_id] = Word(int(pair[0]), int(pair[1]), state)
+        await self.compare(told)
+        return told
+
+    async def compare(self, told: dict[str, Word]) -> None:
+        """Whoever the service doesn't hold as it was told is lost."""
+        answer = await self._service.ask("GET", "/clients")
+        assert answer.status == 200
+        held = {
+            record["clientID"]: Word(
+                record["incarnation"], record["sequence"], record["clientState"]
+            )
+            for record in answer.json()["clients"]
+        }
+        self.lost += [
+            f"{client_id}: {word} was told, {held.get(client_id)} is held"
+            for client_id, word in told.items()
+            if held.get(client_id) != word
+        ]
+
+
 @pytest.mark.fault("network cut and joined")
 @pytest_twisted.ensureDeferred
 async def test_a_short_cut_kills_nobody_and_after_a_long_one_all_are_back(
@@ -189,37 +231,28 @@ async def test_a_short_cut_kills_nobody_and_after_a_long_one_all_are_back(
     )
     ids = [f"player-{number}" for number in range(count)]
     program = (sys.executable, "-m", "heartbeat_service.game_client")
-    players = {
-        client_id: spawn(
-            *(*network.inside, *program),
-            *("--id", client_id, "--server", f"http://{service.http}"),
-        )
-        for client_id in ids
-    }
-    for client_id, player in players.items():
+    players = Players(
+        {
+            client_id: spawn(
+                *(*network.inside, *program),
+                *("--id", client_id, "--server", f"http://{service.http}"),
+            )
+            for client_id in ids
+        },
+        service,
+    )
+    for client_id, player in players.programs.items():
         await player.says(f" {client_id} UNCALIBRATED incarnation=")
 
-    async def agreed(state: str) -> None:
-        """Everyone is steered, follows, and is of the server's mind."""
-        for client_id, player in players.items():
-            before = len(player.output)
-            assert (await service.steer(client_id, state)).status == 200
-            said = rf" {client_id} {state} incarnation=(\d+) sequence=(\d+)$"
-            told = await player.says(said, before)
-            record = (await service.ask("GET", f"/clients/{client_id}")).json()
-            assert told.groups() == (
-                str(record["incarnation"]),
-                str(record["sequence"]),
-            )
-
-    await agreed("CALIBRATED")
+    acknowledged = await players.agree("CALIBRATED")
     network.cut()
     await pause(fuse / 3)
     network.join()
     await pause(fuse)  # whoever was about to die, has
-    deaths = service.process.output.count("(timebomb)")
-    assert deaths == 0, service.process.output
-    await agreed("RUNNING")
+    row.wrongly_dead = service.process.output.count("(timebomb)")
+    assert row.wrongly_dead == 0, service.process.output
+    await players.compare(acknowledged)
+    await players.agree("RUNNING")
 
     here = len(service.process.output)
     network.cut()
@@ -234,11 +267,12 @@ async def test_a_short_cut_kills_nobody_and_after_a_long_one_all_are_back(
             rf"client {client_id}: DISCONNECTED -> UNCALIBRATED \(heartbeat\)", here
         )
     row.slower(time.monotonic() - joined)
-    await agreed("CALIBRATED")
+    await players.agree("CALIBRATED")
+    row.lost = len(players.lost)
+    assert not players.lost
     row.tried = f"{fuse / 3:.1f} s and {2 * fuse:g} s, {count} clients"
     row.note = f"fuse {fuse:g} s; all {count} died in the long cut, as they should"
-    row.lost, row.wrongly_dead = 0, deaths
-    for player in players.values():
+    for player in players.programs.values():
         assert await player.ends("TERM") == 0
         assert "Traceback" not in player.output
     service.assert_unharmed()

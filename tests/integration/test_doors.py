@@ -50,6 +50,17 @@ CLIENT_ROUTES = [
 ]
 
 
+def absolutely(
+    routes: list[tuple[str, str, bytes]],
+) -> list[tuple[str, str, bytes]]:
+    """The same, as they are asked of a proxy."""
+    return [
+        (method, start + path, body)
+        for method, path, body in routes
+        for start in ("http://x", "HTTPS://u@[::1]:1")
+    ]
+
+
 @pytest.fixture
 def tokens(tmp_path: Path) -> dict[str, str]:
     """A token file for operators, and one for clients."""
@@ -95,7 +106,9 @@ def assert_unauthorized(answer: Answer) -> str:
     return detail
 
 
-@pytest.mark.parametrize(("method", "path", "body"), OPERATOR_ROUTES)
+@pytest.mark.parametrize(
+    ("method", "path", "body"), OPERATOR_ROUTES + absolutely(OPERATOR_ROUTES)
+)
 @pytest_twisted.ensureDeferred
 async def test_operator_routes_want_the_operators_token_before_anything_else(
     serve: Serve, tokens: dict[str, str], method: str, path: str, body: bytes
@@ -109,7 +122,9 @@ async def test_operator_routes_want_the_operators_token_before_anything_else(
         assert (await ask(running, method, path, body, token)).status != 401
 
 
-@pytest.mark.parametrize(("method", "path", "body"), CLIENT_ROUTES)
+@pytest.mark.parametrize(
+    ("method", "path", "body"), CLIENT_ROUTES + absolutely(CLIENT_ROUTES)
+)
 @pytest_twisted.ensureDeferred
 async def test_heartbeats_want_the_clients_token_before_anything_else(
     serve: Serve, tokens: dict[str, str], method: str, path: str, body: bytes
@@ -248,7 +263,7 @@ async def test_beyond_loopback_operators_are_locked_out_without_a_token(
 ) -> None:
     running = await serve(http=["tcp:0:interface=127.0.0.1", endpoint])
     [line] = locked_out(logged)
-    for method, path, body in OPERATOR_ROUTES:
+    for method, path, body in OPERATOR_ROUTES + absolutely(OPERATOR_ROUTES):
         detail = assert_unauthorized(await ask(running, method, path, body, "any"))
         for told in (line, detail or line):
             assert "--operator-token-file" in told

@@ -174,13 +174,18 @@ async def again(serve: Serve, running: Running, between: Meanwhile) -> Running:
     )
 
 
+async def begin(serve: Serve, play: Play) -> tuple[Running, Game, StateChanged]:
+    """A service, and a game client of it that is registered; what it was told."""
+    running = await serve(interval=INTERVAL)
+    game = play(running.url)
+    return running, game, await game.state()
+
+
 @pytest_twisted.ensureDeferred
 async def test_it_initialises_once_and_follows_the_operator(
     serve: Serve, play: Play, heard: list[Request]
 ) -> None:
-    running = await serve(interval=INTERVAL)
-    game = play(running.url)
-    first = await game.state()
+    running, game, first = await begin(serve, play)
     assert (first.state, first.sequence) == (UNCALIBRATED, 1)
     asks_allowed = len(beats(heard))  # one for each beat until it was answered
 
@@ -220,9 +225,7 @@ async def test_it_hears_of_a_change_at_once_not_a_beat_later(
 
 @pytest_twisted.ensureDeferred
 async def test_what_it_reports_is_applied(serve: Serve, play: Play) -> None:
-    running = await serve(interval=INTERVAL)
-    game = play(running.url)
-    first = await game.state()
+    running, game, first = await begin(serve, play)
     for sequence, state in enumerate((CALIBRATED, RUNNING), 2):
         game.client.report(state)
         assert await game.event() == StateChanged(state, first.incarnation, sequence)
@@ -234,9 +237,7 @@ async def test_what_it_reports_is_applied(serve: Serve, play: Play) -> None:
 async def test_what_it_may_not_report_is_refused_and_changes_nothing(
     serve: Serve, play: Play
 ) -> None:
-    running = await serve(interval=INTERVAL)
-    game = play(running.url)
-    await game.reaches(UNCALIBRATED)
+    running, game, _ = await begin(serve, play)
     game.client.report(RUNNING)
     refusal = await game.event()
     assert isinstance(refusal, Refused)
@@ -262,9 +263,7 @@ async def test_its_values_and_its_own_timebomb_come_with_each_beat(
 
 @pytest_twisted.ensureDeferred
 async def test_after_a_kick_it_takes_up_a_new_life(serve: Serve, play: Play) -> None:
-    running = await serve(interval=INTERVAL)
-    game = play(running.url)
-    first = await game.state()
+    running, game, first = await begin(serve, play)
     await running.steer("1", "RUNNING")
     await game.reaches(RUNNING)
     await running.kick("1")
@@ -283,9 +282,7 @@ async def test_after_a_kick_it_takes_up_a_new_life(serve: Serve, play: Play) -> 
 async def test_it_finds_its_way_back_to_a_service_that_was_restarted(
     serve: Serve, play: Play
 ) -> None:
-    running = await serve(interval=INTERVAL)
-    game = play(running.url)
-    first = await game.state()
+    running, game, first = await begin(serve, play)
     game.client.report(CALIBRATED)
     await game.reaches(CALIBRATED)
 
@@ -312,9 +309,7 @@ async def test_it_finds_its_way_back_to_a_service_that_was_restarted(
 async def test_a_second_client_takes_over_and_the_first_falls_silent(
     serve: Serve, play: Play, heard: list[Request]
 ) -> None:
-    running = await serve(interval=INTERVAL)
-    first = play(running.url)
-    former = await first.state()
+    running, first, former = await begin(serve, play)
     second = play(running.url)
     present = await second.state()
     assert (present.state, present.sequence) == (UNCALIBRATED, 1)
@@ -377,9 +372,7 @@ async def test_stopped_right_after_its_start_it_leaves_nothing_behind(
 async def test_a_superseded_client_says_so_once(
     serve: Serve, play: Play, heard: list[Request]
 ) -> None:
-    running = await serve(interval=INTERVAL)
-    first = play(running.url)
-    await first.state()
+    running, first, _ = await begin(serve, play)
     await play(running.url).state()
     for _ in range(2):
         first.client.report(CALIBRATED)
@@ -392,9 +385,7 @@ async def test_a_superseded_client_says_so_once(
 async def test_a_superseded_client_asks_for_nothing_any_more(
     serve: Serve, play: Play, heard: list[Request]
 ) -> None:
-    running = await serve(interval=INTERVAL)
-    first = play(running.url)
-    await first.state()
+    running, first, _ = await begin(serve, play)
     await play(running.url).state()
     assert isinstance(await first.event(), Superseded)
     heard.clear()
@@ -407,9 +398,7 @@ async def test_a_superseded_client_asks_for_nothing_any_more(
 async def test_a_game_that_fails_at_an_event_goes_on_beating(
     serve: Serve, play: Play, heard: list[Request], tracebacks: list[LogEvent]
 ) -> None:
-    running = await serve(interval=INTERVAL)
-    game = play(running.url)
-    await game.reaches(UNCALIBRATED)
+    running, game, _ = await begin(serve, play)
 
     def fail(_: object) -> None:
         raise ValueError("the game's own fault")
@@ -462,9 +451,7 @@ async def test_whatever_goes_wrong_with_an_answer_the_heart_goes_on(
     def stumble(*_: object) -> None:
         raise ZeroDivisionError("nobody foresaw this")
 
-    running = await serve(interval=INTERVAL)
-    game = play(running.url)
-    await game.reaches(UNCALIBRATED)
+    await begin(serve, play)
     with monkeypatch.context() as patched:
         patched.setattr(GameClient, "_understand", stumble)
         await more_beats(heard, 2)
@@ -499,9 +486,7 @@ async def test_a_client_that_gets_no_socket_goes_on_beating(
 async def test_a_client_that_was_stopped_can_be_started_again(
     serve: Serve, play: Play, times: int
 ) -> None:
-    running = await serve(interval=INTERVAL)
-    game = play(running.url)
-    await game.reaches(UNCALIBRATED)
+    _, game, _ = await begin(serve, play)
     for _ in range(times):
         await game.client.stopService()
         game.client.startService()
@@ -591,9 +576,7 @@ async def test_with_the_server_away_it_says_so_once_and_never_beats_faster(
 async def test_stopped_while_the_server_is_away_it_stops(
     serve: Serve, play: Play
 ) -> None:
-    running = await serve(interval=INTERVAL)
-    game = play(running.url)
-    await game.reaches(UNCALIBRATED)
+    running, game, _ = await begin(serve, play)
     await running.stop()
     assert isinstance(await game.event(), ServerLost)
     await game.stop()

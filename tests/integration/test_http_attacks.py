@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import resource
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from socket import create_connection
 from typing import Any
@@ -20,6 +21,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from typing_extensions import override
 
+from heartbeat_service.core.listening_clock import ListeningClock
 from heartbeat_service.web import site as site_module
 from heartbeat_service.web.listening import BACKLOG, PatientPort
 from heartbeat_service.web.site import HeartbeatSite
@@ -70,6 +72,7 @@ class Grounds:
     """A site on a real port, and its peers."""
 
     site: HeartbeatSite
+    clock: ListeningClock
     answers: Answers
     port: PatientPort
     number: int
@@ -121,6 +124,7 @@ class Grounds:
         for wire in self.wires:
             wire.abort()
         await patiently(self.site.disconnect_all())
+        self.clock.stop()
 
     def _keep(self, wire: Wire) -> Wire:
         self.wires.append(wire)
@@ -136,11 +140,11 @@ def grounds() -> Iterator[Open]:
     opened: list[Grounds] = []
 
     def open_site(max_connections: int = 100) -> Grounds:
-        answers = Answers()
-        site = HeartbeatSite(answers, reactor, max_connections)
+        answers, clock = Answers(), ListeningClock(reactor, lambda _: None)
+        site = HeartbeatSite(answers, reactor, max_connections, clock)
         port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")
         patient = PatientPort(reactor, port, site)
-        opened.append(Grounds(site, answers, patient, port.getHost().port))
+        opened.append(Grounds(site, clock, answers, patient, port.getHost().port))
         return opened[-1]
 
     yield open_site
@@ -271,6 +275,62 @@ async def test_a_connection_that_rests_too_long_is_closed(
     monkeypatch.setattr(site_module, "IDLE", SHORT)
     wire = await grounds().answered()
     await wire.end()
+
+
+async def begun(open_: Grounds) -> tuple[Wire, bytes]:
+    """A peer in the midst of its first request; what it has yet to send."""
+    wire = await open_.wire(NOW[:-1])
+    [channel] = open_.site.channels
+
+    async def read() -> bool:
+        return bool(channel.requests)
+
+    await until(read)
+    return wire, NOW[-1:]
+
+
+async def resting(open_: Grounds) -> tuple[Wire, bytes]:
+    """A peer between two requests; the next one."""
+    return await open_.answered(), NOW
+
+
+async def about_to_read(open_: Grounds) -> tuple[Wire, bytes]:
+    """A peer that has yet to read most of its answer."""
+    wire = await open_.wire()
+    wire.transport.pauseProducing()
+    wire.send(MUCH)
+
+    async def made() -> bool:
+        return open_.answers.made == 1
+
+    await until(made)
+    return wire, b""
+
+
+@pytest.mark.parametrize("state", [begun, resting, about_to_read])
+@pytest_twisted.ensureDeferred
+async def test_what_came_in_time_is_served_after_a_stall(
+    grounds: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    state: Callable[[Grounds], Awaitable[tuple[Wire, bytes]]],
+) -> None:
+    monkeypatch.setattr(site_module, "REQUEST_DEADLINE", SHORT)
+    monkeypatch.setattr(site_module, "IDLE", SHORT)
+    wire, rest = await state(grounds())
+
+    def stall() -> None:
+        wire.transport.getHandle().sendall(rest)
+        time.sleep(3 * SHORT)
+
+    # Right before the reactor looks which timers are due; then it reads.
+    reactor.callFromThread(stall)
+    await pause(0)
+    wire.transport.resumeProducing()
+    if not rest:
+        assert len((await wire.answer()).body) == LONG
+        wire.send(NOW)
+    await assert_served(wire)
+    await wire.end()  # and its deadline holds again
 
 
 @pytest.mark.usefixtures("short_deadline")
@@ -523,3 +583,33 @@ async def test_a_requests_headers_may_have_16_kib(
     rest = "x" * (size - used - len(half))
     wire = await grounds().wire(get("/now", f"A: {half}", f"B: {rest}"))
     assert (await wire.answer()).status == status
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://x/healthz", 200),
+        ("HTTPS://x:1/healthz", 200),
+        ("http://[::1]/healthz?http://y/clients", 200),
+        ("http://x", 404),
+        ("https://x/", 404),
+        ("http://x?/healthz", 404),
+        ("http:///healthz", 404),
+        ("http://", 404),
+        ("http://x/http://x/healthz", 404),
+        ("/http://x/healthz", 404),
+        ("ftp://x/healthz", 404),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_target_may_name_the_server_and_means_the_same(
+    serve: Serve, target: str, status: int
+) -> None:
+    running = await serve()
+    wire = await running.wire()
+    wire.send(get(target) + get("/healthz"))
+    answer = await wire.answer()
+    assert answer.status == status
+    if status == 404:
+        assert answer.json()["code"] == "BAD_MESSAGE"
+    assert (await wire.answer()).status == 200

@@ -22,7 +22,7 @@ from tests.integration.processes import (
     Spawn,
     free_ports,
 )
-from tests.integration.waiting import patiently, pause, until
+from tests.integration.waiting import SILENCE, patiently, pause, until
 
 
 def twistd(spawn: Spawn, *arguments: str, **environment: str) -> Process:
@@ -62,6 +62,19 @@ async def test_sigterm_stops_it_cleanly(spawn: Spawn) -> None:
     assert await service.ends("TERM") in (0, -signal.SIGTERM)
     assert "Traceback" not in service.output
     assert "Server Shut Down" in service.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_sighup_does_not_end_a_service_that_has_nothing_to_read_again(
+    spawn: Spawn,
+) -> None:
+    service = twistd(spawn, *LOOPBACK)
+    host = (await service.says(READY))[1]
+    os.kill(service.pid, signal.SIGHUP)
+    await pause(SILENCE)  # it says nothing of it
+    assert await http("POST", f"http://{host}/heartbeat", heartbeat("1")) == 200
+    assert service.status is None
+    assert "Traceback" not in service.output
 
 
 @pytest_twisted.ensureDeferred

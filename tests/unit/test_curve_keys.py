@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import redirect_stdout
+from errno import ENOSPC
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,6 +106,33 @@ class TestCurveKeys(SynchronousTestCase):
             self.assertIn("it is there already", failed)
         self.assertEqual(read_clients(self.folder), before)
         self.assertEqual(list(elsewhere.iterdir()), [])
+
+    def test_what_cannot_be_written_whole_leaves_nothing_and_may_be_tried_again(
+        self,
+    ) -> None:
+        write = Path.write_bytes
+        for arguments, files in [
+            ((self.folder,), {"server.key_secret", "server.key"}),
+            (
+                (self.folder, "--client", "one", "--out", self.out),
+                {"one.key_secret", "one.key", "server.key"},
+            ),
+        ]:
+            before = set(self.folder.parent.rglob("*.key*"))
+            for full in files:
+
+                def write_half(path: Path, data: bytes, full: str = full) -> int:
+                    if path.name == full:
+                        write(path, data[:10])
+                        raise OSError(ENOSPC, os.strerror(ENOSPC))
+                    return write(path, data)
+
+                patched = self.patch(Path, "write_bytes", write_half)
+                self.assertIn("No space left", self.fails(*arguments))
+                patched.restore()
+                self.assertEqual(set(self.folder.parent.rglob("*.key*")), before)
+            self.run_it(*arguments)
+        self.assertEqual(len(read_clients(self.folder)), 1)
 
     def test_keys_of_two_servers_are_not_mixed(self) -> None:
         for folder in (self.folder, self.folder / "other"):
