@@ -174,7 +174,7 @@ class HeartbeatService(Service):
         dispatcher.state_change_endpoint = advertised(self.pub, settings.advertise)
 
         trouble = partial(self._trouble, journal)
-        await self._serve_http(dispatcher, journal, trouble)
+        await self._serve_http(dispatcher, journal, trouble, clock)
         self._closers.append(on_hangup(self._reactor, self._reloads))
         await self._reactor_running()
         _log.info(
@@ -200,14 +200,18 @@ class HeartbeatService(Service):
         return running
 
     async def _serve_http(
-        self, dispatcher: Dispatcher, journal: ChangeJournal, trouble: Trouble
+        self,
+        dispatcher: Dispatcher,
+        journal: ChangeJournal,
+        trouble: Trouble,
+        clock: ListeningClock,
     ) -> None:
         settings = self._settings
         clients = self._door("client-token-file", settings.client_token_file)
         operators = self._door("operator-token-file", settings.operator_token_file)
         app = HeartbeatApp(dispatcher, trouble, clients, operators)
         # The other half is for ZeroMQ's peers, the store and the rest.
-        site = HeartbeatSite(app.resource(), self._reactor, allowed() // 2)
+        site = HeartbeatSite(app.resource(), self._reactor, allowed() // 2, clock)
         self._closers.append(site.disconnect_all)
         self._closers.append(journal.flush)
         guarded = settings.operator_token_file or settings.allow_open_control
