@@ -33,6 +33,7 @@ ZAP_DOMAIN = b"heartbeat"
 #: How many refused keys are told of, one line each; after that only their number.
 MOST_TOLD = 100
 
+_log = Logger()
 _KEY = re.compile(rb"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")  # Z85, 32 bytes
 
 
@@ -72,19 +73,21 @@ def read_public(path: Path) -> bytes:
 
 
 def read_pair(path: Path) -> KeyPair:
-    """The pair in a ``.key_secret`` file, which must be kept secret.
+    """The pair in a ``.key_secret`` file; a file that others can read is warned of.
 
-    :raises BadKeys: if there is none, or others can read it.
+    :raises BadKeys: if there is none.
     """
     public, secret = _read(path)
     if secret is None:
         raise BadKeys(f"{path}: there is no secret key in it")
-    # As PostgreSQL has it: a group may read only what is root's.
+    # As PostgreSQL has it: a group may read only what is root's. Not refused: that is
+    # how pyzmq itself makes them.
     status = path.stat()
     if status.st_mode & (0o027 if status.st_uid == 0 else 0o077):
-        raise BadKeys(
-            f"{path}: others may read it, {stat.filemode(status.st_mode)}; "
-            "let only its owner"
+        _log.warn(
+            "others may read {path}, {mode}: let only its owner",
+            path=path,
+            mode=stat.filemode(status.st_mode),
         )
     if zmq.curve_public(secret) != public:
         raise BadKeys(f"{path}: its two keys are no pair")

@@ -164,14 +164,14 @@ async def test_a_daemon_that_cannot_start_says_so_and_tidies_up(
 async def test_no_beating_client_dies_while_the_service_is_stopped_in_its_tracks(
     spawn: Spawn,
 ) -> None:
-    options = ("--timebomb", "3", "--interval", "0.3")
+    options = ("--timebomb", "1.5", "--interval", "0.2")
     service = twistd(spawn, *LOOPBACK, *options)
     host = (await service.says(READY))[1]
     players = [game_client(spawn, str(number), host) for number in range(3)]
     for number, player in enumerate(players):
         await player.says(f"{number} UNCALIBRATED")
     os.kill(service.pid, signal.SIGSTOP)
-    await pause(7)  # more than two timebombs
+    await pause(3.5)  # more than two timebombs
     os.kill(service.pid, signal.SIGCONT)
     await service.says("stalled for")
     await pause(1.5)

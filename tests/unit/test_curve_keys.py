@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.curve_keys import main
@@ -177,12 +178,18 @@ class TestReadingKeys(SynchronousTestCase):
             read_server_pair(self.folder)
         return str(caught.exception)
 
-    def test_a_secret_that_others_may_read_is_refused(self) -> None:
+    def test_a_secret_that_others_may_read_is_warned_of(self) -> None:
         for mode in (0o604, 0o644, 0o660, 0o666):
             self.secret.chmod(mode)
-            self.assertIn("others may read it", self.refusal())
+            with capturedLogs() as log:
+                read_server_pair(self.folder)
+            [event] = log
+            self.assertIn("others may read", event["log_format"])
+            self.assertNotIn(read_server_pair(self.folder).secret, repr(event).encode())
         self.secret.chmod(0o400)
-        read_server_pair(self.folder)
+        with capturedLogs() as log:
+            read_server_pair(self.folder)
+        self.assertEqual(len(log), 0)
 
     def test_two_keys_that_are_no_pair_are_refused(self) -> None:
         public = read_public(self.secret).decode()
