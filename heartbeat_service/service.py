@@ -222,6 +222,8 @@ class HeartbeatService(Service):
             operators.shut = None
         elif not guarded:
             _log.warn("operators are locked out: {reason}", reason=OPEN_CONTROL)
+        elif not settings.operator_token_file:
+            _log.warn("whoever reaches {http} may steer", http=",".join(self.http))
 
     def _limit(self, per_second: int | None) -> RateLimit | None:
         return None if per_second is None else RateLimit(self._reactor, per_second)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import ClassVar
 
 from attrs import field, frozen
 
@@ -71,7 +70,7 @@ class Snapshot:
 
     @property
     def holds_answers_up(self) -> bool:
-        """Whether answers wait until it is kept, as they do for a change.
+        """Whether answers to its client wait until it is kept, as for a change.
 
         Nobody may be told of a state beyond the first who was told of it in a former
         life; and only what is kept can tell which life that was.
@@ -85,12 +84,9 @@ class Change:
 
     (``incarnation``, ``sequence``) names the change: it never stands for two.
 
-    :ivar holds_answers_up: whether answers wait until it is kept: always.
     :ivar client: the client as the change has left it.
     :ivar ended: the life that this change ended, if it ended one.
     """
-
-    holds_answers_up: ClassVar[bool] = True
 
     client: Snapshot
     previous_state: ClientState

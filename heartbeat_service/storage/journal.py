@@ -41,10 +41,6 @@ class _Entry:
     fact: Fact | None
     waiters: list[Deferred[None]] = field(factory=list)
 
-    @property
-    def is_awaited(self) -> bool:
-        return self.fact is not None and self.fact.holds_answers_up
-
 
 class ChangeJournal:
     """Leads each change through the store, and tells the listeners in order.
@@ -113,12 +109,14 @@ class ChangeJournal:
         return self._wait_for(self._latest.get(client_id))
 
     def all_settled(self) -> Deferred[None]:
-        """Fires once nothing that holds answers up, of anybody, waits for the store.
+        """Fires once no change, of anybody, waits for the store.
 
         Fails as :meth:`settled` does.
         """
-        waiting = (entry for entry in reversed(self._pending) if entry.is_awaited)
-        return self._wait_for(next(waiting, None))
+        changes = (
+            entry for entry in reversed(self._pending) if isinstance(entry.fact, Change)
+        )
+        return self._wait_for(next(changes, None))
 
     async def check(self) -> str | None:
         """Let the store write something, which can be nothing; its trouble, if any."""
@@ -168,7 +166,7 @@ class ChangeJournal:
         if is_new := entry is None:
             self._snapshots[client_id] = entry = _Entry(snapshot)
         entry.fact = snapshot
-        if entry.is_awaited:
+        if snapshot.holds_answers_up:
             self._latest[client_id] = entry
         if is_new:
             self._append(entry)

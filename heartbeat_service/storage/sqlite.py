@@ -196,7 +196,10 @@ class Database:
         log = Path(f"{self._path}-wal")
         size = self._path.stat().st_size if self._path.exists() else 0
         if size == 0 and log.exists() and log.stat().st_size > 0:
-            raise ValueError("its write-ahead log is there, but nothing of itself")
+            raise ValueError(
+                "its write-ahead log is there, but nothing of itself; put the file"
+                " back, or give up what it kept and take the log away, too"
+            )
         if 0 < size < SMALLEST:  # SQLite takes the very smallest for new ones
             raise ValueError("file is not a database")
         if size == 0:
@@ -256,8 +259,8 @@ class Database:
         moved = any(_identity(file) != known for file, known in self._files.items())
         if moved or size < self._size:
             raise ValueError(
-                "it was replaced or cut short by another program; put the right file"
-                " there and restart the service"
+                "it was replaced or cut short by another program; stop the service,"
+                " take away what lies beside it, put the right file there, start again"
             )
         self._size = size
 

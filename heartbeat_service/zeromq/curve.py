@@ -118,6 +118,8 @@ def read_clients(folder: Path) -> frozenset[bytes]:
 
 
 def _read(path: Path) -> tuple[bytes, bytes | None]:
+    if not path.exists():
+        raise BadKeys(f"{path}: there is no such file")
     try:
         public, secret = load_certificate(path)
     except (OSError, ValueError) as error:

@@ -77,7 +77,7 @@ def descriptors() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.fault("all back within a second")
+@pytest.mark.fault("all come back at once")
 @pytest_twisted.ensureDeferred
 async def test_a_crowd_that_comes_back_at_once_finds_itself_as_it_was(
     serve: Serve, row: Row, descriptors: int

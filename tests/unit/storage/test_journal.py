@@ -218,13 +218,10 @@ class TestWaiting(JournalTestCase):
         self.record(registration("1", 101), registration("2", 102))
         self.store.finish_all()
         self.record(snapshot("1", 101, state=CALIBRATED, has_reported=True))
-        waiters = self.journal.settled("1"), self.journal.all_settled()
+        waiter = self.journal.settled("1")
         self.successResultOf(self.journal.settled("2"))
-        for waiter in waiters:
-            self.assertNoResult(waiter)
-        self.store.finish()
-        for waiter in waiters:
-            self.successResultOf(waiter)
+        self.successResultOf(self.journal.all_settled())
+        self.assert_waits_until(waiter, self.store.finish)
         self.successResultOf(self.journal.settled("1"))
 
     def test_nobody_waits_for_what_holds_no_answers_up(self) -> None:
