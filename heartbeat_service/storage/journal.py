@@ -216,8 +216,7 @@ class ChangeJournal:
         except StoreTrouble as error:
             self._enter_trouble(str(error))
             raise
-        except Exception as error:
-            # A defect of the store, which must not end the service.
+        except Exception as error:  # a defect of the store must not end the service
             if self._troubled_since is None:
                 self._log.failure("The store failed")
             self._enter_trouble(f"the store failed: {error!r}")

@@ -39,7 +39,7 @@ LINGER = 500
 
 #: The longest frame a peer may send, in bytes; a longer one disconnects it.
 #: Far above a message's own limit, whose excess is answered instead.
-MAX_FRAME = 256 * 1024
+MAX_FRAME = 1024 * 1024
 
 #: How long a peer may take for its handshake, in milliseconds; then it is dropped.
 HANDSHAKE_TIMEOUT = 5_000

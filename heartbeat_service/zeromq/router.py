@@ -50,7 +50,7 @@ class RequestRouter(HardenedConnection):
     options: ClassVar[dict[int, int]] = {
         # What a peer has sent and nobody has read yet: with the longest frames 25 MiB.
         # The rest waits in the peer; none of it is lost.
-        zmq.RCVHWM: 100,
+        zmq.RCVHWM: 25,
         # A client that comes back under its old identity gets it at once.
         zmq.ROUTER_HANDOVER: 1,
         # A reply that can't be sent is told of instead of dropped in silence.
