@@ -2,7 +2,8 @@
 
 A body over the limit is refused before it is read, nothing goes through a
 temporary file, and every error, also twisted.web's own, is problem+json. Whatever
-a peer has to do, it has a deadline for; at the cap, the quietest makes room.
+a peer has to do, it has a deadline for; at the cap, strangers make room before
+those who were answered.
 """
 
 from __future__ import annotations
@@ -288,8 +289,9 @@ class HeartbeatSite(Site):
     """Serves the app, and keeps no access log: a beat is no news.
 
     :param max_connections: how many there may be at once. One more takes the place
-        of the one whose last answer is the longest ago; if every one of them is
-        being answered, it is turned away.
+        of the oldest that was never answered; if there is none, of the one whose
+        last answer is the longest ago; if every one of them is being answered, it
+        is turned away.
     :param deadlines: what the peers' deadlines run on. The reactor's own timers
         would fall due after a stall before it reads what came in time.
     """
@@ -310,8 +312,10 @@ class HeartbeatSite(Site):
         self.channels: set[HardenedChannel] = set()
         self._max_connections = max_connections
         self._deadlines = deadlines
-        # Those that are not being answered, the quietest first.
-        self._quiet: OrderedDict[HardenedChannel, None] = OrderedDict()
+        # Those that are not being answered. A stranger who connects again and again
+        # must not push out a client that beats, so they are kept apart.
+        self._never_answered: OrderedDict[HardenedChannel, None] = OrderedDict()
+        self._answered: OrderedDict[HardenedChannel, None] = OrderedDict()
         self._empty: Deferred[None] | None = None
 
     @override
@@ -325,14 +329,15 @@ class HeartbeatSite(Site):
         if len(self.channels) >= self._max_connections and not self.displace():
             return False
         self.channels.add(channel)
-        self._quiet[channel] = None
+        self._never_answered[channel] = None
         return True
 
     def displace(self) -> bool:
-        """End the quietest connection; False if all of them are being answered."""
-        if not self._quiet:
+        """End one connection; False if all of them are being answered."""
+        idle = self._never_answered or self._answered
+        if not idle:
             return False
-        channel = next(iter(self._quiet))
+        channel = next(iter(idle))
         self.forget(channel)
         # At once: its descriptor is what the newcomer needs.
         channel.transport.abortConnection()
@@ -340,16 +345,17 @@ class HeartbeatSite(Site):
 
     def answering(self, channel: HardenedChannel) -> None:
         """A request came in whole."""
-        self._quiet.pop(channel, None)
+        self._never_answered.pop(channel, None)
+        self._answered.pop(channel, None)
 
     def answered(self, channel: HardenedChannel) -> None:
         """The answer is written."""
-        self._quiet[channel] = None
+        self._answered[channel] = None
 
     def forget(self, channel: HardenedChannel) -> None:
         """A connection is at its end."""
         self.channels.discard(channel)
-        self._quiet.pop(channel, None)
+        self.answering(channel)
         if self._empty is not None and not self.channels:
             empty, self._empty = self._empty, None
             empty.callback(None)
