@@ -30,26 +30,26 @@ from heartbeat_service.core.changes import Change, Remembered
 from heartbeat_service.core.listening_clock import ListeningClock
 from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.registry import Registry
-from heartbeat_service.descriptors import allow_most, allowed
-from heartbeat_service.hangup import on_hangup
-from heartbeat_service.monotonic import use_monotonic_time
+from heartbeat_service.engine.dispatch import Dispatcher
+from heartbeat_service.engine.journal import PAUSE, ChangeJournal
+from heartbeat_service.host.descriptors import allow_most, allowed
+from heartbeat_service.host.hangup import on_hangup
+from heartbeat_service.host.monotonic import use_monotonic_time
+from heartbeat_service.host.supervision import Supervisor
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
-from heartbeat_service.protocol.dispatch import Dispatcher
 from heartbeat_service.settings import Settings
-from heartbeat_service.storage.journal import PAUSE, ChangeJournal
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.storage.sqlite import SqliteStore
 from heartbeat_service.storage.store import Store, StoreTrouble
-from heartbeat_service.supervision import Supervisor
-from heartbeat_service.web.app import HeartbeatApp
-from heartbeat_service.web.doors import (
+from heartbeat_service.web.access import (
     OPEN_CONTROL,
     Door,
     TokenFile,
     TokenFileError,
     is_local,
 )
-from heartbeat_service.web.listening import PatientPort, with_backlog
+from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.port import PatientPort, with_backlog
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 from heartbeat_service.zeromq.curve import BadKeys, KeyCheck

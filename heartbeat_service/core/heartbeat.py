@@ -6,43 +6,16 @@ Knows one clock and one delegate; nothing of states, registries or messages.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from msgspec import Raw
+
+from heartbeat_service.core.clock import Clock
 
 #: The bounds of a fuse, in seconds (contract, section 2, "Timebomb").
 SHORTEST_FUSE = 0.1
 LONGEST_FUSE = 3600.0
 
 NO_VALUES = Raw(b"{}")
-
-
-class Timer(Protocol):
-    """What a heartbeat needs of a Twisted ``DelayedCall``."""
-
-    def reset(self, seconds: float, /) -> None:
-        """Fall due that many seconds from now."""
-
-    def cancel(self) -> None:
-        """Never fall due."""
-
-    def getTime(self) -> float:
-        """When it falls due, on the clock's scale."""
-
-    def active(self) -> bool:
-        """Whether it is still to come."""
-
-
-class Clock(Protocol):
-    """What the core needs of a reactor: ``task.Clock`` and any reactor have it."""
-
-    def seconds(self) -> float:
-        """How late it is; only ever goes forward."""
-
-    def callLater(
-        self, delay: float, what: Callable[..., Any], /, *args: object
-    ) -> Timer:
-        """Call ``what`` in ``delay`` seconds."""
 
 
 def clamp_fuse(seconds: float) -> float:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from heartbeat_service.core.heartbeat import Clock, Timer
+from heartbeat_service.core.clock import Clock, Timer
 
 #: How often the clock looks at itself, in seconds.
 TICK = 0.1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from heartbeat_service.core.heartbeat import Clock
+from heartbeat_service.core.clock import Clock
 
 
 @define(eq=False)

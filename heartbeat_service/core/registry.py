@@ -13,6 +13,7 @@ from attrs import define, field
 from msgspec import Raw
 
 from heartbeat_service.core.changes import Fact, Life, Reason, Remembered
+from heartbeat_service.core.clock import Clock
 from heartbeat_service.core.errors import (
     IllegalTransition,
     InstanceSuperseded,
@@ -20,7 +21,7 @@ from heartbeat_service.core.errors import (
     StaleIncarnation,
     UnknownClient,
 )
-from heartbeat_service.core.heartbeat import NO_VALUES, Clock, Heartbeat, clamp_fuse
+from heartbeat_service.core.heartbeat import NO_VALUES, Heartbeat, clamp_fuse
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.rate_limit import RateLimit

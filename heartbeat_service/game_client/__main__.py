@@ -32,8 +32,10 @@ from heartbeat_service.game_client.session import (
     StateChanged,
     Superseded,
 )
-from heartbeat_service.monotonic import use_monotonic_time
-from heartbeat_service.protocol.messages import ClientID
+from heartbeat_service.host.monotonic import use_monotonic_time
+from heartbeat_service.protocol.messages import (
+    ClientID,
+)
 
 T = TypeVar("T")
 

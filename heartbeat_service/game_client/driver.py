@@ -45,6 +45,13 @@ from heartbeat_service.game_client.session import (
     Session,
     Superseded,
 )
+from heartbeat_service.protocol.codec import (
+    decode_body,
+    decode_from_server,
+    encode,
+    encode_json,
+    topic_of,
+)
 from heartbeat_service.protocol.messages import (
     ClientID,
     ClientStateMessage,
@@ -52,11 +59,6 @@ from heartbeat_service.protocol.messages import (
     HeartbeatMessage,
     OnStateChange,
     compact_values,
-    decode_body,
-    decode_from_server,
-    encode,
-    encode_json,
-    topic_of,
 )
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 

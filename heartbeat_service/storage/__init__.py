@@ -1,4 +1,4 @@
-"""Where changes become durable, and the journal that leads them there.
+"""Where facts become durable: the store's port, and the stores.
 
-Knows changes; nothing of transports or messages.
+Knows facts; nothing of transports, messages or waiting.
 """

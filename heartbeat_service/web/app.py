@@ -20,7 +20,13 @@ from typing_extensions import override
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from heartbeat_service.core.errors import BadMessage, HeartbeatError, UnknownClient
-from heartbeat_service.protocol.dispatch import Dispatcher
+from heartbeat_service.engine.dispatch import Dispatcher
+from heartbeat_service.protocol.codec import (
+    decode_body,
+    decode_request,
+    encode,
+    encode_json,
+)
 from heartbeat_service.protocol.messages import (
     ClientID,
     HeartbeatMessage,
@@ -28,12 +34,8 @@ from heartbeat_service.protocol.messages import (
     StateOrder,
     StateOrders,
     as_state,
-    decode_body,
-    decode_request,
-    encode,
-    encode_json,
 )
-from heartbeat_service.web.doors import Door
+from heartbeat_service.web.access import Door
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 
 _E = TypeVar("_E", bound=Exception)

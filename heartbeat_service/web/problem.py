@@ -12,7 +12,9 @@ from attrs import frozen
 from twisted.web.iweb import IRequest
 
 from heartbeat_service.core.errors import HeartbeatError
-from heartbeat_service.protocol.messages import encode_json
+from heartbeat_service.protocol.codec import (
+    encode_json,
+)
 
 _STATUS = {
     "BAD_MESSAGE": HTTPStatus.BAD_REQUEST,

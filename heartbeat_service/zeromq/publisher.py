@@ -7,11 +7,13 @@ from typing import ClassVar
 import zmq
 
 from heartbeat_service.core.changes import Change
+from heartbeat_service.protocol.codec import (
+    encode,
+    topic_of,
+)
 from heartbeat_service.protocol.messages import (
     ClientID,
     OnStateChange,
-    encode,
-    topic_of,
 )
 from heartbeat_service.zeromq.connection import HardenedConnection
 

@@ -22,14 +22,16 @@ from heartbeat_service.core.errors import (
     Overloaded,
     Unauthorized,
 )
-from heartbeat_service.protocol.dispatch import error_message
+from heartbeat_service.engine.dispatch import error_message
+from heartbeat_service.protocol.codec import (
+    decode_request,
+    encode,
+)
 from heartbeat_service.protocol.messages import (
     ClientStateMessage,
     HeartbeatMessage,
     Message,
     Request,
-    decode_request,
-    encode,
 )
 from heartbeat_service.zeromq.connection import MAX_FRAMES, HardenedConnection
 

@@ -24,11 +24,13 @@ from heartbeat_service.game_client.session import (
     StateChanged,
     Superseded,
 )
+from heartbeat_service.protocol.codec import (
+    decode_request,
+)
 from heartbeat_service.protocol.messages import (
     GetClientState,
     HeartbeatMessage,
     Request,
-    decode_request,
 )
 from tests.integration.conftest import Running, Serve, port_of
 from tests.integration.waiting import (

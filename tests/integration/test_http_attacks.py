@@ -22,8 +22,8 @@ from twisted.web.server import NOT_DONE_YET, Request
 from typing_extensions import override
 
 from heartbeat_service.core.listening_clock import ListeningClock
-from heartbeat_service.web import site as site_module
-from heartbeat_service.web.listening import BACKLOG, PatientPort
+from heartbeat_service.web import channel as channel_module
+from heartbeat_service.web.port import BACKLOG, PatientPort
 from heartbeat_service.web.site import HeartbeatSite
 from tests.integration.conftest import Serve, Wire
 from tests.integration.processes import BIN, LOOPBACK, READY, Process
@@ -155,7 +155,7 @@ def grounds() -> Iterator[Open]:
 @pytest.fixture
 def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short time for a request to come in whole."""
-    monkeypatch.setattr(site_module, "REQUEST_DEADLINE", SHORT)
+    monkeypatch.setattr(channel_module, "REQUEST_DEADLINE", SHORT)
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ async def test_no_deadline_runs_while_an_answer_is_worked_on(grounds: Open) -> N
 async def test_a_connection_that_rests_too_long_is_closed(
     grounds: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(site_module, "IDLE", SHORT)
+    monkeypatch.setattr(channel_module, "IDLE", SHORT)
     wire = await grounds().answered()
     await wire.end()
 
@@ -314,8 +314,8 @@ async def test_what_came_in_time_is_served_after_a_stall(
     monkeypatch: pytest.MonkeyPatch,
     state: Callable[[Grounds], Awaitable[tuple[Wire, bytes]]],
 ) -> None:
-    monkeypatch.setattr(site_module, "REQUEST_DEADLINE", SHORT)
-    monkeypatch.setattr(site_module, "IDLE", SHORT)
+    monkeypatch.setattr(channel_module, "REQUEST_DEADLINE", SHORT)
+    monkeypatch.setattr(channel_module, "IDLE", SHORT)
     wire, rest = await state(grounds())
 
     def stall() -> None:
@@ -354,8 +354,8 @@ async def test_who_is_cut_off_leaves_no_line_in_the_log(
 async def test_who_does_not_read_its_answer_is_cut_off(
     grounds: Open, monkeypatch: pytest.MonkeyPatch, headers: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(site_module, "IDLE", SHORT)
-    monkeypatch.setattr(site_module, "LINGER", 0.1)
+    monkeypatch.setattr(channel_module, "IDLE", SHORT)
+    monkeypatch.setattr(channel_module, "LINGER", 0.1)
     open_ = grounds()
     wire = await open_.wire()
     wire.transport.pauseProducing()

@@ -10,7 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from heartbeat_service.core import errors
 from heartbeat_service.core.changes import Reason
 from heartbeat_service.core.states import TRANSITIONS, ClientState, Party
-from heartbeat_service.protocol.messages import StateNumber
+from heartbeat_service.protocol.messages import (
+    StateNumber,
+)
 from heartbeat_service.web.app import HeartbeatApp
 
 PROTOCOL = Path(__file__).parents[2].joinpath("docs", "protocol.md").read_text("utf-8")

@@ -19,8 +19,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from heartbeat_service.core.changes import Reason
 from heartbeat_service.core.errors import BadMessage, TooLarge
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.protocol.messages import (
+from heartbeat_service.protocol.codec import (
     MAX_MESSAGE,
+    decode_body,
+    decode_from_server,
+    decode_request,
+    encode,
+    encode_json,
+)
+from heartbeat_service.protocol.messages import (
     Body,
     ClientID,
     ClientStateMessage,
@@ -34,11 +41,6 @@ from heartbeat_service.protocol.messages import (
     SetClientState,
     StateOrder,
     StateOrders,
-    decode_body,
-    decode_from_server,
-    decode_request,
-    encode,
-    encode_json,
 )
 
 #: The longest sentence of an error, in characters: it may quote what came in.

@@ -19,8 +19,16 @@ from heartbeat_service.core.changes import Reason
 from heartbeat_service.core.errors import BadMessage, TooLarge
 from heartbeat_service.core.heartbeat import NO_VALUES
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.protocol.messages import (
+from heartbeat_service.protocol.codec import (
     MAX_MESSAGE,
+    decode_body,
+    decode_from_server,
+    decode_request,
+    encode,
+    moment,
+    topic_of,
+)
+from heartbeat_service.protocol.messages import (
     MAX_VALUES,
     ClientID,
     ClientStateMessage,
@@ -36,12 +44,6 @@ from heartbeat_service.protocol.messages import (
     StateOrder,
     StateOrders,
     as_state,
-    decode_body,
-    decode_from_server,
-    decode_request,
-    encode,
-    moment,
-    topic_of,
 )
 
 NOON = datetime(2022, 3, 29, 12, 21, 25, 153292)  # noqa: DTZ001 - local, as on the wire

@@ -12,11 +12,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.registry import Registry
-from heartbeat_service.protocol.dispatch import Dispatcher
-from heartbeat_service.storage.journal import ChangeJournal
+from heartbeat_service.engine.dispatch import Dispatcher
+from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.storage.memory import MemoryStore
+from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
-from heartbeat_service.web.doors import Door
 
 
 class BrokenStore(MemoryStore):

@@ -7,7 +7,7 @@ import time
 from twisted.internet.selectreactor import SelectReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.monotonic import use_monotonic_time
+from heartbeat_service.host.monotonic import use_monotonic_time
 
 
 class MonotonicTests(SynchronousTestCase):

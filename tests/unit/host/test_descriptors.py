@@ -6,7 +6,7 @@ import resource
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.descriptors import MOST, allow_most, allowed
+from heartbeat_service.host.descriptors import MOST, allow_most, allowed
 
 
 class DescriptorTests(SynchronousTestCase):

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from heartbeat_service.descriptors import allowed
+from heartbeat_service.host.descriptors import allowed
 from heartbeat_service.web.site import HeartbeatSite
 
 #: How many new connections may wait to be taken. Those beyond it, say of a fleet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.web.listening import with_backlog
+from heartbeat_service.web.port import with_backlog
 
 
 class BacklogTests(SynchronousTestCase):

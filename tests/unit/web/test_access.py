@@ -16,7 +16,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.errors import Unauthorized
-from heartbeat_service.web.doors import Door, TokenFile, TokenFileError, is_local
+from heartbeat_service.web.access import Door, TokenFile, TokenFileError, is_local
 
 
 class DoorTests(SynchronousTestCase):

@@ -19,6 +19,9 @@ from heartbeat_service.core.errors import HeartbeatError, UnknownClient
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol.codec import (
+    moment,
+)
 from heartbeat_service.protocol.messages import (
     ClientID,
     ClientRecord,
@@ -32,7 +35,6 @@ from heartbeat_service.protocol.messages import (
     Request,
     SetClientState,
     as_state,
-    moment,
 )
 
 T = TypeVar("T")

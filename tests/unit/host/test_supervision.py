@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.supervision import Supervisor
+from heartbeat_service.host.supervision import Supervisor
 from tests.unit.fakes import folder_for
 
 #: How long the watchdog waits, in seconds.

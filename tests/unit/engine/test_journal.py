@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from heartbeat_service.core.changes import Change, Fact, Life, Remembered
 from heartbeat_service.core.errors import Overloaded
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.storage import journal as journal_module
-from heartbeat_service.storage.journal import PATIENCE, PAUSE, ChangeJournal
+from heartbeat_service.engine import journal as journal_module
+from heartbeat_service.engine.journal import PATIENCE, PAUSE, ChangeJournal
 from heartbeat_service.storage.store import StoreTrouble
 from tests.unit.fakes import HandStore
 from tests.unit.storage.store_suite import (

@@ -34,7 +34,8 @@ from heartbeat_service.core.errors import (
 )
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.protocol.dispatch import Dispatcher, error_message
+from heartbeat_service.engine.dispatch import Dispatcher, error_message
+from heartbeat_service.engine.journal import PATIENCE, PAUSE, ChangeJournal
 from heartbeat_service.protocol.messages import (
     ClientID,
     ClientRecord,
@@ -48,7 +49,6 @@ from heartbeat_service.protocol.messages import (
     StateNumber,
     as_state,
 )
-from heartbeat_service.storage.journal import PATIENCE, PAUSE, ChangeJournal
 from tests.unit.fakes import HandStore, remembered
 
 DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState

@@ -1,0 +1,203 @@
+"""Bytes to messages and back: the only place where JSON is read or written.
+
+A message is decoded in two steps, its envelope and then the body that the envelope's
+type names, so that each error can say where it is. Knows no rule of a client's life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from heartbeat_service.core.errors import BadMessage, TooLarge
+from heartbeat_service.protocol.messages import (
+    CAMEL,
+    Body,
+    ClientID,
+    ClientStateMessage,
+    ErrorMessage,
+    GetClientState,
+    Goodbye,
+    HeartbeatMessage,
+    Message,
+    OnStateChange,
+    Reply,
+    Request,
+    SetClientState,
+    StateOrder,
+    StateOrders,
+)
+
+#: The version of the contract that this service speaks.
+SDK_VERSION = 0.1
+
+#: The longest message that is read, in bytes.
+MAX_MESSAGE = 64 * 1024
+
+#: The longest sentence in which a decoder says what is wrong, in characters.
+LONGEST_DETAIL = 300
+
+T = TypeVar("T")
+
+
+class _Envelope(Struct, frozen=True, gc=False, rename="camel"):
+    # The service never reads the first two, so any number and any string stay
+    # as they were sent.
+    sdk_version: Raw
+    timestamp: Raw
+    message_type: str
+    body: Raw
+
+    def __post_init__(self) -> None:
+        if bytes(self.sdk_version)[:1] not in b"-0123456789":
+            raise ValueError("Expected `number` - at `$.sdkVersion`")
+        if bytes(self.timestamp)[:1] != b'"':
+            raise ValueError("Expected `str` - at `$.timestamp`")
+
+
+class _AnyBody(Struct, rename=CAMEL):
+    client_id: ClientID
+
+
+class _Anyone(Struct):
+    body: _AnyBody
+
+
+def _dec_hook(type_: type, value: object) -> object:
+    if type_ is ClientID:
+        return ClientID.parse(value)
+    raise NotImplementedError(type_)  # msgspec's word for a type that nobody knows
+
+
+def _decoder(type_: type[T]) -> msgspec.json.Decoder[T]:
+    return msgspec.json.Decoder(type_, dec_hook=_dec_hook)
+
+
+_Decoders = Mapping[str, msgspec.json.Decoder[Any]]
+_ENVELOPE = _decoder(_Envelope)
+_ANYONE = _decoder(_Anyone)
+_REQUESTS: _Decoders = {
+    message.message_type: _decoder(message)
+    for message in (HeartbeatMessage, GetClientState, SetClientState, Goodbye)
+}
+_FROM_SERVER: _Decoders = {
+    message.message_type: _decoder(message)
+    for message in (ClientStateMessage, ErrorMessage, OnStateChange)
+}
+_BODIES: Mapping[type[Body], msgspec.json.Decoder[Any]] = {
+    body: _decoder(body) for body in (StateOrder, StateOrders, ErrorMessage)
+}
+_ENCODER = msgspec.json.Encoder(enc_hook=str)
+
+_B = TypeVar("_B", bound=Body)
+
+
+def decode_request(data: bytes) -> Request:
+    """Read a message from a client.
+
+    :raises BadMessage: for anything else; names the client where it can.
+    :raises TooLarge: if it is longer than :data:`MAX_MESSAGE` bytes.
+    """
+    request: Request = _decode_message(data, _REQUESTS)
+    return request
+
+
+def decode_from_server(data: bytes) -> Reply | OnStateChange:
+    """Read a reply or a publication; raises what :func:`decode_request` raises."""
+    message: Reply | OnStateChange = _decode_message(data, _FROM_SERVER)
+    return message
+
+
+def decode_body(data: bytes, type_: type[_B]) -> _B:
+    """Read JSON without an envelope: an operator's order, or a problem as an error.
+
+    Raises what :func:`decode_request` raises.
+    """
+    body: _B = _parse(_BODIES[type_], _text(data))
+    return body
+
+
+def encode(message: Message, now: datetime | None = None) -> bytes:
+    """Wrap a message into an envelope, as bytes.
+
+    :param now: its timestamp, local time, for people; the present by default.
+    """
+    return _ENCODER.encode(
+        {
+            "sdkVersion": SDK_VERSION,
+            "timestamp": (now or datetime.now()).isoformat(" ", "microseconds"),
+            "messageType": message.message_type,
+            "body": message,
+        }
+    )
+
+
+def encode_json(value: object) -> bytes:
+    """JSON without an envelope, for what operators are shown."""
+    return _ENCODER.encode(value)
+
+
+def topic_of(client_id: str) -> bytes:
+    """The topic of one client; its closing slash keeps client 1 from hearing 10."""
+    return b"OnStateChange/%s/" % client_id.encode()
+
+
+def moment(seconds: float) -> str:
+    """Seconds since the epoch as people read them: RFC 3339, in UTC."""
+    utc = datetime.fromtimestamp(seconds, UTC)
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _decode_message(data: bytes, decoders: _Decoders) -> Any:
+    text = _text(data)
+    try:
+        envelope = _parse(_ENVELOPE, text)
+        decoder = decoders.get(envelope.message_type)
+        if decoder is None:
+            known = ", ".join(decoders)
+            raise BadMessage(  # noqa: TRY301 - one place names the client
+                f"Expected one of {known} - at `$.messageType`"
+            )
+        return _parse(decoder, envelope.body, "$.body")
+    except BadMessage as error:
+        error.client_id = _client_id_of(text)
+        raise
+
+
+def _text(data: bytes) -> str:
+    if not data:
+        raise BadMessage("The message is empty")
+    if len(data) > MAX_MESSAGE:
+        raise TooLarge(f"a message has at most {MAX_MESSAGE} bytes")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadMessage("The message is not UTF-8") from None
+
+
+def _parse(decoder: msgspec.json.Decoder[T], text: str | Raw, place: str = "$") -> T:
+    try:
+        return decoder.decode(text)
+    except msgspec.MsgspecError as error:
+        raise BadMessage(_cut(str(error)).replace("`$", f"`{place}")) from None
+    except RecursionError:
+        raise BadMessage("The JSON is nested too deeply") from None
+
+
+def _cut(detail: str) -> str:
+    """The sentence without the middle of a value that it quotes."""
+    half = LONGEST_DETAIL // 2
+    if len(detail) <= LONGEST_DETAIL:
+        return detail
+    return f"{detail[:half]} … {detail[-half:]}"
+
+
+def _client_id_of(text: str) -> ClientID | None:
+    try:
+        return _parse(_ANYONE, text).body.client_id
+    except BadMessage:
+        return None
