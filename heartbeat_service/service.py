@@ -1,7 +1,7 @@
-"""The one place where the parts are put together: ``makeService``.
+"""Sockets and signals around an engine: ``makeService``.
 
-Decides who is handed what and in which order things open and close; holds no
-rule of the contract.
+Binds the addresses that the options name, hands the engine its store, and lets SIGHUP
+and the supervisor have their word. Holds no rule of the contract.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,12 @@ from twisted.application.service import IService, Service
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txzmq import ZmqFactory
 from typing_extensions import override
 
-from heartbeat_service.core.changes import Change, Remembered
-from heartbeat_service.core.listening_clock import ListeningClock
-from heartbeat_service.core.rate_limit import RateLimit
-from heartbeat_service.core.registry import Registry
-from heartbeat_service.engine.dispatch import Dispatcher
-from heartbeat_service.engine.journal import PAUSE, ChangeJournal
+from heartbeat_service.engine.engine import Engine
 from heartbeat_service.host.descriptors import allow_most, allowed
 from heartbeat_service.host.hangup import on_hangup
 from heartbeat_service.host.monotonic import use_monotonic_time
@@ -40,7 +33,7 @@ from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for 
 from heartbeat_service.settings import Settings
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.storage.sqlite import SqliteStore
-from heartbeat_service.storage.store import Store, StoreTrouble
+from heartbeat_service.storage.store import Store
 from heartbeat_service.web.access import (
     OPEN_CONTROL,
     Door,
@@ -58,9 +51,6 @@ from heartbeat_service.zeromq.router import RequestRouter
 
 _log = Logger()
 CANNOT_START = "The heartbeat service can't start"
-
-#: Finds out what is wrong; None if nothing is.
-Trouble = Callable[[], Awaitable[str | None]]
 
 _BOUND_TCP = re.compile(r"tcp://(?P<host>.+):(?P<port>\d+)")
 
@@ -100,7 +90,6 @@ class HeartbeatService(Service):
         self._settings = settings
         self._closers: list[Callable[[], object]] = []
         self._reloads: list[Callable[[], object]] = []
-        self._serving = False
         self.started: Deferred[None] = succeed(None)
         self.http: list[str] = []
         self.router = ""
@@ -137,27 +126,23 @@ class HeartbeatService(Service):
         publisher = StatePublisher(factory)
         self.pub = self._bind("pub", publisher, settings.pub)
 
-        clock = ListeningClock(self._reactor, _log_stall)
-        self._closers.append(clock.stop)
-        store = _make_store(settings.store, self._reactor)
-        journal = ChangeJournal(store, clock, [_log_change, publisher.publish])
-        self._closers.append(journal.close)
-        remembered = await _open(journal)
-        registry = Registry(
-            clock=clock,
-            wall_clock=time.time,
-            listener=journal.record,
-            default_fuse=settings.timebomb,
-            admit=journal.admit,
+        engine = Engine(
+            self._reactor,
+            _make_store(settings.store, self._reactor),
+            [publisher.publish],
+            timebomb=settings.timebomb,
+            interval=settings.interval,
             max_clients=settings.max_clients,
-            registrations=self._limit(settings.max_registrations),
+            max_registrations=settings.max_registrations,
+            worked=time.thread_time,
         )
-        self._closers.append(registry.defuse_all)
+        self._closers.append(engine.close)
+        # Before anything listens: nobody is told that he is unknown who isn't.
+        await engine.open()
 
-        dispatcher = Dispatcher(registry, journal, settings.interval)
         router = RequestRouter(
             factory,
-            dispatcher.dispatch,
+            engine.dispatcher.dispatch,
             # Their key stands for the token; without one, they can't show it here.
             heartbeats_allowed=bool(settings.curve_keys)
             or not settings.client_token_file,
@@ -170,11 +155,15 @@ class HeartbeatService(Service):
                 "--curve-keys lets in known keys only",
                 router=self.router,
             )
-        dispatcher.request_endpoint = advertised(self.router, settings.advertise)
-        dispatcher.state_change_endpoint = advertised(self.pub, settings.advertise)
+        engine.dispatcher.request_endpoint = advertised(self.router, settings.advertise)
+        engine.dispatcher.state_change_endpoint = advertised(
+            self.pub, settings.advertise
+        )
 
-        trouble = partial(self._trouble, journal)
-        await self._serve_http(dispatcher, journal, trouble, clock)
+        ports = await self._serve_http(engine)
+        engine.clock.unread = lambda: (
+            router.has_unread() or any(port.has_unread() for port in ports)
+        )
         self._closers.append(on_hangup(self._reactor, self._reloads))
         await self._reactor_running()
         _log.info(
@@ -184,12 +173,8 @@ class HeartbeatService(Service):
             pub=self.pub,
         )
 
-        while remembered is None:  # a disk may be mended, a lock be given back
-            await deferLater(self._reactor, PAUSE)
-            remembered = await _open(journal)
-        registry.restore(remembered)
-        self._serving = True
-        supervisor = Supervisor(self._reactor, os.environ, trouble)
+        await engine.keep_opening()
+        supervisor = Supervisor(self._reactor, os.environ, engine.trouble)
         supervisor.ready()
         self._closers.append(supervisor.stopping)
 
@@ -199,34 +184,28 @@ class HeartbeatService(Service):
         self._reactor.callWhenRunning(running.callback, None)
         return running
 
-    async def _serve_http(
-        self,
-        dispatcher: Dispatcher,
-        journal: ChangeJournal,
-        trouble: Trouble,
-        clock: ListeningClock,
-    ) -> None:
+    async def _serve_http(self, engine: Engine) -> list[PatientPort]:
         settings = self._settings
         clients = self._door("client-token-file", settings.client_token_file)
         operators = self._door("operator-token-file", settings.operator_token_file)
-        app = HeartbeatApp(dispatcher, trouble, clients, operators)
+        app = HeartbeatApp(engine.dispatcher, engine.trouble, clients, operators)
         # The other half is for ZeroMQ's peers, the store and the rest.
-        site = HeartbeatSite(app.resource(), self._reactor, allowed() // 2, clock)
+        site = HeartbeatSite(
+            app.resource(), self._reactor, allowed() // 2, engine.clock
+        )
         self._closers.append(site.disconnect_all)
-        self._closers.append(journal.flush)
+        self._closers.append(engine.journal.flush)
         guarded = settings.operator_token_file or settings.allow_open_control
         if not guarded:  # until it is known who can reach it
             operators.shut = OPEN_CONTROL
         ports = [await self._listen(site, one) for one in settings.http]
-        if all(is_local(port.getHost()) for port in ports):
+        if all(is_local(port.address) for port in ports):
             operators.shut = None
         elif not guarded:
             _log.warn("operators are locked out: {reason}", reason=OPEN_CONTROL)
         elif not settings.operator_token_file:
             _log.warn("whoever reaches {http} may steer", http=",".join(self.http))
-
-    def _limit(self, per_second: int | None) -> RateLimit | None:
-        return None if per_second is None else RateLimit(self._reactor, per_second)
+        return ports
 
     def _bind(self, option: str, connection: HardenedConnection, address: str) -> str:
         if self.key_check is not None:
@@ -248,12 +227,12 @@ class HeartbeatService(Service):
         self._reloads.append(tokens.reload)
         return Door(tokens)
 
-    async def _listen(self, site: HeartbeatSite, description: str) -> Any:
+    async def _listen(self, site: HeartbeatSite, description: str) -> PatientPort:
         try:
             endpoint = serverFromString(self._reactor, with_backlog(description))
-            port = await endpoint.listen(site)
-            self._closers.append(PatientPort(self._reactor, port, site).stop)
-            self.http.append(_host_port(port.getHost()))
+            port = PatientPort(self._reactor, await endpoint.listen(site), site)
+            self._closers.append(port.stop)
+            self.http.append(_host_port(port.address))
         except Exception as error:  # noqa: BLE001 - each endpoint fails in its own way
             raise CannotStart(
                 f"{CANNOT_START}: --http {description}: {error}"
@@ -261,7 +240,6 @@ class HeartbeatService(Service):
         return port
 
     async def _close(self) -> None:
-        self._serving = False
         self.http = []
         self._reloads = []
         closers, self._closers = self._closers, []
@@ -276,19 +254,6 @@ class HeartbeatService(Service):
             if not failure.check(CancelledError):
                 _log.critical("{error}", error=failure.getErrorMessage())
                 self._reactor.stop()
-
-    async def _trouble(self, journal: ChangeJournal) -> str | None:
-        trouble = await journal.check()
-        if trouble is None and not self._serving:
-            return "the service is starting or stopping"
-        return trouble
-
-
-async def _open(journal: ChangeJournal) -> Remembered | None:
-    try:
-        return await journal.open()
-    except StoreTrouble:  # which the journal has told
-        return None
 
 
 def _make_store(url: str, reactor: Any) -> Store:
@@ -334,22 +299,3 @@ def _host_port(address: Any) -> str:
         return f"unix:{os.fsdecode(address.name or b'')}"
     host = f"[{address.host}]" if ":" in address.host else address.host
     return f"{host}:{address.port}"
-
-
-def _log_stall(seconds: float) -> None:
-    _log.warn(
-        "stalled for {seconds:.1f} s: no timebomb has burnt meanwhile", seconds=seconds
-    )
-
-
-def _log_change(change: Change) -> None:
-    _log.info(
-        "client {client_id}: {previous} -> {state} ({reason}), "
-        "incarnation {incarnation}, sequence {sequence}",
-        client_id=change.client_id,
-        previous=change.previous_state.value,
-        state=change.state.value,
-        reason=change.reason.value,
-        incarnation=change.incarnation,
-        sequence=change.sequence,
-    )

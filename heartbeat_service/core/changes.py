@@ -120,14 +120,14 @@ Fact = Change | Snapshot
 
 
 @frozen
-class Remembered:
+class StoredState:
     """What a store knows of the service's former runs.
 
     :ivar last_incarnation: no lower than the highest that was ever handed out.
     :ivar clients: those that live.
-    :ivar graves: the instances of those that died, latest last.
+    :ivar instances_of_dead: the instances of those that died, latest last.
     """
 
     last_incarnation: int
     clients: Sequence[Snapshot] = ()
-    graves: Mapping[str, Instances] = field(factory=dict)
+    instances_of_dead: Mapping[str, Instances] = field(factory=dict)

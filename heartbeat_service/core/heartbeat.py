@@ -35,7 +35,6 @@ class Heartbeat:
 
     __slots__ = (
         "_clock",
-        "_delegate",
         "_timebomb",
         "beats",
         "client_id",
@@ -60,7 +59,6 @@ class Heartbeat:
         self.longest_gap = 0.0
         self.last_beat = clock.seconds()
         self._clock = clock
-        self._delegate = delegate
         self._timebomb = clock.callLater(fuse, delegate, client_id)
 
     def update(self, values: Raw, fuse: float) -> None:
@@ -78,15 +76,7 @@ class Heartbeat:
 
     def reset_timebomb(self) -> None:
         """Start the countdown anew."""
-        if self._clock.seconds() + self.fuse < self._timebomb.getTime():
-            # To reset a DelayedCall to sooner costs Twisted a linear search
-            # through all of them; a shorter fuse is rare, a new call is cheap.
-            self._timebomb.cancel()
-            self._timebomb = self._clock.callLater(
-                self.fuse, self._delegate, self.client_id
-            )
-        else:
-            self._timebomb.reset(self.fuse)
+        self._timebomb.reset(self.fuse)
 
     def defuse(self) -> None:
         """Put the timebomb out for good. Must not be called once it has fired."""

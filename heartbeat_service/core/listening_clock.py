@@ -1,162 +1,288 @@
-"""Time in which the service was able to listen (contract, section 2, "Timebomb").
+"""A clock that stands still while the service can't listen (contract, section 2).
 
-After a stall a reactor runs the timers that are due before it reads the sockets in
-which the beats are waiting. So this clock watches how late its own ticks are, and
-lets every deadline wait for what was missed. Knows nothing of clients.
+Each timebomb is a ``DelayedCall`` in this clock's own heap, and one call of the reactor
+is aimed at the head of it. After a stall a reactor runs the timers that are due before
+it reads the sockets in which the beats are waiting. So this clock counts no stall, goes
+on only once everything that had piled up was read, and reads once more before it runs
+what is due. No timer has to know of stalls: they don't happen on its clock.
+
+Knows nothing of clients, and of sockets only whether one of them has more to read.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
-from heartbeat_service.core.clock import Clock, Timer
+from attrs import define
+from twisted.internet.base import DelayedCall
+from twisted.logger import Logger
 
-#: How often the clock looks at itself, in seconds.
-TICK = 0.1
+from heartbeat_service.core.clock import Clock
 
-#: A tick that is later than this was kept from listening, in seconds. What is less
-#: is ordinary, and not counted: it would add up to deadlines that are never kept.
+#: The clock looks at itself at least that often, in seconds. A power of two, so that no
+#: rounding adds up.
+TICK = 0.125
+
+#: A turn of the reactor that took longer than a tick and this, in seconds, and was not
+#: spent on work of our own, was a stall. What is less would add up to deadlines that
+#: are never kept.
 TOLERANCE = 0.05
 
-#: Being late for this long is a stall worth telling of, in seconds. TCP's own first
-#: pause between two tries to connect is as long.
+#: Being kept from listening for this long is worth telling of, in seconds. TCP's own
+#: first pause between two tries to connect is as long.
 STALL = 1.0
 
-#: Turns of the reactor between a deadline and its timer: one to take a connection that
-#: was waiting, one to read it, and one for what another part hands on. So what has come
-#: in by the deadline counts, also after a stall too short to be noticed.
+#: A turn that came later than this, in seconds, may have found ZeroMQ's thread not yet
+#: back at work ...
+PUNCTUAL = 0.01
+
+#: ... and then nothing has piled up only if nothing comes for so long, in seconds.
+SETTLING = 0.05
+
+#: Turns of the reactor in which nothing is left: one to take a connection that was
+#: waiting, one to read it, and one for what another part hands on.
 TURNS = 3
+
+#: What is due waits no longer than this for everything to be read, in seconds: a peer
+#: that never stops sending must not keep the silent alive.
+LATEST = 1.0
+
+#: How long what is due may keep the reactor from its sockets, in seconds.
+SLICE = 0.01
+
+#: A call that was reset keeps its old place in the heap until that comes up. Then those
+#: that come up within this time, in seconds, are moved with it, to wake up less often.
+AHEAD = 0.01
+
+#: What is due within this time, in seconds, is due: floats are rounded.
+ROUNDING = 1e-6
+
+#: How long to wait, in seconds, before it is asked again whether all was read.
+PAUSE = 0.001
+
+#: Cancelled calls stay in the heap until they are more than this, and than half of it.
+MOST_CANCELLED = 50
+
+_NO_KEYWORDS: dict[str, object] = {}
 
 
 class ListeningClock:
-    """A clock whose timers don't count the time in which nobody listened.
+    """Time in which the service was able to listen.
 
     :param clock: the reactor, or any other clock that only goes forward.
     :param on_stall: told once after each stall how long it was, in seconds; of
         what is shorter than :data:`STALL`, nothing is told.
-    :ivar missed: seconds in which nobody listened, all in all.
-    :ivar resumed_at: when that was last so.
-    :ivar backlog: seconds that what has piled up in the last stall may take.
-    :ivar stalled_at: when that stall ended.
+    :param worked: how long this thread has used a processor, in seconds: work of the
+        service's own is no stall.
+    :ivar unread: whether something has come in that nobody has read yet.
     """
 
-    def __init__(self, clock: Clock, on_stall: Callable[[float], None]) -> None:
-        self.missed = 0.0
-        self.resumed_at = 0.0
-        self.backlog = 0.0
-        self.stalled_at = -math.inf
-        self._clock = clock
-        self._on_stall = on_stall
-        self._last_tick = clock.seconds()
-        self._ticking = clock.callLater(TICK, self._tick)
-
-    def seconds(self) -> float:
-        """How late it is on the clock that this one watches."""
-        return self._clock.seconds()
-
-    def callLater(
-        self, delay: float, what: Callable[..., Any], /, *args: object
-    ) -> ListeningTimer:
-        """Call ``what`` after ``delay`` seconds of listening."""
-        return ListeningTimer(self, self._clock, delay, what, args)
-
-    def stop(self) -> None:
-        """Watch no longer."""
-        self._ticking.cancel()
-
-    def notice(self) -> None:
-        """Look whether the service has been stalled up to this moment."""
-        now = self._clock.seconds()
-        late = now - self._last_tick - TICK
-        if late > TOLERANCE:
-            self._last_tick = now
-            self.missed += late
-            self.resumed_at = now
-            if late >= STALL:
-                # TCP doubles its pauses, so a client's next try may be as far off as
-                # its first one is.
-                self.backlog, self.stalled_at = late + STALL, now
-                self._on_stall(late)
-
-    def _tick(self) -> None:
-        self.notice()
-        self._last_tick = self._clock.seconds()
-        self._ticking = self._clock.callLater(TICK, self._tick)
-
-
-class ListeningTimer:
-    """A timer of a :class:`ListeningClock`."""
-
-    __slots__ = (
-        "_args",
-        "_call",
-        "_clock",
-        "_delay",
-        "_lit_at",
-        "_missed",
-        "_raw",
-        "_turns",
-        "_what",
-    )
+    _log = Logger()
 
     def __init__(
         self,
-        clock: ListeningClock,
-        raw: Clock,
-        delay: float,
-        what: Callable[..., Any],
-        args: tuple[object, ...],
+        clock: Clock,
+        on_stall: Callable[[float], None],
+        worked: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self.unread: Callable[[], bool] = lambda: False
         self._clock = clock
-        self._raw = raw
-        self._what = what
-        self._args = args
-        self._light(delay)
-        self._call: Timer = raw.callLater(delay, self._fall_due)
+        self._on_stall = on_stall
+        self._worked = worked
+        self._worked_before = worked()
+        self._turned_at = self._listened = clock.seconds()
+        self._stands = self._runs = self._stopped = False
+        self._backlog: _Backlog | None = None
+        self._due_by = 0.0  # what is due by then runs once the backlog is read
+        self._heap: list[DelayedCall] = []
+        self._cancelled = 0
+        # One object for all calls, instead of one for each.
+        self._hooks = (self._count_cancelled, self._move_sooner, self.seconds)
+        self._aim = self._turned_at + TICK
+        self._next_turn = clock.callLater(TICK, self._turn)
 
-    def reset(self, seconds: float, /) -> None:
-        """Fall due after that many seconds of listening, from now."""
-        self._light(seconds)
-        self._call.reset(seconds)
+    def seconds(self) -> float:
+        """How much time was listened, all in all."""
+        return self._listened if self._stands else self._listened + self._heard()
 
-    def cancel(self) -> None:
-        """Never fall due."""
-        self._call.cancel()
+    def callLater(
+        self, delay: float, what: Callable[..., Any], /, *args: object
+    ) -> DelayedCall:
+        """Call ``what`` after ``delay`` seconds of listening."""
+        call = DelayedCall(
+            self.seconds() + delay, what, args, _NO_KEYWORDS, *self._hooks
+        )
+        heappush(self._heap, call)
+        if self._heap[0] is call:
+            self._aim_sooner()
+        return call
 
-    def active(self) -> bool:
-        """Whether it is still to come."""
-        return self._call.active()
+    def getDelayedCalls(self) -> list[DelayedCall]:
+        """The calls that are still to come, as a reactor tells them."""
+        return [call for call in self._heap if call.active()]
 
-    def getTime(self) -> float:
-        """When it falls due, if there is no further stall.
+    def stop(self) -> None:
+        """Stand still for good."""
+        self._stopped = True
+        if self._next_turn.active():
+            self._next_turn.cancel()
 
-        Later by what was missed since it was lit, and by the last stall's backlog; but
-        never by more than its whole delay after the end of the last stall.
+    def _turn(self) -> None:
+        """Go on by what was heard, read what has piled up, then run what is due."""
+        now = self._clock.seconds()
+        missed, punctual = self._take_account()
+        if self._backlog is not None:
+            if not punctual and not self._stands:
+                self._backlog.settle(now)
+            if self._backlog.is_read(now, self.unread()):
+                self._backlog = None
+                self._runs = True
+                if self._stands:  # what was due when the stall began was read, too
+                    self._stands, self._due_by = False, self._listened + ROUNDING
+                    # Else stall after stall nobody would ever die.
+                    self._listened += TICK if missed > 0 else 0.0
+        if missed > 0 and not self._stands:
+            self._stand_still(now, missed)
+        if self._runs:
+            self._runs = not self._run_due()
+        due_by = self.seconds() + ROUNDING
+        if not self._runs and not self._backlog and self._is_due(due_by, now + SLICE):
+            self._due_by, self._backlog = due_by, _Backlog(now + LATEST)
+            if not punctual:
+                self._backlog.settle(now)
+        if not self._stopped:
+            delay = self._delay()
+            self._aim = self._clock.seconds() + delay
+            self._next_turn = self._clock.callLater(delay, self._turn)
+
+    def _heard(self) -> float:
+        """How much of the time since the last turn was listened."""
+        elapsed = self._clock.seconds() - self._turned_at
+        if elapsed <= TICK + TOLERANCE:
+            return elapsed
+        return min(elapsed, TICK + TOLERANCE + self._worked() - self._worked_before)
+
+    def _take_account(self) -> tuple[float, bool]:
+        """Add what was heard since the last turn.
+
+        :return: seconds that were missed, and whether this turn came in time.
         """
-        clock = self._clock
-        due = self._lit_at + self._delay
-        wait = clock.missed - self._missed
-        if wait > 0:
-            wait += TICK  # a stall can be longer than it was late by up to a tick
-        if clock.stalled_at > self._lit_at:
-            wait += clock.backlog  # once: else stall after stall nobody would ever die
-        return min(due + wait, max(due, clock.resumed_at + self._delay))
+        now, worked, heard = self._clock.seconds(), self._worked(), self._heard()
+        missed = now - self._turned_at - heard
+        late = now - self._aim - (worked - self._worked_before)
+        self._turned_at, self._worked_before = now, worked
+        if not self._stands:
+            self._listened += heard
+        if missed >= STALL:
+            self._on_stall(missed)
+        return missed, late <= PUNCTUAL
 
-    def _light(self, delay: float) -> None:
-        self._delay = delay
+    def _stand_still(self, now: float, missed: float) -> None:
+        """After a stall, stand until what has piled up is read.
+
+        At most for as long as the stall and a second: TCP doubles its pauses, so a
+        client's next try to connect may be as far off as its first was. That is fixed
+        when the stall ends; another stall meanwhile doesn't put it off, else stall
+        after stall nobody would ever die.
+        """
+        self._stands = True
+        self._backlog = _Backlog(now + missed + STALL)
+        self._backlog.settle(now)
+
+    def _is_due(self, by: float, end: float) -> bool:
+        """Whether a call is due by then, on this clock's scale.
+
+        Puts the heap's head in order on the way.
+
+        :param end: when to leave the rest to the next turn, on the reactor's scale.
+        """
+        heap = self._heap
+        while heap and heap[0].time <= by + AHEAD and self._clock.seconds() < end:
+            call = heap[0]
+            if call.cancelled:
+                heappop(heap)
+                self._cancelled -= 1
+            elif call.delayed_time:
+                call.activate_delay()
+                heapreplace(heap, call)
+            else:
+                return call.time <= by
+        return False
+
+    def _run_due(self) -> bool:
+        """Run a slice of what is due; whether that was all."""
+        end = self._clock.seconds() + SLICE
+        while self._is_due(self._due_by, end):
+            call = heappop(self._heap)
+            call.called = 1
+            try:
+                call.func(*call.args)
+            except Exception:  # noqa: BLE001 - as a reactor does: the others are due, too
+                self._log.failure("A delayed call failed")
+        return self._clock.seconds() < end
+
+    def _delay(self) -> float:
+        """Seconds until the next turn."""
+        if self._runs:
+            return 0.0
+        if self._backlog is not None:
+            return self._backlog.pause
+        if not self._heap:
+            return TICK
+        return min(TICK, max(0.0, self._heap[0].time - self.seconds()))
+
+    def _aim_sooner(self) -> None:
+        # In the midst of a turn there is no next one yet; its end will look.
+        if self._next_turn.active() and not self._backlog and not self._runs:
+            aim = self._clock.seconds() + self._delay()
+            if aim < self._aim:
+                self._aim = aim
+                self._next_turn.reset(self._delay())
+
+    def _move_sooner(self, call: DelayedCall) -> None:
+        # Rare: a beat puts its timebomb off, and only a shorter fuse brings it nearer.
+        heapify(self._heap)
+        if self._heap[0] is call:
+            self._aim_sooner()
+
+    def _count_cancelled(self, _: DelayedCall) -> None:
+        self._cancelled += 1
+        if self._cancelled > max(MOST_CANCELLED, len(self._heap) // 2):
+            # The one that is being cancelled isn't marked yet; its turn comes.
+            self._heap = [call for call in self._heap if not call.cancelled]
+            heapify(self._heap)
+            self._cancelled = 1
+
+
+@define
+class _Backlog:
+    """What had come in by some moment, and may not have been read yet.
+
+    :ivar latest: when it counts as read, whatever comes in.
+    :ivar pause: seconds until it may be worth while to ask again.
+    """
+
+    latest: float
+    pause: float = 0.0
+    _turns: int = TURNS
+    _settled_at: float = 0.0
+
+    def settle(self, now: float) -> None:
+        """ZeroMQ's thread, too, may have been kept from its sockets up to now."""
         self._turns = TURNS
-        self._lit_at = self._clock.seconds()
-        self._missed = self._clock.missed
+        self._settled_at = now + SETTLING
 
-    def _fall_due(self) -> None:
-        self._clock.notice()
-        left = self.getTime() - self._clock.seconds()
-        if left > 0:
-            self._call = self._raw.callLater(left, self._fall_due)
-        elif self._turns > 0:
-            self._turns -= 1
-            self._call = self._raw.callLater(0, self._fall_due)
+    def is_read(self, now: float, unread: bool) -> bool:
+        """Whether all of it was read, as far as can be told."""
+        if unread:
+            self._turns = TURNS
+            if self._settled_at:
+                self._settled_at = now + SETTLING
         else:
-            self._what(*self._args)
+            self._turns -= 1
+        read = self._turns <= 0 and now >= self._settled_at
+        read |= now >= self.latest
+        self.pause = PAUSE if not read and (unread or self._turns <= 0) else 0.0
+        return read

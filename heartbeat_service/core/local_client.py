@@ -20,7 +20,7 @@ from heartbeat_service.core.states import ClientState
 class LocalClient:
     """One life of one client, from its registration to its death.
 
-    :ivar send_state: tells the world of a change, and the store of what else it
+    :ivar record: tells the world of a change, and the store of what else it
         has to know; called after it happened.
     :ivar reported_state: what the client last said of itself; it decides nothing.
     :ivar has_reported: whether it has reported anything but DISCONNECTED.
@@ -31,7 +31,7 @@ class LocalClient:
     client_id: str
     incarnation: int
     heartbeat: Heartbeat
-    send_state: Callable[[Fact], None]
+    record: Callable[[Fact], None]
     registered_at: float
     reported_state: ClientState
     instances: Instances
@@ -50,7 +50,7 @@ class LocalClient:
         self.reported_state = reported
         self.has_reported |= reported is not ClientState.DISCONNECTED
         if known != (self.has_reported, self.heartbeat.fuse):
-            self.send_state(self.snapshot())
+            self.record(self.snapshot())
 
     def snapshot(self) -> Snapshot:
         """What a restarted service has to know of this life."""
@@ -72,7 +72,7 @@ class LocalClient:
         """Enter another state of this life, and say so."""
         previous, self.state = self.state, state
         self.sequence += 1
-        self.send_state(self._change(previous, reason))
+        self.record(self._change(previous, reason))
 
     def register(self, reason: Reason, former: Life | None = None) -> None:
         """Say that this life has begun.
@@ -80,7 +80,7 @@ class LocalClient:
         :param former: the life of the same client that ended with it.
         """
         previous = ClientState.DISCONNECTED if former is None else former.last_state
-        self.send_state(self._change(previous, reason, former))
+        self.record(self._change(previous, reason, former))
 
     def die(self, reason: Reason, now: float) -> None:
         """End this life, and say so.
@@ -90,7 +90,7 @@ class LocalClient:
         life = self.life(reason, now)
         self.state = ClientState.DISCONNECTED
         self.sequence += 1
-        self.send_state(self._change(life.last_state, reason, life))
+        self.record(self._change(life.last_state, reason, life))
 
     def life(self, reason: Reason | None = None, ended_at: float | None = None) -> Life:
         """This life as a fact; without arguments, as one that still lasts."""

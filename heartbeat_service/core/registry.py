@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from attrs import define, field
 from msgspec import Raw
 
-from heartbeat_service.core.changes import Fact, Life, Reason, Remembered
+from heartbeat_service.core.changes import Fact, Life, Reason, Snapshot, StoredState
 from heartbeat_service.core.clock import Clock
 from heartbeat_service.core.errors import (
     IllegalTransition,
@@ -28,7 +28,7 @@ from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.states import ClientState, Party, check_transition
 
 #: How many dead clients' instances are remembered, at the most.
-GRAVES = 10_000
+MOST_DEAD = 10_000
 
 
 @define(eq=False)
@@ -55,13 +55,22 @@ class Registry:
     max_clients: int = 250_000
     registrations: RateLimit | None = None
     _clients: dict[str, LocalClient] = field(factory=dict, init=False)
-    _graves: dict[str, Instances] = field(factory=dict, init=False)
+    _instances_of_dead: dict[str, Instances] = field(factory=dict, init=False)
+    _delegate: Callable[[str], None] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # The delegate of every timebomb: one object for all of them.
+        self._delegate = self._explode
 
     def __len__(self) -> int:
         return len(self._clients)
 
     def __iter__(self) -> Iterator[LocalClient]:
         return iter(list(self._clients.values()))
+
+    def client_ids(self) -> list[str]:
+        """Who lives now, in the order of their registration."""
+        return list(self._clients)
 
     def get(self, client_id: str) -> LocalClient:
         """The living client of that ID.
@@ -151,42 +160,64 @@ class Registry:
         """
         return self._remove(self.get(client_id), Reason.KICK)
 
-    def restore(self, remembered: Remembered) -> None:
-        """Go on after a restart: whoever lived, lives, with a full fuse."""
-        self.last_incarnation = remembered.last_incarnation
-        self._graves.update(remembered.graves)
-        for snapshot in remembered.clients:
-            heartbeat = Heartbeat(
-                snapshot.client_id, self._explode, self.clock, snapshot.fuse
-            )
-            heartbeat.beats = snapshot.beats
-            heartbeat.longest_gap = snapshot.longest_gap_seconds
-            self._clients[snapshot.client_id] = LocalClient(
-                client_id=snapshot.client_id,
-                incarnation=snapshot.incarnation,
-                heartbeat=heartbeat,
-                send_state=self.listener,
-                registered_at=snapshot.registered_at,
-                reported_state=snapshot.reported_state,
-                instances=snapshot.instances,
-                state=snapshot.state,
-                sequence=snapshot.sequence,
-                has_reported=snapshot.has_reported,
-            )
+    def restore(self, stored: StoredState) -> Iterator[None]:
+        """Go on after a restart: whoever lived, lives, with a full fuse.
 
-    def defuse_all(self) -> None:
+        :return: takes a client in with each step.
+        """
+        self.last_incarnation = stored.last_incarnation
+        self._instances_of_dead.update(stored.instances_of_dead)
+        for snapshot in stored.clients:
+            self._take_in(snapshot)
+            yield
+
+    def replace(self, client_id: str, snapshot: Snapshot | None) -> None:
+        """Take a client as the store has it; without a snapshot, forget it.
+
+        For a store that others write to as well. Nobody is told: who has written it,
+        has told of it.
+        """
+        former = self._clients.pop(client_id, None)
+        if former is not None:
+            former.heartbeat.defuse()
+        if snapshot is not None:
+            self._take_in(snapshot)
+
+    def defuse_all(self) -> Iterator[None]:
         """Put every timebomb out: the service stops, nobody dies of it.
 
         Ordinary beats made no news, so what they have counted is told now.
+
+        :return: lets a client go with each step.
         """
-        for client in self._clients.values():
+        while self._clients:
+            _, client = self._clients.popitem()
             client.heartbeat.defuse()
-            client.send_state(client.snapshot())
-        self._clients.clear()
+            client.record(client.snapshot())
+            yield
 
     def _explode(self, client_id: str) -> None:
-        """The delegate of every timebomb."""
         self._bury(self._clients[client_id], Reason.TIMEBOMB)
+
+    def _take_in(self, snapshot: Snapshot) -> None:
+        heartbeat = Heartbeat(
+            snapshot.client_id, self._delegate, self.clock, snapshot.fuse
+        )
+        heartbeat.beats = snapshot.beats
+        heartbeat.longest_gap = snapshot.longest_gap_seconds
+        self.last_incarnation = max(self.last_incarnation, snapshot.incarnation)
+        self._clients[snapshot.client_id] = LocalClient(
+            client_id=snapshot.client_id,
+            incarnation=snapshot.incarnation,
+            heartbeat=heartbeat,
+            record=self.listener,
+            registered_at=snapshot.registered_at,
+            reported_state=snapshot.reported_state,
+            instances=snapshot.instances,
+            state=snapshot.state,
+            sequence=snapshot.sequence,
+            has_reported=snapshot.has_reported,
+        )
 
     def _remove(self, client: LocalClient, reason: Reason) -> LocalClient:
         self.admit()
@@ -197,9 +228,9 @@ class Registry:
     def _bury(self, client: LocalClient, reason: Reason) -> None:
         del self._clients[client.client_id]
         if client.instances != Instances():
-            self._graves[client.client_id] = client.instances
-            if len(self._graves) > GRAVES:
-                del self._graves[next(iter(self._graves))]
+            self._instances_of_dead[client.client_id] = client.instances
+            if len(self._instances_of_dead) > MOST_DEAD:
+                del self._instances_of_dead[next(iter(self._instances_of_dead))]
         client.die(reason, self.wall_clock())
 
     def _is_new_life(
@@ -230,15 +261,16 @@ class Registry:
         client = LocalClient(
             client_id=client_id,
             incarnation=self.last_incarnation,
-            heartbeat=Heartbeat(client_id, self._explode, self.clock, asked, values),
-            send_state=self.listener,
+            heartbeat=Heartbeat(client_id, self._delegate, self.clock, asked, values),
+            record=self.listener,
             registered_at=now,
             reported_state=reported,
             instances=instances,
             has_reported=reported is not ClientState.DISCONNECTED,
         )
+        self._clients.pop(client_id, None)  # they are listed as they registered
         self._clients[client_id] = client
-        self._graves.pop(client_id, None)
+        self._instances_of_dead.pop(client_id, None)
         client.register(Reason.HEARTBEAT if ended is None else Reason.RECONNECT, ended)
         return client
 
@@ -279,7 +311,7 @@ class Registry:
         client = self.find(client_id)
         if client is not None:
             return client.instances
-        return self._graves.get(client_id, Instances())
+        return self._instances_of_dead.get(client_id, Instances())
 
     def _refuse_former_instance(self, client_id: str, instance_id: str | None) -> None:
         if instance_id in self._instances(client_id).former:

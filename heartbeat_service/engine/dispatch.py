@@ -1,13 +1,13 @@
-"""What the service answers to which message: the same for every transport.
+"""A request changes the registry; its reply waits until the store has what it shows.
 
-Each answer waits until the store has all that it shows (contract, section 2,
-"Applied means durable"). Knows the registry and the journal's promise; no bytes.
+So nobody is told what a crash would take back (contract, section 2, "Applied means
+durable"). The same for every transport. Knows the registry and the journal; no bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from attrs import define
 from msgspec import UNSET, UnsetType
@@ -15,10 +15,11 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from heartbeat_service.core.changes import Life
-from heartbeat_service.core.errors import HeartbeatError, UnknownClient
+from heartbeat_service.core.errors import HeartbeatError, Overloaded, UnknownClient
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.engine.journal import ChangeJournal, Refused
 from heartbeat_service.protocol.codec import (
     moment,
 )
@@ -39,20 +40,8 @@ from heartbeat_service.protocol.messages import (
 
 T = TypeVar("T")
 
-
-class Journal(Protocol):
-    """What answers wait for, and where former lives are read."""
-
-    def settled(self, client_id: str) -> Deferred[None]:
-        """Fires once nothing of that client waits for the store."""
-
-    def all_settled(self) -> Deferred[None]:
-        """Fires once nothing at all waits for the store."""
-
-    def former_lives(self, client_id: str) -> Deferred[list[Life]]:
-        """The lives of a client that have ended, newest first."""
-
-    # Each fails with Overloaded while the store can't do it.
+#: How often a request is applied whose change the store has refused, at the most.
+TRIES = 3
 
 
 def error_message(error: HeartbeatError) -> ErrorMessage:
@@ -71,7 +60,7 @@ class Dispatcher:
     """
 
     registry: Registry
-    journal: Journal
+    journal: ChangeJournal
     interval: float
     request_endpoint: str = ""
     state_change_endpoint: str = ""
@@ -130,16 +119,28 @@ class Dispatcher:
             raise UnknownClient("no life of this client is remembered", client_id)
         return [_life_record(lives[number]) for number in sorted(lives, reverse=True)]
 
-    def _durably(self, client_id: str, action: Callable[[], T]) -> Deferred[T]:
-        """Act now; answer, also with an error, once the store has what it shows."""
+    def _durably(
+        self, client_id: str, action: Callable[[], T], tries: int = TRIES
+    ) -> Deferred[T]:
+        """Act now; answer, also with an error, once the store has what it shows.
+
+        If the store refuses the change, act again on the record that it has.
+        """
         try:
             outcome: T | HeartbeatError = action()
         except HeartbeatError as error:
             outcome = error
+
+        def again(failure: Failure) -> Deferred[T]:
+            failure.trap(Refused)
+            if tries > 1:
+                return self._durably(client_id, action, tries - 1)
+            raise Overloaded("Others change this client, too; try again")
+
         answer: Deferred[T] = self.journal.settled(client_id).addCallback(
             _tell, outcome
         )
-        return answer.addErrback(_name, client_id)
+        return answer.addErrback(again).addErrback(_name, client_id)
 
     def _apply(self, request: Request) -> LocalClient:
         registry = self.registry

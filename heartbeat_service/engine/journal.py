@@ -1,57 +1,62 @@
-"""The way of a change: registry, store, listeners, in that order.
+"""The order of changes: registry, then store, then listeners.
 
-Nobody hears of a change before the store has it (contract, section 2, "Applied
-means durable"); while the store is in trouble, no change is accepted. Knows the
-store's interface only.
+Each change waits in one queue until the store has it; then whoever listens hears of it,
+and whoever waits for it goes on. So nobody hears of a change before the store has it
+(contract, section 2, "Applied means durable"). Knows the store's port only.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from heartbeat_service.core.changes import Change, Fact, Life, Remembered, Snapshot
+from heartbeat_service.core.changes import Change, Fact, Life, Snapshot, StoredState
 from heartbeat_service.core.errors import Overloaded
-from heartbeat_service.storage.store import Store, StoreTrouble
+from heartbeat_service.engine.availability import Availability
+from heartbeat_service.engine.slices import in_slices
+from heartbeat_service.storage.store import Refusals, Store, StoreTrouble
 
-T = TypeVar("T")
-
-#: A store that takes longer than this to answer is in trouble, in seconds.
-PATIENCE = 5.0
-
-#: How long a store in trouble is left alone before it is asked again, in seconds.
-PAUSE = 0.5
-
-#: The most facts in one commit. More would be written no faster, but to tell of
-#: them all would keep the reactor from listening.
+#: The most facts in one commit; more would be written no faster.
 LARGEST_BATCH = 1_000
+
+
+class Refused(Exception):
+    """The store has another record of the client than the one that was changed."""
 
 
 @define(eq=False)
 class _Entry:
+    """A fact that waits for the store, or None where a commit of nothing is wanted."""
+
     fact: Fact | None
     waiters: list[Deferred[None]] = field(factory=list)
 
+    def fail(self, error: Exception) -> None:
+        """Let nobody wait for it any longer."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter.errback(error)
+
 
 class ChangeJournal:
-    """Leads each change through the store, and tells the listeners in order.
+    """Leads each change through the store, and lets the listeners hear it in order.
 
     What waits while a commit is under way shares the next one. A commit that fails
     is tried again until it succeeds.
 
-    :param clock: for patience and pauses: a :class:`ListeningClock`, so that a store
-        isn't blamed for a stall, or any other with ``callLater``.
+    :param clock: for patience with the store: a :class:`ListeningClock`, or any other.
+    :param reactor: takes the slices in which many changes are announced.
     :param listeners: each hears every durable change, once.
-    :ivar trouble: why no change can be made durable now; None if it can.
+    :param on_refusal: is told which client's facts were refused, and the record that
+        the store has in their place.
     """
 
     _log = Logger()
@@ -60,36 +65,42 @@ class ChangeJournal:
         self,
         store: Store,
         clock: Any,
+        reactor: Any,
         listeners: Iterable[Callable[[Change], None]],
+        on_refusal: Callable[[str, Snapshot | None], None],
     ) -> None:
-        self.trouble: str | None = "the store is not open yet"
         self._store = store
-        self._clock = clock
+        self._reactor = reactor
         self._listeners = tuple(listeners)
+        self._on_refusal = on_refusal
+        self._availability = Availability(clock, self._fail_waiters)
         self._opened = False
         self._pending: deque[_Entry] = deque()
         self._latest: dict[str, _Entry] = {}
         self._snapshots: dict[str, _Entry] = {}
         self._writing = False
         self._writer: Deferred[None] = succeed(None)
-        self._troubled_since: float | None = None
 
-    async def open(self) -> Remembered:
-        """Open the store; what it remembers.
+    @property
+    def trouble(self) -> str | None:
+        """Why no change can be made durable now; None if it can."""
+        return self._availability.trouble
+
+    async def open(self) -> StoredState:
+        """Open the store; what it has kept.
 
         :raises StoreTrouble: if it can't be opened now; ask again.
         """
-        remembered = await self._attempt(self._store.open)
+        stored = await self._availability.attempt(self._store.open)
         self._opened = True
-        return remembered
+        return stored
 
     def admit(self) -> None:
         """Pass if a change can be made durable now.
 
         :raises Overloaded: if it can't.
         """
-        if self.trouble is not None:
-            raise self._overloaded()
+        self._availability.admit()
 
     def record(self, fact: Fact) -> None:
         """Take what has just happened in the registry."""
@@ -101,10 +112,15 @@ class ChangeJournal:
         self._snapshots.pop(fact.client_id, None)
         self._append(entry)
 
-    def settled(self, client_id: str) -> Deferred[None]:
-        """Fires once nothing of that client that holds answers up waits for the store.
+    def is_settled(self, client_id: str) -> bool:
+        """Whether nothing of that client that holds answers up waits for the store."""
+        return self._opened and client_id not in self._latest
 
-        Fails with :class:`Overloaded` while one can't be made durable.
+    def settled(self, client_id: str) -> Deferred[None]:
+        """Fires once :meth:`is_settled`.
+
+        Fails with :class:`Overloaded` while a fact can't be made durable, and with
+        :class:`Refused` if the store has another record of the client.
         """
         return self._wait_for(self._latest.get(client_id))
 
@@ -124,7 +140,7 @@ class ChangeJournal:
             entry = _Entry(None)
             answer = self._wait_for(entry)
             self._append(entry)
-            await answer.addErrback(_only, Overloaded)
+            await answer.addErrback(_ignore, Overloaded)
         return self.trouble
 
     def former_lives(self, client_id: str) -> Deferred[list[Life]]:
@@ -142,13 +158,13 @@ class ChangeJournal:
     async def flush(self) -> None:
         """Wait for what is under way, unless the store is in trouble."""
         last = self._pending[-1] if self._pending else None
-        await self._wait_for(last).addErrback(_only, Overloaded)
+        await self._wait_for(last).addErrback(_ignore, Overloaded, Refused)
 
     async def close(self) -> None:
         """Let the store go. What it has not kept by now is lost, and was never told."""
         await self.flush()
         self._opened = False
-        self.trouble = "the store is closed"
+        self._availability.close()
         self._writer.cancel()
         lost = sum(isinstance(entry.fact, Change) for entry in self._pending)
         if lost:
@@ -175,68 +191,74 @@ class ChangeJournal:
         self._pending.append(entry)
         if not self._writing:
             self._writer = Deferred.fromCoroutine(self._write())
-            self._writer.addErrback(_only, CancelledError)
+            self._writer.addErrback(_ignore, CancelledError)
 
     async def _write(self) -> None:
         self._writing = True
         try:
             while self._pending:
                 batch = list(islice(self._pending, LARGEST_BATCH))
-                for entry in batch:
-                    self._fix(entry)
-                facts = [entry.fact for entry in batch if entry.fact is not None]
-                while not await self._commit(facts):
-                    await deferLater(self._clock, PAUSE)
-                for _ in batch:
-                    self._announce(self._pending.popleft())
+                facts = self._hand_over(batch)
+                commit = partial(self._store.commit, facts)
+                refusals = await self._availability.insist(commit)
+                refused = self._drop(refusals, len(batch)) if refusals else 0
+                kept = len(batch) - refused
+                await in_slices(self._reactor, self._announce(kept))
         finally:
             self._writing = False
 
-    def _fix(self, entry: _Entry) -> None:
-        """From now on its fact is in the store's hands."""
-        fact = entry.fact
-        if fact is not None and self._snapshots.get(fact.client_id) is entry:
-            del self._snapshots[fact.client_id]
+    def _hand_over(self, batch: Sequence[_Entry]) -> list[Fact]:
+        """The facts of a batch, which no later snapshot may take the place of."""
+        facts: list[Fact] = []
+        for entry in batch:
+            fact = entry.fact
+            if fact is None:
+                continue
+            facts.append(fact)
+            if self._snapshots.get(fact.client_id) is entry:
+                del self._snapshots[fact.client_id]
+        return facts
 
-    async def _commit(self, facts: list[Fact]) -> bool:
-        try:
-            await self._attempt(partial(self._store.commit, facts))
-        except StoreTrouble:
-            return False
-        return True
+    def _drop(self, refusals: Refusals, handed_over: int) -> int:
+        """Give up all that waits for clients of which the store knows better.
 
-    async def _attempt(self, ask: Callable[[], Deferred[T]]) -> T:
-        slow = self._clock.callLater(
-            PATIENCE, self._enter_trouble, f"no answer from the store in {PATIENCE:g} s"
-        )
-        try:
-            answer = await ask()
-        except CancelledError:
-            raise
-        except StoreTrouble as error:
-            self._enter_trouble(str(error))
-            raise
-        except Exception as error:  # a defect of the store must not end the service
-            if self._troubled_since is None:
-                self._log.failure("The store failed")
-            self._enter_trouble(f"the store failed: {error!r}")
-            raise StoreTrouble(self.trouble) from error
-        finally:
-            if slow.active():
-                slow.cancel()
-        self._leave_trouble()
-        return answer
+        Nobody has seen it: replies and listeners wait for the store.
 
-    def _announce(self, entry: _Entry) -> None:
-        fact = entry.fact
-        if fact is not None and self._latest.get(fact.client_id) is entry:
-            del self._latest[fact.client_id]
-        if isinstance(fact, Change):
-            self._tell(fact)
-        for waiter in entry.waiters:
-            waiter.callback(None)
+        :param handed_over: how many of those that wait were in the commit.
+        :return: how many of these were dropped.
+        """
+        kept: deque[_Entry] = deque()
+        dropped: list[_Entry] = []
+        refused = 0
+        for place, entry in enumerate(self._pending):
+            if entry.fact is None or entry.fact.client_id not in refusals:
+                kept.append(entry)
+            else:
+                dropped.append(entry)
+                refused += place < handed_over
+        self._pending = kept
+        for client_id, record in refusals.items():
+            self._latest.pop(client_id, None)
+            self._snapshots.pop(client_id, None)
+            self._on_refusal(client_id, record)
+        for entry in dropped:
+            entry.fail(Refused())
+        return refused
 
-    def _tell(self, change: Change) -> None:
+    def _announce(self, count: int) -> Iterator[None]:
+        """Let the first ``count`` that wait be heard: they are durable."""
+        for _ in range(count):
+            entry = self._pending.popleft()
+            fact = entry.fact
+            if fact is not None and self._latest.get(fact.client_id) is entry:
+                del self._latest[fact.client_id]
+            if isinstance(fact, Change):
+                self._let_hear(fact)
+            for waiter in entry.waiters:
+                waiter.callback(None)
+            yield
+
+    def _let_hear(self, change: Change) -> None:
         for listener in self._listeners:
             try:
                 listener(change)
@@ -245,38 +267,17 @@ class ChangeJournal:
 
     def _wait_for(self, entry: _Entry | None) -> Deferred[None]:
         if not self._opened or (entry is not None and self.trouble is not None):
-            return fail(self._overloaded())
+            return fail(self._availability.overloaded())
         if entry is None:
             return succeed(None)
         waiter: Deferred[None] = Deferred()
         entry.waiters.append(waiter)
         return waiter
 
-    def _enter_trouble(self, reason: str) -> None:
-        if self._troubled_since is None:
-            self._troubled_since = self._clock.seconds()
-            self._log.error(
-                "No change is accepted until the store can keep it: {reason}",
-                reason=reason,
-            )
-        self.trouble = reason
+    def _fail_waiters(self) -> None:
         for entry in list(self._pending):
-            waiters, entry.waiters = entry.waiters, []
-            for waiter in waiters:
-                waiter.errback(self._overloaded())
-
-    def _leave_trouble(self) -> None:
-        self.trouble = None
-        if self._troubled_since is not None:
-            seconds = self._clock.seconds() - self._troubled_since
-            self._troubled_since = None
-            self._log.info(
-                "The store keeps changes again, after {seconds:.1f} s", seconds=seconds
-            )
-
-    def _overloaded(self) -> Overloaded:
-        return Overloaded(f"Nothing can be kept now: {self.trouble}")
+            entry.fail(self._availability.overloaded())
 
 
-def _only(failure: Failure, expected: type[Exception]) -> None:
-    failure.trap(expected)
+def _ignore(failure: Failure, *expected: type[Exception]) -> None:
+    failure.trap(*expected)

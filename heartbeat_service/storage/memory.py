@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import Deferred, succeed
 from typing_extensions import override
 
-from heartbeat_service.core.changes import Change, Fact, Life, Remembered
+from heartbeat_service.core.changes import Change, Fact, Life, StoredState
 from heartbeat_service.storage.store import (
     KEPT_LIVES,
     MOST_LIVES,
+    NO_REFUSALS,
+    Refusals,
     Store,
     incarnations_so_far,
 )
@@ -29,15 +31,15 @@ class MemoryStore(Store):
         self._ends: dict[tuple[str, int], None] = {}
 
     @override
-    def open(self) -> Deferred[Remembered]:
-        return succeed(Remembered(incarnations_so_far(self._wall_clock)))
+    def open(self) -> Deferred[StoredState]:
+        return succeed(StoredState(incarnations_so_far(self._wall_clock)))
 
     @override
-    def commit(self, facts: Sequence[Fact]) -> Deferred[None]:
+    def commit(self, facts: Sequence[Fact]) -> Deferred[Refusals]:
         for fact in facts:
             if isinstance(fact, Change) and fact.ended is not None:
                 self._keep(fact.client_id, fact.ended)
-        return succeed(None)
+        return succeed(NO_REFUSALS)
 
     @override
     def former_lives(self, client_id: str) -> Deferred[list[Life]]:

@@ -16,11 +16,11 @@ from heartbeat_service.core.changes import (
     Fact,
     Life,
     Reason,
-    Remembered,
     Snapshot,
+    StoredState,
 )
 from heartbeat_service.core.instances import Instances
-from heartbeat_service.core.registry import GRAVES
+from heartbeat_service.core.registry import MOST_DEAD
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.storage.store import KEPT_LIVES, MOST_LIVES
 
@@ -40,14 +40,14 @@ _READ_CLIENTS = """
 """
 _FORGET_CLIENT = "DELETE FROM clients WHERE client_id = ?"
 
-_WRITE_GRAVE = """
+_WRITE_DEAD = """
     REPLACE INTO graves (client_id, instance_id, former_instances) VALUES (?, ?, ?)
 """
-_READ_GRAVES = """
+_READ_DEAD = """
     SELECT client_id, instance_id, former_instances FROM graves ORDER BY rowid
 """
-_FORGET_GRAVE = "DELETE FROM graves WHERE client_id = ?"
-_FORGET_OLD_GRAVES = """
+_FORGET_DEAD = "DELETE FROM graves WHERE client_id = ?"
+_FORGET_OLD_DEAD = """
     DELETE FROM graves WHERE rowid <= (
         SELECT rowid FROM graves ORDER BY rowid DESC LIMIT 1 OFFSET ?
     )
@@ -84,15 +84,15 @@ _WRITE_SERVICE = """
 _READ_SERVICE = "SELECT last_incarnation FROM service"
 
 
-def read(connection: Connection) -> Remembered:
+def read(connection: Connection) -> StoredState:
     """All that a restarted service has to know."""
     (last_incarnation,) = connection.execute(_READ_SERVICE).fetchone()
-    return Remembered(
+    return StoredState(
         last_incarnation=last_incarnation,
         clients=[_snapshot(row) for row in connection.execute(_READ_CLIENTS)],
-        graves={
+        instances_of_dead={
             client_id: _instances(*row)
-            for client_id, *row in connection.execute(_READ_GRAVES)
+            for client_id, *row in connection.execute(_READ_DEAD)
         },
     )
 
@@ -124,12 +124,12 @@ def _write_change(connection: Connection, change: Change) -> None:
         _write_life(connection, client.client_id, change.ended)
     if client.state is not ClientState.DISCONNECTED:
         _write_client(connection, client)
-        connection.execute(_FORGET_GRAVE, (client.client_id,))
+        connection.execute(_FORGET_DEAD, (client.client_id,))
         return
     connection.execute(_FORGET_CLIENT, (client.client_id,))
     if client.instances != Instances():
         row = (client.client_id, *_of_instances(client.instances))
-        connection.execute(_WRITE_GRAVE, row)
+        connection.execute(_WRITE_DEAD, row)
 
 
 def _write_client(connection: Connection, client: Snapshot) -> None:
@@ -168,16 +168,16 @@ def _write_life(connection: Connection, client_id: str, life: Life) -> None:
 
 
 def _forget(connection: Connection, facts: Sequence[Fact]) -> None:
-    mourned = {
+    who_died = {
         fact.client_id
         for fact in facts
         if isinstance(fact, Change) and fact.ended is not None
     }
-    for client_id in mourned:
+    for client_id in who_died:
         connection.execute(_FORGET_OLD_LIVES_OF, (client_id, KEPT_LIVES))
-    if mourned:
+    if who_died:
         connection.execute(_FORGET_OLD_LIVES, (MOST_LIVES,))
-        connection.execute(_FORGET_OLD_GRAVES, (GRAVES,))
+        connection.execute(_FORGET_OLD_DEAD, (MOST_DEAD,))
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot:

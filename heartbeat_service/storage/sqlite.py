@@ -23,9 +23,15 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from typing_extensions import override
 
-from heartbeat_service.core.changes import Fact, Life, Remembered
+from heartbeat_service.core.changes import Fact, Life, StoredState
 from heartbeat_service.storage import rows
-from heartbeat_service.storage.store import Store, StoreTrouble, incarnations_so_far
+from heartbeat_service.storage.store import (
+    NO_REFUSALS,
+    Refusals,
+    Store,
+    StoreTrouble,
+    incarnations_so_far,
+)
 
 T = TypeVar("T")
 
@@ -67,7 +73,7 @@ class SqliteStore(Store):
         self._thread: ThreadPool | None = None
 
     @override
-    def open(self) -> Deferred[Remembered]:
+    def open(self) -> Deferred[StoredState]:
         if self._thread is not None:
             return self._in_thread(self._database.open)
         # The first time at once, so that a service knows its clients before it
@@ -76,7 +82,7 @@ class SqliteStore(Store):
         return execute(self._database.open)
 
     @override
-    def commit(self, facts: Sequence[Fact]) -> Deferred[None]:
+    def commit(self, facts: Sequence[Fact]) -> Deferred[Refusals]:
         return self._in_thread(self._database.write, facts)
 
     @override
@@ -116,7 +122,7 @@ class Database:
         self._files: dict[Path, tuple[int, int]] = {}
         self._size = 0
 
-    def open(self) -> Remembered:
+    def open(self) -> StoredState:
         """Make the file ours, bring it up to date, and read what it has kept."""
         with self._trouble():
             self._take_lock()
@@ -131,7 +137,7 @@ class Database:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 self._migrate(connection)
-                remembered = self._read(connection)
+                stored = self._read(connection)
                 self._commit(connection, ())  # find out whether it can be written to
             except BaseException:
                 connection.close()
@@ -142,15 +148,16 @@ class Database:
                 file: _identity(file) for file in (self._path, log) if file.exists()
             }
             self._size = 0
-            return remembered
+            return stored
 
-    def write(self, facts: Sequence[Fact]) -> None:
-        """Write all of ``facts`` in one transaction, or none."""
+    def write(self, facts: Sequence[Fact]) -> Refusals:
+        """Write all of ``facts`` in one transaction, or none; nobody else writes."""
         with self._trouble():
             connection = self._opened()
             self._expect_same_files()
             self._commit(connection, facts)
             self._expect_same_files()  # else it may be gone with the process
+            return NO_REFUSALS
 
     def former_lives(self, client_id: str) -> list[Life]:
         """The lives of a client that ended, newest first."""
@@ -230,12 +237,10 @@ class Database:
                         f"PRAGMA user_version = {number};\nCOMMIT;"
                     )
 
-    def _read(self, connection: sqlite3.Connection) -> Remembered:
-        remembered = rows.read(connection)
+    def _read(self, connection: sqlite3.Connection) -> StoredState:
+        stored = rows.read(connection)
         past = incarnations_so_far(self._wall_clock)
-        return evolve(
-            remembered, last_incarnation=max(past, remembered.last_incarnation)
-        )
+        return evolve(stored, last_incarnation=max(past, stored.last_incarnation))
 
     def _commit(self, connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
         with _all_or_nothing(connection):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from heartbeat_service.core.changes import Fact, Life, Remembered
+from heartbeat_service.core.changes import Fact, Life, Snapshot, StoredState
 
 #: How many former lives of a client a store keeps, at the most.
 KEPT_LIVES = 20
 
 #: How many former lives it keeps of all clients together: those that ended last.
 MOST_LIVES = 200_000
+
+
+#: For each client whose facts were refused, its record as the store has it, or None if
+#: it doesn't live there. Whoever isn't in it was kept.
+Refusals = Mapping[str, Snapshot | None]
+
+#: Everything was kept.
+NO_REFUSALS: Refusals = {}
 
 
 class StoreTrouble(Exception):
@@ -23,14 +31,17 @@ class StoreTrouble(Exception):
 class Store(Protocol):
     """Keeps facts. Its methods are called from the reactor's thread."""
 
-    def open(self) -> Deferred[Remembered]:
+    def open(self) -> Deferred[StoredState]:
         """Get ready, and tell what former runs have left.
 
         Fails with :class:`StoreTrouble`; it may be asked again then.
         """
 
-    def commit(self, facts: Sequence[Fact]) -> Deferred[None]:
-        """Fires once all of ``facts`` are durable, also if there are none.
+    def commit(self, facts: Sequence[Fact]) -> Deferred[Refusals]:
+        """Fires once ``facts`` are durable, also if there are none.
+
+        A store that others write to as well may refuse all facts of a client, if that
+        client's record is no longer the one that they follow from; it keeps the rest.
 
         Fails with :class:`StoreTrouble`; none of them is kept then, and the same
         ones may be handed over again. It is not called again before it has fired.

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import re
+import select
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -68,9 +69,20 @@ class PatientPort:
         self._retry: IDelayedCall | None = None
         self._waited = False
         self._told = -math.inf
+        self._poll = select.poll()
         if isinstance(port, Port):
             port.stopReading()
             reactor.addReader(self)
+            self._poll.register(port, select.POLLIN)
+
+    @property
+    def address(self) -> Any:
+        """Where it listens, as Twisted tells it."""
+        return self._port.getHost()
+
+    def has_unread(self) -> bool:
+        """Whether somebody waits to be let in."""
+        return bool(self._poll.poll(0))
 
     def stop(self) -> Deferred[object]:
         """Listen no more."""

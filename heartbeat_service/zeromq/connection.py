@@ -162,6 +162,13 @@ class HardenedConnection(ZmqConnection):
             self._cancel_scheduled_read()
             super().shutdown()
 
+    def has_unread(self) -> bool:
+        """Whether something has come in that nobody has read yet."""
+        if self.factory is None:
+            return False
+        self._read_later()  # to ask may swallow the wake-up of what came in
+        return self._has_frame()
+
     def _has_frame(self) -> bool:
         events = self.socket.get(zmq.EVENTS)
         assert isinstance(events, int)

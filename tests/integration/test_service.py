@@ -101,7 +101,7 @@ async def test_stopped_and_started_at_once_it_serves(serve: Serve) -> None:
 async def test_what_is_under_way_is_answered_before_it_stops(
     store: HandStore, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heartbeat_service.web.site.LINGER", 0.05)
+    monkeypatch.setattr("heartbeat_service.web.channel.LINGER", 0.05)
     running = await serve(store="memory:")
     answer = Deferred.fromCoroutine(running.http("POST", "/heartbeat", heartbeat("1")))
 
@@ -121,7 +121,7 @@ async def test_what_is_under_way_is_answered_before_it_stops(
 async def test_who_is_still_sending_is_answered_before_it_stops(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heartbeat_service.web.site.LINGER", PATIENCE)
+    monkeypatch.setattr("heartbeat_service.web.channel.LINGER", PATIENCE)
     running = await serve()
     wire = await running.wire()
     body = heartbeat("1")

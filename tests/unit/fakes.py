@@ -9,12 +9,20 @@ from tempfile import TemporaryDirectory
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Change, Fact, Life, Remembered, Snapshot
+from heartbeat_service.core.changes import Change, Fact, Life, Snapshot, StoredState
 from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.listening_clock import TICK
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.storage.store import Store, StoreTrouble
+from heartbeat_service.storage.store import NO_REFUSALS, Refusals, Store, StoreTrouble
+
+
+def listen(clock: Clock, seconds: float) -> None:
+    """Let time pass as it does while a service listens: in no turn much of it."""
+    turns = int(seconds / TICK)
+    clock.pump([TICK] * turns + [seconds - turns * TICK])
 
 
 def folder_for(test: SynchronousTestCase) -> Path:
@@ -24,67 +32,68 @@ def folder_for(test: SynchronousTestCase) -> Path:
     return Path(folder.name)
 
 
-def remembered(facts: Iterable[Fact], last_incarnation: int = 0) -> Remembered:
+def stored_state(facts: Iterable[Fact], last_incarnation: int = 0) -> StoredState:
     """What a store that has kept these facts must tell when it is opened again."""
     clients: dict[str, Snapshot] = {}
-    graves: dict[str, Instances] = {}
+    of_dead: dict[str, Instances] = {}
     for fact in facts:
         client = fact.client if isinstance(fact, Change) else fact
         name = client.client_id
         last_incarnation = max(last_incarnation, client.incarnation)
-        graves.pop(name, None)
+        of_dead.pop(name, None)
         if client.state is not ClientState.DISCONNECTED:
             clients[name] = client
             continue
         del clients[name]
         if client.instances != Instances():
-            graves[name] = client.instances
-    return Remembered(last_incarnation, list(clients.values()), graves)
+            of_dead[name] = client.instances
+    return StoredState(last_incarnation, list(clients.values()), of_dead)
 
 
 @define(eq=False)
 class HandStore(Store):
     """A store whose commits become durable, or fail, when a test says so.
 
-    :ivar remembered: what it tells when it is opened.
+    :ivar stored: what it tells when it is opened.
     :ivar waiting: the facts of the commit under way; None if there is none.
     :ivar kept: all that became durable, in order.
     :ivar commits: how many it was ever asked for.
     """
 
-    remembered: Remembered = field(factory=lambda: Remembered(0))
+    stored: StoredState = field(factory=lambda: StoredState(0))
     waiting: list[Fact] | None = None
     kept: list[Fact] = field(factory=list)
     commits: int = 0
     closed: bool = False
     _quick: bool = False
-    _done: Deferred[None] = field(factory=Deferred)
+    _done: Deferred[Refusals] = field(factory=Deferred)
     _lives: dict[str, list[Life]] = field(factory=lambda: defaultdict(list))
 
-    def open(self) -> Deferred[Remembered]:
+    def open(self) -> Deferred[StoredState]:
         """It opens at once."""
-        return succeed(self.remembered)
+        return succeed(self.stored)
 
-    def commit(self, facts: Sequence[Fact]) -> Deferred[None]:
+    def commit(self, facts: Sequence[Fact]) -> Deferred[Refusals]:
         """Keep them waiting."""
         assert self.waiting is None, "one commit at a time"
         self.waiting = list(facts)
         self.commits += 1
-        done: Deferred[None] = Deferred()
+        done: Deferred[Refusals] = Deferred()
         self._done = done
         if self._quick:
             self.finish()
         return done
 
-    def finish(self) -> None:
-        """Make the commit under way durable."""
-        facts, self.waiting = self.waiting, None
-        assert facts is not None, "nothing is under way"
+    def finish(self, refusals: Refusals = NO_REFUSALS) -> None:
+        """Make the commit under way durable, but for what it refuses."""
+        waiting, self.waiting = self.waiting, None
+        assert waiting is not None, "nothing is under way"
+        facts = [fact for fact in waiting if fact.client_id not in refusals]
         self.kept += facts
         for fact in facts:
             if isinstance(fact, Change) and fact.ended is not None:
                 self._lives[fact.client_id].insert(0, fact.ended)
-        self._done.callback(None)
+        self._done.callback(refusals)
 
     def finish_all(self) -> None:
         """Make everything durable, in order."""

@@ -39,7 +39,7 @@ from heartbeat_service.core.errors import (
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
-from tests.unit.fakes import remembered
+from tests.unit.fakes import stored_state
 
 CLIENTS = ("1", "10", "a")
 DEFAULT_FUSE = 2.0
@@ -275,14 +275,14 @@ class RegistryMachine(RuleBasedStateMachine):
         Of beats that made no fact, one that is stopped tells at its end; one that
         is killed has no time to.
         """
-        self.registry.defuse_all()
+        list(self.registry.defuse_all())
         assert {fact.client_id for fact in self.heard} == set(self.living)
         self.facts += [] if killed else self.heard
         self.heard.clear()
         self.clock.advance(ticks * TICK)
         self.registry = self._new_registry()
-        kept = remembered(self.facts, last_incarnation=41)
-        self.registry.restore(kept)
+        kept = stored_state(self.facts, last_incarnation=41)
+        list(self.registry.restore(kept))
         assert {client.client_id for client in kept.clients} == set(self.living)
         for client in kept.clients:
             life = self.living[client.client_id]

@@ -18,8 +18,8 @@ from heartbeat_service.core.changes import (
     Change,
     Fact,
     Reason,
-    Remembered,
     Snapshot,
+    StoredState,
 )
 from heartbeat_service.core.errors import (
     HeartbeatError,
@@ -33,7 +33,7 @@ from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
-from tests.unit.fakes import remembered
+from tests.unit.fakes import stored_state
 
 DISCONNECTED = ClientState.DISCONNECTED
 UNCALIBRATED = ClientState.UNCALIBRATED
@@ -506,7 +506,7 @@ class InstanceTests(RegistryTestCase):
         self.assertEqual((client.state, client.incarnation), (UNCALIBRATED, 102))
 
     def test_the_memory_of_dead_clients_is_bounded(self) -> None:
-        self.patch(registry_module, "GRAVES", 2)
+        self.patch(registry_module, "MOST_DEAD", 2)
         for client_id in "123":
             self.registry.beat(client_id, DISCONNECTED, "a")
             self.registry.beat(client_id, DISCONNECTED, "b")
@@ -574,7 +574,7 @@ class StoppingTests(RegistryTestCase):
         for client_id in "123":
             self.registry.beat(client_id, DISCONNECTED)
         self.changes.clear()
-        self.registry.defuse_all()
+        list(self.registry.defuse_all())
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.changes, [])
 
@@ -616,10 +616,10 @@ class RestartTests(RegistryTestCase):
 
     def restart(self) -> None:
         """Begin anew with what a store has kept."""
-        self.registry.defuse_all()
+        list(self.registry.defuse_all())
         self.changes.clear()
         self.registry = self.new_registry()
-        self.registry.restore(remembered(self.facts, last_incarnation=100))
+        list(self.registry.restore(stored_state(self.facts, last_incarnation=100)))
 
     def test_who_lived_is_back_as_it_was(self) -> None:
         self.registry.beat("1", RUNNING, "a", fuse=5.0)
@@ -780,8 +780,8 @@ class LimitTests(RegistryTestCase):
         self.registry.max_clients = 1
         clients = [self.registry.beat("1", DISCONNECTED).snapshot()]
         clients.append(evolve(clients[0], client_id="2", incarnation=102))
-        self.registry.defuse_all()
-        self.registry.restore(Remembered(102, clients))
+        list(self.registry.defuse_all())
+        list(self.registry.restore(StoredState(102, clients)))
         self.assertEqual(len(self.registry), 2)
 
     def test_no_more_register_in_a_second_than_may(self) -> None:

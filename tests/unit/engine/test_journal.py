@@ -11,11 +11,18 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Change, Fact, Life, Remembered
+from heartbeat_service.core.changes import (
+    Change,
+    Fact,
+    Life,
+    Snapshot,
+    StoredState,
+)
 from heartbeat_service.core.errors import Overloaded
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine import journal as journal_module
-from heartbeat_service.engine.journal import PATIENCE, PAUSE, ChangeJournal
+from heartbeat_service.engine.availability import PATIENCE, PAUSE
+from heartbeat_service.engine.journal import ChangeJournal, Refused
 from heartbeat_service.storage.store import StoreTrouble
 from tests.unit.fakes import HandStore
 from tests.unit.storage.store_suite import (
@@ -41,12 +48,19 @@ class JournalTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.store = HandStore()
         self.heard: list[Change] = []
+        self.replaced: list[tuple[str, Snapshot | None]] = []
         self.journal = self.new_journal(self.heard.append)
         self.open()
 
     def new_journal(self, *listeners: Callable[[Change], None]) -> ChangeJournal:
         """A journal that isn't open."""
-        return ChangeJournal(self.store, self.clock, listeners)
+        return ChangeJournal(
+            self.store, self.clock, self.clock, listeners, self.replace
+        )
+
+    def replace(self, client_id: str, record: Snapshot | None) -> None:
+        """The store has another record of a client."""
+        self.replaced.append((client_id, record))
 
     def open(self) -> None:
         """Open the journal."""
@@ -413,16 +427,55 @@ class TestTrouble(JournalTestCase):
         self.assertEqual(self.store.kept, [older, newer])
 
 
+class TestRefusals(JournalTestCase):
+    """A store that others write to may have another record than the one changed."""
+
+    def test_what_is_refused_is_heard_by_nobody_and_the_rest_is(self) -> None:
+        self.record(registration("0", 100))
+        one, other = registration("1", 101), registration("2", 102)
+        self.record(one, other)
+        self.store.finish()
+        theirs = snapshot("1", 200)
+        self.store.finish({"1": theirs})
+        self.assertEqual([change.client_id for change in self.heard], ["0", "2"])
+        self.assertEqual(self.replaced, [("1", theirs)])
+
+    def test_who_waits_for_what_is_refused_is_told_so(self) -> None:
+        self.record(registration("1", 101), registration("2", 102))
+        waiter = self.journal.settled("1")
+        other = self.journal.settled("2")
+        self.store.finish({"1": None})
+        self.failureResultOf(waiter, Refused)
+        self.assertNoResult(other)
+        self.store.finish()
+        self.successResultOf(other)
+        self.successResultOf(self.journal.settled("1"))
+
+    def test_what_follows_from_what_is_refused_never_reaches_the_store(self) -> None:
+        self.record(registration("1", 101))
+        self.record(
+            entry("1", 101, 2),
+            registration("2", 102),
+            snapshot("1", 101, state=CALIBRATED, sequence=2, has_reported=True),
+        )
+        waiter = self.journal.settled("1")
+        self.store.finish({"1": None})
+        self.failureResultOf(waiter, Refused)
+        self.assertEqual(self.store.waiting, [registration("2", 102)])
+        self.store.finish()
+        self.assertIsNone(self.store.waiting)
+
+
 class TestOpening(JournalTestCase):
     def setUp(self) -> None:
         """Begin before the store is open."""
         super().setUp()
         self.journal = self.new_journal(self.heard.append)
-        self.answers: list[Deferred[Remembered]] = []
+        self.answers: list[Deferred[StoredState]] = []
         self.patch(HandStore, "open", lambda _: self.answers.pop(0))
 
     def test_what_the_store_remembers_is_told(self) -> None:
-        remembered = Remembered(7, [snapshot("1", 7)])
+        remembered = StoredState(7, [snapshot("1", 7)])
         self.answers = [succeed(remembered)]
         told = self.successResultOf(self.run_(self.journal.open()))
         self.assertEqual(told, remembered)
@@ -437,7 +490,7 @@ class TestOpening(JournalTestCase):
         self.assertEqual(self.store.commits, 0)
 
     def test_store_that_cannot_be_opened_may_be_asked_again(self) -> None:
-        self.answers = [fail(StoreTrouble("it is locked")), succeed(Remembered(7))]
+        self.answers = [fail(StoreTrouble("it is locked")), succeed(StoredState(7))]
         self.failureResultOf(self.run_(self.journal.open()), StoreTrouble)
         self.assert_in_trouble("it is locked")
         self.failureResultOf(self.journal.settled("1"), Overloaded)
@@ -446,12 +499,12 @@ class TestOpening(JournalTestCase):
         self.successResultOf(self.journal.settled("1"))
 
     def test_store_that_takes_its_time_to_open_is_in_trouble_meanwhile(self) -> None:
-        answer: Deferred[Remembered] = Deferred()
+        answer: Deferred[StoredState] = Deferred()
         self.answers = [answer]
         opening = self.run_(self.journal.open())
         self.clock.advance(PATIENCE)
         self.assert_in_trouble("no answer")
-        answer.callback(Remembered(7))
+        answer.callback(StoredState(7))
         self.successResultOf(opening)
         self.assert_well()
 

@@ -15,13 +15,13 @@ from heartbeat_service.core.changes import (
     Fact,
     Life,
     Reason,
-    Remembered,
     Snapshot,
+    StoredState,
 )
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.storage.store import Store
-from tests.unit.fakes import remembered
+from tests.unit.fakes import stored_state
 
 DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
 
@@ -198,11 +198,11 @@ class StoreSuite(_Mixin):
             reconnect("1", life(101, Reason.RECONNECT), 102),
             death("1", life(102)),
         ):
-            self.assertIsNone(self.wait_for(store.commit([fact])))
+            self.assertEqual(self.wait_for(store.commit([fact])), {})
 
     def test_commit_of_nothing_fires(self) -> None:
         store = self.open_store()
-        self.assertIsNone(self.wait_for(store.commit([])))
+        self.assertEqual(self.wait_for(store.commit([])), {})
 
     def test_many_facts_fit_into_one_commit(self) -> None:
         store = self.open_store()
@@ -380,30 +380,33 @@ class StoreSuite(_Mixin):
 class LastingStoreSuite(StoreSuite):
     """What a store promises besides, if it outlives the service."""
 
-    def reopened(self, store: Store) -> Remembered:
+    def reopened(self, store: Store) -> StoredState:
         """What is told after the service was restarted."""
         self.wait_for(store.close())
         again = self.make_store()
-        told: Remembered = self.wait_for(again.open())
+        told: StoredState = self.wait_for(again.open())
         self.wait_for(again.close())
         return told
 
-    def kept_of(self, *facts: Fact) -> Remembered:
+    def kept_of(self, *facts: Fact) -> StoredState:
         """What a restarted service is told after a commit of these facts."""
         store = self.make_store()
         self.wait_for(store.open())
         self.wait_for(store.commit(facts))
         return self.reopened(store)
 
-    def assert_remembers(self, told: Remembered, expected: Remembered) -> None:
-        """It is told the same clients and the same graves, both in order."""
+    def assert_stored(self, told: StoredState, expected: StoredState) -> None:
+        """It is told the same clients and the same dead, both in order."""
         by_incarnation = sorted(expected.clients, key=lambda client: client.incarnation)
         self.assertEqual(list(told.clients), by_incarnation)
-        self.assertEqual(list(told.graves.items()), list(expected.graves.items()))
+        self.assertEqual(
+            list(told.instances_of_dead.items()),
+            list(expected.instances_of_dead.items()),
+        )
         self.assertGreaterEqual(told.last_incarnation, expected.last_incarnation)
 
     def test_new_store_remembers_nobody(self) -> None:
-        self.assert_remembers(self.kept_of(), Remembered(0))
+        self.assert_stored(self.kept_of(), StoredState(0))
 
     def test_client_is_back_as_it_was_committed_last(self) -> None:
         last = snapshot(
@@ -441,24 +444,26 @@ class LastingStoreSuite(StoreSuite):
             death("1", life(2), instances=former),
             death("3", life(3)),
         )
-        self.assertEqual(list(told.graves.items()), [("2", latest), ("1", former)])
+        self.assertEqual(
+            list(told.instances_of_dead.items()), [("2", latest), ("1", former)]
+        )
 
-    def test_who_lives_again_has_no_grave(self) -> None:
+    def test_who_lives_again_is_not_among_the_dead(self) -> None:
         told = self.kept_of(
             death("1", life(1), instances=Instances("a")),
             registration("1", 2, instances=Instances("b", ("a",))),
         )
-        self.assertEqual(told.graves, {})
+        self.assertEqual(told.instances_of_dead, {})
 
-    def test_graves_are_bounded(self) -> None:
-        self.patch(self.bounds, "GRAVES", 3)
+    def test_the_dead_that_are_kept_are_bounded(self) -> None:
+        self.patch(self.bounds, "MOST_DEAD", 3)
         told = self.kept_of(
             *(death(str(n), life(n), instances=Instances("a")) for n in range(1, 8))
         )
-        self.assertEqual(list(told.graves), ["5", "6", "7"])
+        self.assertEqual(list(told.instances_of_dead), ["5", "6", "7"])
 
-    def test_who_comes_and_goes_takes_nobody_elses_grave(self) -> None:
-        self.patch(self.bounds, "GRAVES", 3)
+    def test_who_comes_and_goes_takes_nobody_elses_place_among_the_dead(self) -> None:
+        self.patch(self.bounds, "MOST_DEAD", 3)
         store = self.make_store()
         self.wait_for(store.open())
         self.commit(store, death("1", life(1), instances=Instances("a")))
@@ -469,7 +474,7 @@ class LastingStoreSuite(StoreSuite):
                 registration(name, number, instances=Instances("a")),
                 death(name, life(number), instances=Instances("a")),
             )
-        self.assertEqual(list(self.reopened(store).graves), ["1", "2", "3"])
+        self.assertEqual(list(self.reopened(store).instances_of_dead), ["1", "2", "3"])
 
     def test_incarnation_is_never_lower_though_the_clock_goes_back(self) -> None:
         beyond = 2**60
@@ -493,4 +498,4 @@ class LastingStoreSuite(StoreSuite):
         for batch in (facts[:cut], facts[cut:]):
             for _ in range(1 + twice):
                 self.wait_for(store.commit(batch))
-        self.assert_remembers(self.reopened(store), remembered(facts))
+        self.assert_stored(self.reopened(store), stored_state(facts))

@@ -30,7 +30,7 @@ class TestMemoryStore(StoreSuite, SynchronousTestCase):
         store = self.open_store()
         self.commit(store, registration("1", 101))
         told = self.successResultOf(self.make_store().open())
-        self.assertEqual((list(told.clients), dict(told.graves)), ([], {}))
+        self.assertEqual((list(told.clients), dict(told.instances_of_dead)), ([], {}))
 
     def test_living_clients_take_no_place(self) -> None:
         self.bound(lives=2, most=3)

@@ -11,9 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.registry import Registry
-from heartbeat_service.engine.dispatch import Dispatcher
-from heartbeat_service.engine.journal import ChangeJournal
+from heartbeat_service.engine.engine import Engine
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
@@ -34,12 +32,9 @@ class AppTests(SynchronousTestCase):
         """A service whose store says what ``trouble`` holds."""
         self.trouble: str | None = None
         clock = Clock()
-        journal = ChangeJournal(BrokenStore(clock.seconds), clock, [])
-        self.successResultOf(Deferred.fromCoroutine(journal.open()))
-        registry = Registry(clock, clock.seconds, journal.record, 10.0)
-        app = HeartbeatApp(
-            Dispatcher(registry, journal, 2.0), self.find_trouble, Door(), Door()
-        )
+        engine = Engine(clock, BrokenStore(clock.seconds))
+        self.successResultOf(Deferred.fromCoroutine(engine.open()))
+        app = HeartbeatApp(engine.dispatcher, self.find_trouble, Door(), Door())
         self.web: Any = StubTreq(app.resource())  # its methods have no types
 
     async def find_trouble(self) -> str | None:

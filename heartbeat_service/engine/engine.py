@@ -1,0 +1,133 @@
+"""The service without sockets, files and signals: what is put together, in one order.
+
+A clock that knows stalls, a journal in front of the store, the registry, and the
+dispatcher that answers requests. The service, the tests and a simulator build the same
+engine; each hands it a clock and a store. Knows no transport.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from heartbeat_service.core.changes import Change, Snapshot
+from heartbeat_service.core.listening_clock import ListeningClock
+from heartbeat_service.core.rate_limit import RateLimit
+from heartbeat_service.core.registry import Registry
+from heartbeat_service.engine.availability import PAUSE
+from heartbeat_service.engine.dispatch import Dispatcher
+from heartbeat_service.engine.journal import ChangeJournal
+from heartbeat_service.engine.slices import in_slices
+from heartbeat_service.storage.store import Store, StoreTrouble
+
+_log = Logger()
+
+
+class Engine:
+    """Everything between the transports and the store.
+
+    :param reactor: how late it is, and turns in which to do long work: a reactor or a
+        ``task.Clock``.
+    :param listeners: each hears every change, in order, once the store has it.
+    :param timebomb: seconds from a beat to a client's death, unless it asks for others.
+    :param interval: seconds between two beats, as clients are told.
+    :param max_clients: how many clients may live at once.
+    :param max_registrations: how many may register a second; None for any number.
+    :param wall_clock: seconds since the epoch, for people.
+    :param worked: seconds of processor time that the reactor's thread has used.
+    :ivar opened: whether its clients are known.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        store: Store,
+        listeners: Iterable[Callable[[Change], None]] = (),
+        *,
+        timebomb: float = 10.0,
+        interval: float = 2.0,
+        max_clients: int = 250_000,
+        max_registrations: int | None = None,
+        wall_clock: Callable[[], float] = time.time,
+        worked: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.opened = False
+        self._reactor = reactor
+        self.clock = ListeningClock(reactor, _log_stall, worked)
+        self.journal = ChangeJournal(
+            store, self.clock, reactor, [_log_change, *listeners], self._refused
+        )
+        self.registry = Registry(
+            clock=self.clock,
+            wall_clock=wall_clock,
+            listener=self.journal.record,
+            default_fuse=timebomb,
+            admit=self.journal.admit,
+            max_clients=max_clients,
+            registrations=_limit(reactor, max_registrations),
+        )
+        self.dispatcher = Dispatcher(self.registry, self.journal, interval)
+
+    async def open(self) -> bool:
+        """Open the store, and know its clients before anybody asks for them.
+
+        :return: whether it could be opened; the journal has said why not.
+        """
+        try:
+            stored = await self.journal.open()
+        except StoreTrouble:
+            return False
+        deque(self.registry.restore(stored), maxlen=0)
+        self.opened = True
+        return True
+
+    async def keep_opening(self) -> None:
+        """Try until it is open: a disk may be mended, a lock be given back."""
+        while not self.opened:
+            await deferLater(self._reactor, PAUSE)
+            await self.open()
+
+    async def close(self) -> None:
+        """Write down what was counted, and let the store go; nobody asks any more."""
+        await in_slices(self._reactor, self.registry.defuse_all())
+        await self.journal.close()
+        self.clock.stop()
+        self.opened = False
+
+    async def trouble(self) -> str | None:
+        """Why it can't serve now; None if it can."""
+        trouble = await self.journal.check()
+        if trouble is None and not self.opened:
+            return "the service is starting or stopping"
+        return trouble
+
+    def _refused(self, client_id: str, record: Snapshot | None) -> None:
+        self.registry.replace(client_id, record)
+
+
+def _limit(clock: Any, per_second: int | None) -> RateLimit | None:
+    return None if per_second is None else RateLimit(clock, per_second)
+
+
+def _log_stall(seconds: float) -> None:
+    _log.warn(
+        "stalled for {seconds:.1f} s: no timebomb has burnt meanwhile", seconds=seconds
+    )
+
+
+def _log_change(change: Change) -> None:
+    _log.info(
+        "client {client_id}: {previous} -> {state} ({reason}), "
+        "incarnation {incarnation}, sequence {sequence}",
+        client_id=change.client_id,
+        previous=change.previous_state.value,
+        state=change.state.value,
+        reason=change.reason.value,
+        incarnation=change.incarnation,
+        sequence=change.sequence,
+    )
