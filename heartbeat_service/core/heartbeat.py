@@ -35,6 +35,7 @@ class Heartbeat:
 
     __slots__ = (
         "_clock",
+        "_delegate",
         "_timebomb",
         "beats",
         "client_id",
@@ -59,6 +60,7 @@ class Heartbeat:
         self.longest_gap = 0.0
         self.last_beat = clock.seconds()
         self._clock = clock
+        self._delegate = delegate
         self._timebomb = clock.callLater(fuse, delegate, client_id)
 
     def update(self, values: Raw, fuse: float) -> None:
@@ -76,7 +78,14 @@ class Heartbeat:
 
     def reset_timebomb(self) -> None:
         """Start the countdown anew."""
-        self._timebomb.reset(self.fuse)
+        if self._clock.seconds() + self.fuse < self._timebomb.getTime():
+            # To bring a DelayedCall nearer costs a look at all of them.
+            self._timebomb.cancel()
+            self._timebomb = self._clock.callLater(
+                self.fuse, self._delegate, self.client_id
+            )
+        else:
+            self._timebomb.reset(self.fuse)
 
     def defuse(self) -> None:
         """Put the timebomb out for good. Must not be called once it has fired."""

@@ -242,7 +242,7 @@ class ListeningClock:
                 self._next_turn.reset(self._delay())
 
     def _move_sooner(self, call: DelayedCall) -> None:
-        # Rare: a beat puts its timebomb off, and only a shorter fuse brings it nearer.
+        # Slow, and rare: a Heartbeat whose fuse gets shorter makes a new call.
         heapify(self._heap)
         if self._heap[0] is call:
             self._aim_sooner()
