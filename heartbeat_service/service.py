@@ -25,6 +25,7 @@ from txzmq import ZmqFactory
 from typing_extensions import override
 
 from heartbeat_service.engine.engine import Engine
+from heartbeat_service.host.collector import spare_what_is_there
 from heartbeat_service.host.descriptors import allow_most, allowed
 from heartbeat_service.host.hangup import on_hangup
 from heartbeat_service.host.monotonic import use_monotonic_time
@@ -174,6 +175,7 @@ class HeartbeatService(Service):
         )
 
         await engine.keep_opening()
+        spare_what_is_there()
         supervisor = Supervisor(self._reactor, os.environ, engine.trouble)
         supervisor.ready()
         self._closers.append(supervisor.stopping)

@@ -24,7 +24,13 @@ class Instances:
 
     def succeeded_by(self, instance_id: str | None) -> Instances:
         """The same client in a new life, begun by that process."""
-        if self.present is None or self.present == instance_id:
+        if self.present == instance_id:
+            return self
+        if self.present is None:
             return Instances(instance_id, self.former)
         former = (*self.former, self.present)
         return Instances(instance_id, former[-REMEMBERED_INSTANCES:])
+
+
+#: Those of a client that names none: one object for all of them.
+NO_INSTANCES = Instances()

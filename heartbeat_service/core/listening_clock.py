@@ -62,7 +62,7 @@ ROUNDING = 1e-6
 #: How long to wait, in seconds, before it is asked again whether all was read.
 PAUSE = 0.001
 
-#: Cancelled calls stay in the heap until they are more than this, and than half of it.
+#: Cancelled calls stay in the heap until they are more than this, and than a quarter.
 MOST_CANCELLED = 50
 
 _NO_KEYWORDS: dict[str, object] = {}
@@ -249,7 +249,7 @@ class ListeningClock:
 
     def _count_cancelled(self, _: DelayedCall) -> None:
         self._cancelled += 1
-        if self._cancelled > max(MOST_CANCELLED, len(self._heap) // 2):
+        if self._cancelled > max(MOST_CANCELLED, len(self._heap) // 4):
             # The one that is being cancelled isn't marked yet; its turn comes.
             self._heap = [call for call in self._heap if not call.cancelled]
             heapify(self._heap)

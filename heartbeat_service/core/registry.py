@@ -22,7 +22,7 @@ from heartbeat_service.core.errors import (
     UnknownClient,
 )
 from heartbeat_service.core.heartbeat import NO_VALUES, Heartbeat, clamp_fuse
-from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.instances import NO_INSTANCES, Instances
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.states import ClientState, Party, check_transition
@@ -227,7 +227,7 @@ class Registry:
 
     def _bury(self, client: LocalClient, reason: Reason) -> None:
         del self._clients[client.client_id]
-        if client.instances != Instances():
+        if client.instances != NO_INSTANCES:
             self._instances_of_dead[client.client_id] = client.instances
             if len(self._instances_of_dead) > MOST_DEAD:
                 del self._instances_of_dead[next(iter(self._instances_of_dead))]
@@ -257,6 +257,7 @@ class Registry:
             former.heartbeat.defuse()
             ended = former.life(Reason.RECONNECT, now)
         asked = self.default_fuse if fuse is None else clamp_fuse(fuse)
+        client_id = str(client_id)  # a message's own kind of string is twice as long
         self.last_incarnation += 1
         client = LocalClient(
             client_id=client_id,
@@ -311,7 +312,7 @@ class Registry:
         client = self.find(client_id)
         if client is not None:
             return client.instances
-        return self._instances_of_dead.get(client_id, Instances())
+        return self._instances_of_dead.get(client_id, NO_INSTANCES)
 
     def _refuse_former_instance(self, client_id: str, instance_id: str | None) -> None:
         if instance_id in self._instances(client_id).former:

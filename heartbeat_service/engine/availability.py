@@ -71,11 +71,14 @@ class Availability:
 
         :raises StoreTrouble: if it fails, in whatever way.
         """
-        slow = self._clock.callLater(
-            PATIENCE, self._enter, f"no answer from the store in {PATIENCE:g} s"
-        )
+        asked = ask()
+        slow = None
+        if not asked.called:
+            slow = self._clock.callLater(
+                PATIENCE, self._enter, f"no answer from the store in {PATIENCE:g} s"
+            )
         try:
-            answer = await ask()
+            answer = await asked
         except CancelledError:
             raise
         except StoreTrouble as error:
@@ -87,7 +90,7 @@ class Availability:
             self._enter(f"the store failed: {error!r}")
             raise StoreTrouble(self.trouble) from error
         finally:
-            if slow.active():
+            if slow is not None and slow.active():
                 slow.cancel()
         self._leave()
         return answer
