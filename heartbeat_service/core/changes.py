@@ -1,6 +1,8 @@
 """Facts: what the registry tells the rest of the program, and what it is told back.
 
-Frozen, so that a listener can keep one. They know nothing of who listens.
+Frozen, so that a listener can keep one; and kept from the collector, as they hold
+nothing but values, and a hundred thousand may wait for the store at once. They know
+nothing of who listens.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from attrs import field, frozen
+from msgspec import Struct
 
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
@@ -26,8 +29,7 @@ class Reason(str, Enum):
     KICK = "kick"
 
 
-@frozen
-class Life:
+class Life(Struct, frozen=True, gc=False):
     """One incarnation of a client, from its registration to its end.
 
     :ivar registered_at: seconds since the epoch, for people.
@@ -45,8 +47,7 @@ class Life:
     longest_gap_seconds: float
 
 
-@frozen
-class Snapshot:
+class Snapshot(Struct, frozen=True, gc=False):
     """What of a client outlives the service.
 
     :ivar fuse: seconds from a beat to the timebomb.
@@ -78,8 +79,7 @@ class Snapshot:
         return self.state is not ClientState.UNCALIBRATED
 
 
-@frozen
-class Change:
+class Change(Struct, frozen=True, gc=False):
     """One client changed its state, once.
 
     (``incarnation``, ``sequence``) names the change: it never stands for two.

@@ -5,14 +5,13 @@ Knows nothing of lives, states or time.
 
 from __future__ import annotations
 
-from attrs import frozen
+from msgspec import Struct
 
 #: How many former instances of a client are remembered.
 REMEMBERED_INSTANCES = 8
 
 
-@frozen
-class Instances:
+class Instances(Struct, frozen=True, gc=False):
     """The processes behind one client ID.
 
     :ivar present: the instanceID of the present life; None if it has none.

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,15 +34,31 @@ class Refused(Exception):
 
 @define(eq=False)
 class _Entry:
-    """A fact that waits for the store, or None where a commit of nothing is wanted."""
+    """A fact that waits for the store, or None where a commit of nothing is wanted.
+
+    :ivar waiters: who waits for it; most often nobody does.
+    """
 
     fact: Fact | None
-    waiters: list[Deferred[None]] = field(factory=list)
+    waiters: list[Deferred[None]] | None = None
+
+    def wait(self) -> Deferred[None]:
+        """Fires once it is durable and was heard."""
+        waiter: Deferred[None] = Deferred()
+        if self.waiters is None:
+            self.waiters = []
+        self.waiters.append(waiter)
+        return waiter
+
+    def succeed(self) -> None:
+        """Let all who wait go on."""
+        for waiter in self.waiters or ():
+            waiter.callback(None)
 
     def fail(self, error: Exception) -> None:
         """Let nobody wait for it any longer."""
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
+        waiters, self.waiters = self.waiters, None
+        for waiter in waiters or ():
             waiter.errback(error)
 
 
@@ -254,8 +270,7 @@ class ChangeJournal:
                 del self._latest[fact.client_id]
             if isinstance(fact, Change):
                 self._let_hear(fact)
-            for waiter in entry.waiters:
-                waiter.callback(None)
+            entry.succeed()
             yield
 
     def _let_hear(self, change: Change) -> None:
@@ -270,9 +285,7 @@ class ChangeJournal:
             return fail(self._availability.overloaded())
         if entry is None:
             return succeed(None)
-        waiter: Deferred[None] = Deferred()
-        entry.waiters.append(waiter)
-        return waiter
+        return entry.wait()
 
     def _fail_waiters(self) -> None:
         for entry in list(self._pending):

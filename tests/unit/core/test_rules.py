@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-from attrs import evolve
 from msgspec import Raw
+from msgspec.structs import replace
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -779,7 +779,7 @@ class LimitTests(RegistryTestCase):
     def test_more_may_be_restored_than_may_register(self) -> None:
         self.registry.max_clients = 1
         clients = [self.registry.beat("1", DISCONNECTED).snapshot()]
-        clients.append(evolve(clients[0], client_id="2", incarnation=102))
+        clients.append(replace(clients[0], client_id="2", incarnation=102))
         list(self.registry.defuse_all())
         list(self.registry.restore(StoredState(102, clients)))
         self.assertEqual(len(self.registry), 2)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -123,13 +123,13 @@ def some_facts(draw: st.DrawFn) -> list[Fact]:
         ended = None if present is None else life(present)
         if present is None or client.state is UNCALIBRATED:
             living[name] = number
-            born = evolve(client, incarnation=number, state=UNCALIBRATED)
+            born = replace(client, incarnation=number, state=UNCALIBRATED)
             facts.append(Change(born, DISCONNECTED, Reason.RECONNECT, ended))
         elif client.state is DISCONNECTED:
-            dead = evolve(client, incarnation=living.pop(name))
+            dead = replace(client, incarnation=living.pop(name))
             facts.append(Change(dead, RUNNING, Reason.TIMEBOMB, ended))
         else:
-            same = evolve(client, incarnation=present)
+            same = replace(client, incarnation=present)
             facts.append(
                 Change(same, UNCALIBRATED, Reason.OPERATOR)
                 if client.has_reported
