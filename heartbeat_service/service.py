@@ -25,9 +25,9 @@ from txzmq import ZmqFactory
 from typing_extensions import override
 
 from heartbeat_service.engine.engine import Engine
-from heartbeat_service.host.collector import spare_what_is_there
 from heartbeat_service.host.descriptors import allow_most, allowed
 from heartbeat_service.host.hangup import on_hangup
+from heartbeat_service.host.interpreter import shorten_pauses
 from heartbeat_service.host.monotonic import use_monotonic_time
 from heartbeat_service.host.supervision import Supervisor
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
@@ -175,7 +175,7 @@ class HeartbeatService(Service):
         )
 
         await engine.keep_opening()
-        spare_what_is_there()
+        shorten_pauses()
         supervisor = Supervisor(self._reactor, os.environ, engine.trouble)
         supervisor.ready()
         self._closers.append(supervisor.stopping)
