@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +16,7 @@ from heartbeat_service.core.changes import Change, Fact, Life, Snapshot, StoredS
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.listening_clock import TICK
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.storage.store import NO_REFUSALS, Refusals, Store, StoreTrouble
 
 
@@ -119,3 +120,18 @@ class HandStore(Store):
         """Nothing is left to do."""
         self.closed = True
         return succeed(None)
+
+
+class RefusingStore(MemoryStore):
+    """A store in memory that refuses what a test tells it to, once."""
+
+    def __init__(self, wall_clock: Callable[[], float]) -> None:
+        super().__init__(wall_clock)
+        self.refuses: dict[str, Snapshot | None] = {}
+
+    def commit(self, facts: Sequence[Fact]) -> Deferred[Refusals]:
+        """Keep all facts, but those of clients in ``refuses``."""
+        refused = self.refuses.keys() & {fact.client_id for fact in facts}
+        refusals = {client_id: self.refuses.pop(client_id) for client_id in refused}
+        kept = [fact for fact in facts if fact.client_id not in refusals]
+        return super().commit(kept).addCallback(lambda _: refusals)

@@ -34,7 +34,7 @@ from heartbeat_service.core.errors import (
 )
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.availability import PATIENCE, PAUSE
-from heartbeat_service.engine.dispatch import error_message
+from heartbeat_service.engine.dispatch import TRIES, error_message
 from heartbeat_service.engine.engine import Engine
 from heartbeat_service.protocol.messages import (
     ClientID,
@@ -50,6 +50,7 @@ from heartbeat_service.protocol.messages import (
     as_state,
 )
 from tests.unit.fakes import HandStore, listen, stored_state
+from tests.unit.storage.store_suite import snapshot
 
 DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
 
@@ -736,3 +737,72 @@ class TestOperators(DispatchTestCase):
 
     def test_history_of_an_unknown_client_is_an_error(self) -> None:
         self.expect_refusal(self.history("7"), UnknownClient, "7")
+
+
+class TestRefusals(DispatchTestCase):
+    """Another service has changed the client in the store meanwhile."""
+
+    def setUp(self) -> None:
+        """Begin with a client that this service knows in its first life."""
+        super().setUp()
+        self.house.register("1")
+        self.house.heard.clear()
+
+    def test_change_is_made_again_on_the_record_in_the_store(self) -> None:
+        answer = self.house.set(CALIBRATED)
+        theirs = snapshot("1", 200, sequence=5)
+        self.store.finish({"1": theirs})
+        reply = self.expect_answer_after(self.store.finish, answer)
+        self.assertEqual(
+            (reply.incarnation, reply.sequence, reply.client_state),
+            (200, 6, CALIBRATED),
+        )
+
+    def test_who_asks_is_told_the_record_in_the_store(self) -> None:
+        self.house.set(CALIBRATED).addErrback(lambda _: None)
+        asked = self.house.ask()
+        self.store.finish({"1": snapshot("1", 200, sequence=5, state=CALIBRATED)})
+        reply = self.successResultOf(asked)
+        self.assertEqual(
+            (reply.incarnation, reply.sequence, reply.client_state),
+            (200, 5, CALIBRATED),
+        )
+
+    def test_record_in_the_store_may_forbid_what_was_asked_for(self) -> None:
+        answer = self.house.set(CALIBRATED, incarnation=101)
+        self.store.finish({"1": snapshot("1", 200)})
+        self.expect_refusal(answer, StaleIncarnation)
+        self.assertIsNone(self.store.waiting)
+
+    def test_client_that_is_dead_in_the_store_is_unknown(self) -> None:
+        answer = self.house.set(CALIBRATED)
+        self.store.finish({"1": None})
+        self.expect_refusal(answer, UnknownClient)
+        self.expect_refusal(self.house.ask(), UnknownClient)
+
+    def test_beat_of_a_client_that_is_dead_in_the_store_registers_it(self) -> None:
+        answer = self.house.beat("1", instance_id="another")
+        self.store.finish({"1": None})
+        reply = self.expect_answer_after(self.store.finish, answer)
+        self.assertEqual((reply.sequence, reply.client_state), (1, UNCALIBRATED))
+        self.assertGreater(reply.incarnation, 101)
+
+    def test_request_that_is_refused_each_time_is_told_to_come_later(self) -> None:
+        answer = self.house.set(CALIBRATED)
+        for number in range(TRIES):
+            self.assertNoResult(answer)
+            self.store.finish({"1": snapshot("1", 200 + number)})
+        self.expect_refusal(answer, Overloaded)
+        self.assertIsNone(self.store.waiting)
+        self.assertEqual(self.successResultOf(self.house.ask()).incarnation, 202)
+
+    def test_what_was_refused_is_heard_by_nobody(self) -> None:
+        self.house.set(CALIBRATED)
+        self.house.beat("2")
+        self.store.finish({"1": snapshot("1", 200, sequence=5)})
+        self.store.finish_all()
+        self.assertEqual(
+            [(c.client_id, c.incarnation, c.sequence) for c in self.house.heard],
+            [("2", 102, 1), ("1", 200, 6)],
+        )
+        self.assertEqual(self.house.heard, self.house.kept_changes()[1:])

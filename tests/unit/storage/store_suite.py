@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -20,7 +20,7 @@ from heartbeat_service.core.changes import (
 )
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.storage.store import Store
+from heartbeat_service.storage.store import NO_REFUSALS, Store
 from tests.unit.fakes import stored_state
 
 DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
@@ -189,7 +189,7 @@ class StoreSuite(_Mixin):
         self.patch(self.bounds, "KEPT_LIVES", lives)
         self.patch(self.bounds, "MOST_LIVES", most)
 
-    def test_commit_fires(self) -> None:
+    def test_commit_of_whatever_is_kept_refuses_nothing(self) -> None:
         store = self.open_store()
         for fact in (
             registration("1", 101),
@@ -198,11 +198,11 @@ class StoreSuite(_Mixin):
             reconnect("1", life(101, Reason.RECONNECT), 102),
             death("1", life(102)),
         ):
-            self.assertEqual(self.wait_for(store.commit([fact])), {})
+            self.assertEqual(self.wait_for(store.commit([fact])), NO_REFUSALS)
 
-    def test_commit_of_nothing_fires(self) -> None:
+    def test_commit_of_nothing_refuses_nothing(self) -> None:
         store = self.open_store()
-        self.assertEqual(self.wait_for(store.commit([])), {})
+        self.assertEqual(self.wait_for(store.commit([])), NO_REFUSALS)
 
     def test_many_facts_fit_into_one_commit(self) -> None:
         store = self.open_store()
@@ -375,6 +375,48 @@ class StoreSuite(_Mixin):
         self.wait_for(store.open())
         self.wait_for(store.close())
         self.wait_for(store.close())
+
+
+class SharedStoreSuite(StoreSuite):
+    """What a store promises besides, if others write to it as well."""
+
+    def refuse(self, store: Store, client_id: str, record: Snapshot | None) -> None:
+        """Somebody else has written that record of a client; None: it has died."""
+        raise NotImplementedError
+
+    def test_refused_client_is_told_with_its_record_in_the_store(self) -> None:
+        store = self.open_store()
+        self.commit(store, registration("1", 101), registration("2", 102))
+        theirs = snapshot("1", 200, state=RUNNING, sequence=7)
+        self.refuse(store, "1", theirs)
+        self.refuse(store, "2", None)
+        refusals = self.wait_for(store.commit([entry("1", 101, 2), entry("2", 102, 2)]))
+        self.assertEqual(dict(refusals), {"1": theirs, "2": None})
+
+    def test_all_facts_of_a_refused_client_are_refused_and_the_rest_is_kept(self):
+        store = self.open_store()
+        self.commit(store, registration("1", 101), registration("2", 102))
+        self.refuse(store, "1", None)
+        batch = [
+            reconnect("1", life(101), 103),
+            death("2", life(102)),
+            death("1", life(103)),
+        ]
+        self.assertEqual(list(self.wait_for(store.commit(batch))), ["1"])
+        self.assertEqual(self.lives(store, "1"), [])
+        self.assertEqual(self.lives(store, "2"), [life(102)])
+
+    def test_what_follows_from_the_record_in_the_store_is_kept(self) -> None:
+        store = self.open_store()
+        self.commit(store, registration("1", 101))
+        theirs = snapshot("1", 200)
+        self.refuse(store, "1", theirs)
+        self.assertEqual(
+            self.wait_for(store.commit([entry("1", 101, 2)])), {"1": theirs}
+        )
+        follows = death("1", life(200))
+        self.assertEqual(self.wait_for(store.commit([follows])), NO_REFUSALS)
+        self.assertEqual(self.lives(store, "1"), [life(200)])
 
 
 class LastingStoreSuite(StoreSuite):

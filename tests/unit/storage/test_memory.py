@@ -5,9 +5,18 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from heartbeat_service.core.changes import Snapshot
 from heartbeat_service.storage import memory
 from heartbeat_service.storage.memory import MemoryStore
-from tests.unit.storage.store_suite import StoreSuite, death, life, registration
+from heartbeat_service.storage.store import Store
+from tests.unit.fakes import RefusingStore
+from tests.unit.storage.store_suite import (
+    SharedStoreSuite,
+    StoreSuite,
+    death,
+    life,
+    registration,
+)
 
 
 class TestMemoryStore(StoreSuite, SynchronousTestCase):
@@ -18,7 +27,7 @@ class TestMemoryStore(StoreSuite, SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(1648549285)
 
-    def make_store(self) -> MemoryStore:
+    def make_store(self) -> Store:
         """A store that has only the clock in common with the one before."""
         return MemoryStore(self.clock.seconds)
 
@@ -39,3 +48,16 @@ class TestMemoryStore(StoreSuite, SynchronousTestCase):
         for number in range(2, 9):
             self.commit(store, registration(str(number), number))
         self.assertEqual(self.lives(store, "1"), [life(1)])
+
+
+class TestRefusingStore(SharedStoreSuite, TestMemoryStore):
+    """The stand-in for a store that others write to keeps a store's promises."""
+
+    def make_store(self) -> Store:
+        """One that refuses nothing yet."""
+        return RefusingStore(self.clock.seconds)
+
+    def refuse(self, store: Store, client_id: str, record: Snapshot | None) -> None:
+        """Let the next commit refuse that client."""
+        assert isinstance(store, RefusingStore)
+        store.refuses[client_id] = record
