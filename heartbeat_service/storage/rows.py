@@ -1,13 +1,16 @@
 """Facts as rows of a database, and back: all the SQL of reading and writing.
 
-Each statement may be repeated, as a commit is whose outcome nobody knows. Knows the
-tables of ``schema/``; nothing of files, threads or transactions.
+A batch is written by few statements, each for many rows: SQLite lets go of Python's
+lock during each, and beside a busy reactor it takes up to 5 ms to get it back. A batch
+may be written again, as a commit is whose outcome nobody knows. Knows the tables of
+``schema/``; nothing of files, threads or transactions.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from sqlite3 import Connection
 from typing import Any
 
@@ -24,12 +27,32 @@ from heartbeat_service.core.registry import MOST_DEAD
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.storage.store import KEPT_LIVES, MOST_LIVES
 
-_WRITE_CLIENT = """
-    REPLACE INTO clients (
+Row = tuple[Any, ...]
+
+# What most clients have.
+NO_INSTANCES = Instances()
+NO_FORMER = "[]"
+
+#: How many rows one statement writes.
+ROWS = 50
+
+_WRITE_CLIENTS = """
+    INSERT INTO clients (
         client_id, incarnation, sequence, state, instance_id, former_instances,
         fuse, registered_at, has_reported, reported_state, beats,
         longest_gap_seconds
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ) VALUES {rows} ON CONFLICT (client_id) DO UPDATE SET
+        incarnation = excluded.incarnation,
+        sequence = excluded.sequence,
+        state = excluded.state,
+        instance_id = excluded.instance_id,
+        former_instances = excluded.former_instances,
+        fuse = excluded.fuse,
+        registered_at = excluded.registered_at,
+        has_reported = excluded.has_reported,
+        reported_state = excluded.reported_state,
+        beats = excluded.beats,
+        longest_gap_seconds = excluded.longest_gap_seconds
 """
 _READ_CLIENTS = """
     SELECT
@@ -38,26 +61,31 @@ _READ_CLIENTS = """
         longest_gap_seconds
     FROM clients ORDER BY incarnation
 """
-_FORGET_CLIENT = "DELETE FROM clients WHERE client_id = ?"
+_FORGET_CLIENTS = """
+    DELETE FROM clients WHERE client_id IN (SELECT value FROM json_each(?))
+"""
 
 _WRITE_DEAD = """
-    REPLACE INTO graves (client_id, instance_id, former_instances) VALUES (?, ?, ?)
+    INSERT INTO dead_clients (client_id, instance_id, former_instances) VALUES {rows}
 """
 _READ_DEAD = """
-    SELECT client_id, instance_id, former_instances FROM graves ORDER BY rowid
+    SELECT client_id, instance_id, former_instances FROM dead_clients ORDER BY rowid
 """
-_FORGET_DEAD = "DELETE FROM graves WHERE client_id = ?"
+_FORGET_DEAD = """
+    DELETE FROM dead_clients WHERE client_id IN (SELECT value FROM json_each(?))
+"""
 _FORGET_OLD_DEAD = """
-    DELETE FROM graves WHERE rowid <= (
-        SELECT rowid FROM graves ORDER BY rowid DESC LIMIT 1 OFFSET ?
+    DELETE FROM dead_clients WHERE rowid IN (
+        SELECT rowid FROM dead_clients ORDER BY rowid
+        LIMIT max(0, (SELECT kept_dead FROM service) - ?)
     )
 """
 
-_WRITE_LIFE = """
-    REPLACE INTO lives (
+_WRITE_LIVES = """
+    INSERT INTO lives (
         client_id, incarnation, registered_at, ended_at, reason, last_state, beats,
         longest_gap_seconds
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    ) VALUES {rows} ON CONFLICT (client_id, incarnation) DO NOTHING
 """
 _READ_LIVES = """
     SELECT
@@ -65,15 +93,20 @@ _READ_LIVES = """
         longest_gap_seconds
     FROM lives WHERE client_id = ? ORDER BY incarnation DESC LIMIT ?
 """
+# CROSS: those who died are gone through, not all lives.
 _FORGET_OLD_LIVES_OF = """
-    DELETE FROM lives WHERE client_id = ?1 AND incarnation <= (
-        SELECT incarnation FROM lives WHERE client_id = ?1
-        ORDER BY incarnation DESC LIMIT 1 OFFSET ?2
+    DELETE FROM lives WHERE rowid IN (
+        SELECT old.rowid FROM json_each(?1) AS died CROSS JOIN lives AS old
+        WHERE old.client_id = died.value AND old.incarnation <= (
+            SELECT incarnation FROM lives WHERE client_id = died.value
+            ORDER BY incarnation DESC LIMIT 1 OFFSET ?2
+        )
     )
 """
 _FORGET_OLD_LIVES = """
-    DELETE FROM lives WHERE rowid <= (
-        SELECT rowid FROM lives ORDER BY rowid DESC LIMIT 1 OFFSET ?
+    DELETE FROM lives WHERE rowid IN (
+        SELECT rowid FROM lives ORDER BY rowid
+        LIMIT max(0, (SELECT kept_lives FROM service) - ?)
     )
 """
 
@@ -104,80 +137,105 @@ def read_lives(connection: Connection, client_id: str) -> list[Life]:
 
 
 def write(connection: Connection, facts: Sequence[Fact], now: float) -> None:
-    """Write facts, in order, and forget what is too old.
+    """Write facts, and forget what is too old.
 
     :param now: seconds since the epoch.
     """
+    changes = [fact for fact in facts if isinstance(fact, Change)]
+    # The latest last, as the dead are kept in the order of their deaths.
+    latest: dict[str, Snapshot] = {}
     for fact in facts:
-        if isinstance(fact, Change):
-            _write_change(connection, fact)
-        else:
-            _write_client(connection, fact)
-    _forget(connection, facts)
+        latest.pop(fact.client_id, None)
+        latest[fact.client_id] = fact.client if isinstance(fact, Change) else fact
+    _write_living(connection, latest.values())
+    _write_dead(connection, latest.values(), {change.client_id for change in changes})
+    _write_lives(connection, changes)
     last = max((fact.incarnation for fact in facts), default=0)
     connection.execute(_WRITE_SERVICE, (now, last))
 
 
-def _write_change(connection: Connection, change: Change) -> None:
-    client = change.client
-    if change.ended is not None:
-        _write_life(connection, client.client_id, change.ended)
-    if client.state is not ClientState.DISCONNECTED:
-        _write_client(connection, client)
-        connection.execute(_FORGET_DEAD, (client.client_id,))
-        return
-    connection.execute(_FORGET_CLIENT, (client.client_id,))
-    if client.instances != Instances():
-        row = (client.client_id, *_of_instances(client.instances))
-        connection.execute(_WRITE_DEAD, row)
+def _write_living(connection: Connection, clients: Iterable[Snapshot]) -> None:
+    rows = [_of_client(client) for client in clients if _lives(client)]
+    _insert(connection, _WRITE_CLIENTS, rows)
 
 
-def _write_client(connection: Connection, client: Snapshot) -> None:
-    connection.execute(
-        _WRITE_CLIENT,
-        (
-            client.client_id,
-            client.incarnation,
-            client.sequence,
-            client.state.value,
-            *_of_instances(client.instances),
-            client.fuse,
-            client.registered_at,
-            client.has_reported,
-            client.reported_state.value,
-            client.beats,
-            client.longest_gap_seconds,
-        ),
-    )
-
-
-def _write_life(connection: Connection, client_id: str, life: Life) -> None:
-    connection.execute(
-        _WRITE_LIFE,
-        (
-            client_id,
-            life.incarnation,
-            life.registered_at,
-            life.ended_at,
-            None if life.reason is None else life.reason.value,
-            life.last_state.value,
-            life.beats,
-            life.longest_gap_seconds,
-        ),
-    )
-
-
-def _forget(connection: Connection, facts: Sequence[Fact]) -> None:
-    who_died = {
-        fact.client_id
-        for fact in facts
-        if isinstance(fact, Change) and fact.ended is not None
-    }
-    for client_id in who_died:
-        connection.execute(_FORGET_OLD_LIVES_OF, (client_id, KEPT_LIVES))
-    if who_died:
-        connection.execute(_FORGET_OLD_LIVES, (MOST_LIVES,))
+def _write_dead(
+    connection: Connection, clients: Iterable[Snapshot], changed: Collection[str]
+) -> None:
+    dead = [client for client in clients if not _lives(client)]
+    _delete(connection, _FORGET_CLIENTS, [client.client_id for client in dead])
+    _delete(connection, _FORGET_DEAD, changed)
+    rows = [
+        (client.client_id, *_of_instances(client.instances))
+        for client in dead
+        if client.instances != NO_INSTANCES
+    ]
+    if rows:
+        _insert(connection, _WRITE_DEAD, rows)
         connection.execute(_FORGET_OLD_DEAD, (MOST_DEAD,))
+
+
+def _write_lives(connection: Connection, changes: Iterable[Change]) -> None:
+    rows = [
+        (change.client_id, *_of_life(change.ended))
+        for change in changes
+        if change.ended is not None
+    ]
+    if rows:
+        _insert(connection, _WRITE_LIVES, rows)
+        who_died = json.dumps(list({row[0] for row in rows}))
+        connection.execute(_FORGET_OLD_LIVES_OF, (who_died, KEPT_LIVES))
+        connection.execute(_FORGET_OLD_LIVES, (MOST_LIVES,))
+
+
+def _insert(connection: Connection, statement: str, rows: Sequence[Row]) -> None:
+    if not rows:
+        return
+    row = f"({', '.join('?' * len(rows[0]))})"
+    many = statement.format(rows=", ".join([row] * ROWS))
+    rest = len(rows) % ROWS
+    for end in range(ROWS, len(rows) + 1, ROWS):
+        connection.execute(many, list(chain.from_iterable(rows[end - ROWS : end])))
+    connection.executemany(statement.format(rows=row), rows[len(rows) - rest :])
+
+
+def _delete(
+    connection: Connection, statement: str, client_ids: Collection[str]
+) -> None:
+    if client_ids:
+        connection.execute(statement, (json.dumps(list(client_ids)),))
+
+
+def _lives(client: Snapshot) -> bool:
+    return client.state is not ClientState.DISCONNECTED
+
+
+def _of_client(client: Snapshot) -> Row:
+    return (
+        client.client_id,
+        client.incarnation,
+        client.sequence,
+        client.state.value,
+        *_of_instances(client.instances),
+        client.fuse,
+        client.registered_at,
+        client.has_reported,
+        client.reported_state.value,
+        client.beats,
+        client.longest_gap_seconds,
+    )
+
+
+def _of_life(life: Life) -> Row:
+    return (
+        life.incarnation,
+        life.registered_at,
+        life.ended_at,
+        None if life.reason is None else life.reason.value,
+        life.last_state.value,
+        life.beats,
+        life.longest_gap_seconds,
+    )
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot:
@@ -209,8 +267,11 @@ def _life(row: Sequence[Any]) -> Life:
 
 
 def _of_instances(instances: Instances) -> tuple[str | None, str]:
-    return instances.present, json.dumps(instances.former)
+    former = instances.former
+    return instances.present, json.dumps(former) if former else NO_FORMER
 
 
 def _instances(present: str | None, former: str) -> Instances:
-    return Instances(present, tuple(json.loads(former)))
+    if former != NO_FORMER:
+        return Instances(present, tuple(json.loads(former)))
+    return NO_INSTANCES if present is None else Instances(present)

@@ -19,6 +19,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Fact
+from heartbeat_service.core.instances import Instances
 from heartbeat_service.storage import rows, sqlite
 from heartbeat_service.storage.sqlite import (
     APPLICATION_ID,
@@ -318,6 +319,31 @@ class TestMigrations(DatabaseTestCase):
         )
         self.assertEqual(self.sql("PRAGMA user_version"), [(len(migrations()),)])
 
+    def test_file_of_the_first_version_keeps_what_it_has_and_its_bounds(self) -> None:
+        all_versions = migrations()
+        self.patch(sqlite, "migrations", lambda: all_versions[:1])
+        with closing(sqlite3.connect(self.path)) as connection:
+            Database._migrate(connection)
+        self.patch(sqlite, "migrations", lambda: all_versions)
+        self.sql(
+            "INSERT INTO graves VALUES ('1', 'a', '[]'), ('2', 'b', '[\"a\"]')",
+            "INSERT INTO lives VALUES"
+            " ('1', 1, 0.5, 1.5, 'kick', 'RUNNING', 3, 0.25),"
+            " ('2', 2, 0.5, 1.5, 'kick', 'RUNNING', 3, 0.25)",
+        )
+        self.patch(rows, "MOST_DEAD", 2)
+        self.patch(rows, "MOST_LIVES", 2)
+        database = self.database()
+        self.assertEqual(
+            list(database.open().instances_of_dead.items()),
+            [("1", Instances("a")), ("2", Instances("b", ("a",)))],
+        )
+        database.write([death("3", life(3), instances=Instances("c"))])
+        kept = [name for name in "123" if database.former_lives(name)]
+        self.assertEqual(kept, ["2", "3"])
+        database.close()
+        self.assertEqual(list(database.open().instances_of_dead), ["2", "3"])
+
     def test_names_are_numbered_without_a_gap(self) -> None:
         folder = Path(sqlite.__file__).with_name("schema")
         names = sorted(file.name for file in folder.glob("*.sql"))
@@ -536,6 +562,77 @@ class TestFileTakenAway(DatabaseTestCase):
         self.open_one.write([registration("2", 2)])
         self.open_one.close()
         self.assertEqual(self.clients(self.open_one), ["1", "2"])
+
+
+class TestCost(DatabaseTestCase):
+    """Counted in steps of SQLite's machine, which are always the same."""
+
+    def fill(self, database: Database, dead: int, lives: int) -> None:
+        """Let it keep so many dead clients' instances, and so many former lives."""
+        connection = self.connection(database)
+        connection.execute(
+            """
+            WITH RECURSIVE number(n) AS (
+                SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?
+            )
+            INSERT INTO lives SELECT 'former ' || n, n, 0, 0, 'kick', 'RUNNING', 1, 0
+            FROM number
+            """,
+            (lives,),
+        )
+        connection.execute(
+            "INSERT INTO dead_clients SELECT client_id, 'i', '[]' FROM lives LIMIT ?",
+            (dead,),
+        )
+
+    def steps_of_a_death(self, dead: int, lives: int) -> int:
+        """The steps of a commit with one death, if so much is kept already."""
+        self.path = folder_for(self) / "heartbeat.sqlite"
+        database = self.opened()
+        self.fill(database, dead, lives)
+        database.write([registration("1", 10**6, instances=Instances("a"))])
+        steps = 0
+
+        def count() -> None:
+            nonlocal steps
+            steps += 1
+
+        self.connection(database).set_progress_handler(count, 1)
+        database.write([death("1", life(10**6), instances=Instances("a"))])
+        self.connection(database).set_progress_handler(None, 1)
+        return steps
+
+    def test_death_costs_the_same_however_much_is_kept(self) -> None:
+        few = self.steps_of_a_death(dead=10, lives=10)
+        many = self.steps_of_a_death(dead=5_000, lives=50_000)
+        self.assertEqual(many, few)
+
+    def test_death_costs_the_same_however_much_is_kept_at_the_most(self) -> None:
+        steps = []
+        for dead, lives in ((10, 10), (5_000, 50_000)):
+            self.patch(rows, "MOST_DEAD", dead)
+            self.patch(rows, "MOST_LIVES", lives)
+            steps.append(self.steps_of_a_death(dead, lives))
+        self.assertEqual(steps[0], steps[1])
+
+
+class TestBatches(DatabaseTestCase):
+    def test_each_size_of_a_batch_is_kept_whole(self) -> None:
+        """Some statements write many rows, some one."""
+        self.patch(rows, "ROWS", 3)
+        for size in range(11):
+            self.path = folder_for(self) / "heartbeat.sqlite"
+            names = [str(number) for number in range(size)]
+            born: list[Fact] = [registration(name, int(name)) for name in names]
+            database = self.opened()
+            database.write(born)
+            database.close()
+            self.assertEqual(self.clients(database), names)
+            database.write([death(name, life(int(name))) for name in names])
+            for name in names:
+                self.assertEqual(database.former_lives(name), [life(int(name))])
+            database.close()
+            self.assertEqual(self.clients(database), [])
 
 
 class TestFullDisk(DatabaseTestCase):
