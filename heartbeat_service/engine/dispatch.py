@@ -6,12 +6,12 @@ durable"). The same for every transport. Knows the registry and the journal; no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from attrs import define
+from attrs import define, field
 from msgspec import UNSET, UnsetType
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 
 from heartbeat_service.core.changes import Life
@@ -20,9 +20,8 @@ from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.journal import ChangeJournal, Refused
-from heartbeat_service.protocol.codec import (
-    moment,
-)
+from heartbeat_service.engine.slices import in_slices
+from heartbeat_service.protocol.codec import moment
 from heartbeat_service.protocol.messages import (
     ClientID,
     ClientRecord,
@@ -40,6 +39,9 @@ from heartbeat_service.protocol.messages import (
 
 T = TypeVar("T")
 
+#: What a listing has at a client's turn; None if it has died by then.
+Shown = ClientRecord | Deferred[ClientRecord | None] | None
+
 #: How often a request is applied whose change the store has refused, at the most.
 TRIES = 3
 
@@ -54,6 +56,7 @@ def error_message(error: HeartbeatError) -> ErrorMessage:
 class Dispatcher:
     """Turns requests into what the registry does, and that into replies.
 
+    :ivar reactor: gives turns in which to steer many: a reactor or a ``task.Clock``.
     :ivar interval: seconds between two beats, as clients are told.
     :ivar request_endpoint: where clients send requests; known once it is bound.
     :ivar state_change_endpoint: where they subscribe; known once it is bound.
@@ -61,9 +64,11 @@ class Dispatcher:
 
     registry: Registry
     journal: ChangeJournal
+    reactor: Any
     interval: float
     request_endpoint: str = ""
     state_change_endpoint: str = ""
+    _orders: DeferredLock = field(factory=DeferredLock, init=False)
 
     def dispatch(self, request: Request) -> Deferred[ClientStateMessage]:
         """Answer a client's request.
@@ -83,11 +88,18 @@ class Dispatcher:
     def steer_many(
         self, state: ClientState, client_ids: Sequence[str] | None
     ) -> Deferred[list[Reply]]:
-        """An operator sets the state of many; of all, without IDs."""
+        """An operator sets the state of many; of all who live now, without IDs.
+
+        In slices, one order after the other. Whoever waits for the replies may go
+        away: the order is carried out to its end.
+        """
         if client_ids is None:
-            client_ids = [client.client_id for client in self.registry]
-        replies = [self._steer_one(client_id, state) for client_id in client_ids]
-        return self.journal.all_settled().addCallback(lambda _: replies)
+            client_ids = self.registry.client_ids()
+        replies: Deferred[list[Reply]] = Deferred()
+        self._orders.run(
+            lambda: Deferred.fromCoroutine(self._steer_each(client_ids, state))
+        ).chainDeferred(replies)
+        return replies
 
     def kick(self, client_id: str) -> Deferred[ClientStateMessage]:
         """An operator removes a client; answers as :meth:`dispatch` does."""
@@ -99,10 +111,16 @@ class Dispatcher:
         """One living client, or :class:`UnknownClient`."""
         return self._durably(client_id, lambda: _record(self.registry.get(client_id)))
 
-    def clients(self) -> Deferred[list[ClientRecord]]:
-        """Every living client."""
-        records = [_record(client) for client in self.registry]
-        return self.journal.all_settled().addCallback(lambda _: records)
+    def clients(self) -> Deferred[Iterator[Shown]]:
+        """Every living client, one with each step, in the order of registration.
+
+        A step is a Deferred where the client has a change that waits for the store;
+        it fires with the record, and the next step has to wait for it. Whoever dies
+        before its turn is left out.
+        """
+        return self.journal.all_settled().addCallback(
+            lambda _: map(self._shown, self.registry.client_ids())
+        )
 
     async def history(self, client_id: str) -> list[LifeRecord]:
         """The lives of a client, newest first.
@@ -169,6 +187,21 @@ class Dispatcher:
                     _given(request.instance_id),
                 )
 
+    def _shown(self, client_id: str) -> Shown:
+        if not self.journal.is_settled(client_id):
+            return self.client(client_id).addErrback(_nobody)
+        client = self.registry.find(client_id)
+        return None if client is None else _record(client)
+
+    async def _steer_each(
+        self, client_ids: Sequence[str], state: ClientState
+    ) -> list[Reply]:
+        replies: list[Reply] = []
+        steering = (self._steer_one(client_id, state) for client_id in client_ids)
+        await in_slices(self.reactor, map(replies.append, steering))
+        await self.journal.all_settled()
+        return replies
+
     def _steer_one(self, client_id: str, state: ClientState) -> Reply:
         try:
             return self._reply(self.registry.steer(client_id, state))
@@ -204,6 +237,10 @@ def _name(failure: Failure, client_id: str) -> Failure:
     if isinstance(error, HeartbeatError) and error.client_id is None:
         error.client_id = client_id
     return failure
+
+
+def _nobody(failure: Failure) -> None:
+    failure.trap(UnknownClient)
 
 
 def _given(value: T | UnsetType) -> T | None:

@@ -71,7 +71,7 @@ class Engine:
             max_clients=max_clients,
             registrations=_limit(reactor, max_registrations),
         )
-        self.dispatcher = Dispatcher(self.registry, self.journal, interval)
+        self.dispatcher = Dispatcher(self.registry, self.journal, reactor, interval)
 
     async def open(self) -> bool:
         """Open the store, and know its clients before anybody asks for them.

@@ -36,7 +36,16 @@ from heartbeat_service.protocol.messages import (
     as_state,
 )
 from heartbeat_service.web.access import Door
+from heartbeat_service.web.listing import Listing, Places
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
+
+#: How many listings that don't fit in one chunk may be read at once. Each has the
+#: names of all who live, and up to two chunks.
+MOST_LISTINGS = 32
+
+#: How many orders to many clients may be carried out and answered at once. Each has
+#: its replies, which are 100 bytes a client.
+MOST_ORDERS = 8
 
 _E = TypeVar("_E", bound=Exception)
 _R = TypeVar("_R")
@@ -94,6 +103,8 @@ class HeartbeatApp:
     ) -> None:
         self._dispatcher = dispatcher
         self._trouble = trouble
+        self._listings = Places(MOST_LISTINGS, "too many listings are being read")
+        self._orders = Places(MOST_ORDERS, "too many orders are being carried out")
         self.client_door = client_door
         self.operator_door = operator_door
 
@@ -111,21 +122,22 @@ class HeartbeatApp:
 
     @app.route("/clients", methods=["GET"])
     @_for_operators
-    def clients(self, request: IRequest) -> Deferred[bytes]:
+    async def clients(self, request: IRequest) -> None:
         """Who lives."""
-        return self._dispatcher.clients().addCallback(
-            lambda records: _json(request, {"clients": records})
-        )
+        clients = await self._dispatcher.clients()
+        await Listing(request, clients, self._listings).send()
 
     @app.route("/clients/state", methods=["PUT"])
     @_for_operators
-    def steer_many(self, request: IRequest) -> Deferred[bytes]:
+    async def steer_many(self, request: IRequest) -> None:
         """An operator sets the state of many, or of all."""
         orders = decode_body(_read(request), StateOrders)
         ids = orders.client_ids if isinstance(orders.client_ids, list) else None
-        return self._dispatcher.steer_many(
-            as_state(orders.client_state), ids
-        ).addCallback(lambda replies: _json(request, {"clients": replies}))
+        with self._orders.taken():  # what is carried out is answered, too
+            replies = await self._dispatcher.steer_many(
+                as_state(orders.client_state), ids
+            )
+            await Listing(request, iter(replies)).send()
 
     @app.route("/clients/<client_id>", methods=["GET"])
     @_for_operators

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 from io import BytesIO
+from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
@@ -37,6 +38,10 @@ IDLE = 60.0
 #: How long a refused peer may go on sending before it is cut off, in seconds.
 #: To close at once would reset the connection and lose the answer on its way.
 LINGER = 2.0
+
+#: How much of a long answer the kernel holds for a peer that doesn't read, in bytes.
+#: Of itself it would hold 4 MiB, and tell of a slow reader's progress once a MiB.
+KERNEL_BUFFER = 128 * 1024
 
 #: How a request to a proxy begins, which a server has to take as well (RFC 9112,
 #: section 3.2.2). A URI of HTTP has a host.
@@ -116,8 +121,9 @@ class HardenedChannel(HTTPChannel):
     """A connection that answers what can't become a request, too.
 
     It has one timer, for whatever its peer has to do next: ask, go on asking, or
-    take its answer. None runs while an answer is being worked on. No byte puts
-    one off, and a peer whose time is up leaves no line in the log.
+    take its answer, or the next piece of a long one. None runs while an answer is
+    being worked on. No byte puts one off, and a peer whose time is up leaves no line
+    in the log.
     """
 
     site: Connections
@@ -160,12 +166,28 @@ class HardenedChannel(HTTPChannel):
             self._resting = True
             self._wait(IDLE)
 
+    # A long answer has a producer, which goes on whenever all that it has written is
+    # taken. Its peer has IDLE seconds for that, and is not listened to: what it sends
+    # would pile up until the end of the answer.
+
+    @override
+    def registerProducer(self, producer: object, streaming: bool) -> None:
+        super().registerProducer(producer, streaming)
+        socket = getattr(self.transport, "socket", None)
+        if socket is not None:
+            socket.setsockopt(SOL_SOCKET, SO_SNDBUF, KERNEL_BUFFER)
+
+    def cut(self) -> None:
+        """End it at once; of an answer under way, the peer sees that it isn't whole."""
+        self.transport.abortConnection()
+
     # Pipelined requests are answered one a turn of the reactor, so that nobody
     # waits for one peer's thousands, and none while an answer waits for its reader.
 
     @override
     def requestDone(self, request: Request) -> None:
         self._savedTimeOut = None  # _keep_time knows better than Twisted
+        self.setTimeout(None)
         self.site.answered(self)
         super().requestDone(request)
         if self._buffer and not self._handlingRequest and self._turn is None:
@@ -179,9 +201,14 @@ class HardenedChannel(HTTPChannel):
     def pauseProducing(self) -> None:
         self.paused = True
         super().pauseProducing()
+        if self._requestProducer is not None:
+            self._networkProducer.pauseProducing()
+            self._wait(IDLE)
 
     @override
     def resumeProducing(self) -> None:
+        if self._requestProducer is not None:
+            self.setTimeout(None)
         super().resumeProducing()
         self._go_on()
 
@@ -277,8 +304,8 @@ class HardenedChannel(HTTPChannel):
 
     @override
     def timeoutConnection(self) -> None:
-        if self.refused or self._closing:
-            self.transport.abortConnection()
+        if self.refused or self._closing or self._handlingRequest:
+            self.cut()
         else:
             self.loseConnection()
             self._wait(LINGER)
