@@ -7,11 +7,12 @@ durable"). The same for every transport. Knows the registry and the journal; no 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from attrs import define, field
 from msgspec import UNSET, UnsetType
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.python.failure import Failure
 
 from heartbeat_service.core.changes import Life
@@ -19,7 +20,7 @@ from heartbeat_service.core.errors import HeartbeatError, Overloaded, UnknownCli
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.engine.journal import ChangeJournal, Refused
+from heartbeat_service.engine.journal import LARGEST_BATCH, ChangeJournal, Refused
 from heartbeat_service.engine.slices import in_slices
 from heartbeat_service.protocol.codec import moment
 from heartbeat_service.protocol.messages import (
@@ -90,8 +91,9 @@ class Dispatcher:
     ) -> Deferred[list[Reply]]:
         """An operator sets the state of many; of all who live now, without IDs.
 
-        In slices, one order after the other. Whoever waits for the replies may go
-        away: the order is carried out to its end.
+        One order after the other, in slices, and no faster than the store: who is
+        steered waits for no more than two of its batches. Whoever waits for the
+        replies may go away: the order is carried out to its end.
         """
         if client_ids is None:
             client_ids = self.registry.client_ids()
@@ -198,8 +200,13 @@ class Dispatcher:
     ) -> list[Reply]:
         replies: list[Reply] = []
         steering = (self._steer_one(client_id, state) for client_id in client_ids)
-        await in_slices(self.reactor, map(replies.append, steering))
-        await self.journal.all_settled()
+        applying = map(replies.append, steering)
+        kept = succeed(None)
+        while len(replies) < len(client_ids):
+            await in_slices(self.reactor, islice(applying, LARGEST_BATCH))
+            await kept  # the batch before: one is kept while the next is applied
+            kept = self.journal.all_settled()
+        await kept
         return replies
 
     def _steer_one(self, client_id: str, state: ClientState) -> Reply:
