@@ -7,7 +7,7 @@ one chunk is sent at once. Knows no route, and nothing of what is listed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -79,17 +79,11 @@ class Listing:
         self._chunk = bytearray(b'{"clients":[')
         self._comma = b""
 
-    async def send(
-        self,
-        cooperate: Callable[
-            [Iterator[object]], CooperativeTask[Iterator[object]]
-        ] = cooperate,
-    ) -> None:
+    async def send(self) -> None:
         """Write it whole, but don't finish the request.
 
         If it can't be made whole, the connection is cut: a 200 has been sent already.
 
-        :param cooperate: gives it its share of the reactor's turns.
         :raises Overloaded: if it may not begin.
         """
         self._request.setHeader(b"Content-Type", b"application/json")

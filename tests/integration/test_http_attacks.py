@@ -6,14 +6,16 @@ import os
 import re
 import resource
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from socket import create_connection
+from socket import SO_RCVBUF, SOL_SOCKET, create_connection, socket
 from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import define, field
+from msgspec import Raw
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.logger import LogEvent, globalLogPublisher
@@ -22,7 +24,13 @@ from twisted.web.server import NOT_DONE_YET, Request
 from typing_extensions import override
 
 from heartbeat_service.core.listening_clock import ListeningClock
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.engine.engine import Engine
+from heartbeat_service.protocol.messages import MAX_VALUES
+from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.web import channel as channel_module
+from heartbeat_service.web.access import Door
+from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.port import BACKLOG, PatientPort
 from heartbeat_service.web.site import HeartbeatSite
 from tests.integration.conftest import Serve, Wire
@@ -407,6 +415,140 @@ async def test_many_requests_at_once_are_answered_one_a_turn(grounds: Open) -> N
     for _ in range(count):
         await assert_served(wire)
     assert open_.answers.made == count
+
+
+# Long listings, and those who read them slowly or not at all.
+
+#: What may wait for one reader, in bytes.
+BOUND = 1024 * 1024
+
+
+@define
+class Crowd:
+    """A service with many clients, each with as many values as it may have."""
+
+    site: HeartbeatSite
+    engine: Engine
+    number: int
+
+    def waiting(self) -> list[int]:
+        """How many bytes wait for each reader."""
+        transports: list[Any] = [channel.transport for channel in self.site.channels]
+        return [len(one.dataBuffer) + one._tempDataLen for one in transports]
+
+    async def reader(self, size: int = 64 * 1024) -> socket:
+        """One who has asked for the listing; its kernel takes little by itself."""
+        one = socket()
+        one.setsockopt(SOL_SOCKET, SO_RCVBUF, size)
+        one.connect(("127.0.0.1", self.number))
+        one.setblocking(False)
+        one.send(get("/clients", "Connection: close"))
+        return one
+
+
+async def read_on(one: socket) -> bytes:
+    """What comes next; nothing at the end."""
+    received = b""
+
+    async def came() -> bool:
+        nonlocal received
+        with suppress(BlockingIOError):
+            received = one.recv(256 * 1024)
+            return True
+        return False
+
+    await until(came)
+    return received
+
+
+async def read_all(one: socket) -> bytes:
+    """All that comes until the end."""
+    received = b""
+    while piece := await read_on(one):
+        received += piece
+    return received
+
+
+@pytest_twisted.async_yield_fixture
+async def crowd() -> AsyncIterator[Crowd]:
+    """2,000 of them, 8 MiB of values."""
+    engine = Engine(reactor, MemoryStore(time.time))
+    await engine.open()
+    values = Raw(b'{"x":"%s"}' % (b"x" * (MAX_VALUES - 10)))
+    for number in range(2000):
+        engine.registry.beat(f"c{number}", ClientState.RUNNING, None, 3600.0, values)
+    app = HeartbeatApp(engine.dispatcher, engine.trouble, Door(), Door())
+    site = HeartbeatSite(app.resource(), reactor, 100, engine.clock)
+    port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")
+    yield Crowd(site, engine, port.getHost().port)
+    await patiently(port.stopListening())
+    await patiently(site.disconnect_all())
+    await engine.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_for_readers_that_do_not_read_is_bounded(
+    crowd: Crowd,
+) -> None:
+    readers = [await crowd.reader() for _ in range(20)]
+
+    async def all_wait() -> bool:
+        waiting = crowd.waiting()
+        assert all(bytes_ <= BOUND for bytes_ in waiting)
+        return len(waiting) == len(readers) and all(waiting)
+
+    await until(all_wait)
+    await pause(SILENCE)
+    assert await all_wait()
+    assert sum(crowd.waiting()) < 20 * 100 * 1024
+    for one in readers:
+        one.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_reader_gets_every_byte(crowd: Crowd) -> None:
+    one = await crowd.reader()
+    received = await read_all(one)
+    one.close()
+    assert received.endswith(b"\r\n0\r\n\r\n")
+    for number in range(2000):
+        assert b'"clientID":"c%d",' % number in received
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reader_that_vanishes_in_the_midst_is_forgotten(
+    crowd: Crowd, logged: list[LogEvent]
+) -> None:
+    readers = [await crowd.reader() for _ in range(5)]
+    for one in readers:
+        await read_on(one)
+        one.close()
+
+    async def none_left() -> bool:
+        return not crowd.site.channels
+
+    await until(none_left)
+    assert logged == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reader_that_does_not_read_is_cut_off(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_module, "IDLE", SHORT)
+    one = await crowd.reader()
+
+    async def connected() -> bool:
+        return bool(crowd.site.channels)
+
+    async def cut_off() -> bool:
+        return not await connected()
+
+    await until(connected)
+    await until(cut_off)
+    with pytest.raises(ConnectionResetError):  # so it knows that this isn't all
+        await read_all(one)
+    one.close()
 
 
 # More connections than there is room for.

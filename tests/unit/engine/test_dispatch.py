@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -32,10 +32,14 @@ from heartbeat_service.core.errors import (
     StaleIncarnation,
     UnknownClient,
 )
+from heartbeat_service.core.local_client import LocalClient
+from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.availability import PATIENCE, PAUSE
 from heartbeat_service.engine.dispatch import TRIES, Shown, error_message
 from heartbeat_service.engine.engine import Engine
+from heartbeat_service.engine.journal import LARGEST_BATCH
+from heartbeat_service.engine.slices import SLICE
 from heartbeat_service.protocol.messages import (
     ClientID,
     ClientRecord,
@@ -681,6 +685,72 @@ class TestOperators(DispatchTestCase):
             [(reply.client_id, getattr(reply, "code", None)) for reply in replies],
             [("1", "ILLEGAL_TRANSITION"), ("2", "ILLEGAL_TRANSITION")],
         )
+
+    def test_steering_many_gives_others_their_turn(self) -> None:
+        self.house.register(*map(str, range(100)))
+        self.store.be_quick()
+        clock, steer = self.house.clock, Registry.steer
+
+        def steer_slowly(
+            registry: Registry, client_id: str, state: ClientState
+        ) -> LocalClient:
+            clock.rightNow += SLICE / 4
+            return steer(registry, client_id, state)
+
+        def take_turn() -> None:
+            self.turns += 1
+            if not answer.called:
+                clock.callLater(0, take_turn)
+
+        self.turns = 0
+        self.patch(Registry, "steer", steer_slowly)
+        answer = self.dispatcher.steer_many(RUNNING, None)
+        clock.callLater(0, take_turn)
+        clock.advance(0)
+        self.assertEqual(len(self.successResultOf(answer)), 100)
+        self.assertGreaterEqual(self.turns, 100 // 5)
+
+    def test_steering_many_goes_no_faster_than_the_store(self) -> None:
+        count = 5 * LARGEST_BATCH
+        self.house.register(*map(str, range(count)))
+        answer = self.dispatcher.steer_many(RUNNING, None)
+        steered = [c.client_id for c in self.house.registry if c.state is RUNNING]
+        self.assertEqual(len(steered), 2 * LARGEST_BATCH)
+        self.store.finish_all()
+        self.assertEqual(len(self.successResultOf(answer)), count)
+
+    def test_order_to_all_means_those_who_live_when_it_comes(self) -> None:
+        self.house.register("1", "2")
+        first = self.dispatcher.steer_many(CALIBRATED, None)
+        second = self.dispatcher.steer_many(RUNNING, None)
+        self.house.beat("3")
+        self.assertIs(self.house.registry.get("1").state, CALIBRATED)
+        self.store.finish_all()
+        self.assertEqual(len(self.successResultOf(first)), 2)
+        self.assertEqual(
+            [reply.client_id for reply in self.successResultOf(second)], ["1", "2"]
+        )
+        self.assertIs(self.house.registry.get("1").state, RUNNING)
+        self.assertIs(self.house.registry.get("3").state, UNCALIBRATED)
+
+    def test_order_that_nobody_waits_for_any_longer_is_carried_out(self) -> None:
+        self.house.register("1", "2")
+        for answer in [
+            self.dispatcher.steer_many(s, None) for s in (CALIBRATED, RUNNING)
+        ]:
+            answer.cancel()
+            self.failureResultOf(answer, CancelledError)
+        self.store.finish_all()
+        self.assertEqual({client.state for client in self.house.registry}, {RUNNING})
+
+    def test_order_that_cannot_be_kept_is_no_obstacle_to_the_next(self) -> None:
+        self.house.register("1", "2")
+        answer = self.dispatcher.steer_many(CALIBRATED, None)
+        self.store.break_down()
+        self.failureResultOf(answer, Overloaded)
+        self.house.calm_down()
+        again = self.dispatcher.steer_many(RUNNING, None)
+        self.assertEqual(len(self.expect_answer_after(self.store.finish_all, again)), 2)
 
     def test_history_of_the_present_life_has_none_for_how_it_ended(self) -> None:
         self.house.register("1")

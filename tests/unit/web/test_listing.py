@@ -1,0 +1,438 @@
+"""Long answers: as fast as they are read, and nothing in them that isn't durable.
+
+The site, the app and the engine are the real ones; the test moves the clock and the
+store, and reads when it likes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from msgspec import Raw
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock, Cooperator
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.engine.dispatch import Dispatcher
+from heartbeat_service.protocol.messages import Reply
+from heartbeat_service.web import listing as listing_module
+from heartbeat_service.web.access import Door
+from heartbeat_service.web.app import MOST_LISTINGS, MOST_ORDERS, HeartbeatApp
+from heartbeat_service.web.channel import IDLE, LINGER
+from heartbeat_service.web.listing import CHUNK
+from heartbeat_service.web.site import HeartbeatSite
+from tests.unit.engine.test_dispatch import House
+
+#: Some telemetry, so that few clients make a long listing.
+VALUES = Raw(b'{"x":"%s"}' % (b"x" * 4000))
+
+#: The longest record of these tests, in bytes.
+RECORD = 5000
+
+#: How many of them don't fit in three chunks.
+MANY = 3 * CHUNK // 4000 + 1
+
+
+class Reader(StringTransport):
+    """The server's side of a connection; takes what is written when a test says so.
+
+    Asks for a pause as TCP's transport does.
+
+    :ivar most: how many bytes ever waited.
+    """
+
+    most = 0
+    aborted = False
+    _paused = False
+
+    def _note(self) -> None:
+        waiting = len(self.value())
+        self.most = max(self.most, waiting)
+        if self.producer is not None and waiting > CHUNK:
+            self._paused = True
+            self.producer.pauseProducing()
+
+    def write(self, data: bytes) -> None:
+        """Keep it."""
+        super().write(data)
+        self._note()
+
+    def writeSequence(self, data: Any) -> None:
+        """Keep all of it."""
+        super().writeSequence(data)
+        self._note()
+
+    def abortConnection(self) -> None:
+        """Remember that it was cut."""
+        self.aborted = True
+        super().abortConnection()
+
+    def take(self) -> bytes:
+        """Read all that waits."""
+        taken: bytes = self.value()
+        self.clear()
+        if self._paused and self.producer is not None:
+            self._paused = False
+            self.producer.resumeProducing()
+        return taken
+
+
+class Wire:
+    """A connection to the site, and what has come over it."""
+
+    def __init__(self, clock: Clock, site: HeartbeatSite) -> None:
+        self._clock = clock
+        self.transport = Reader()
+        self.channel = site.buildProtocol(None)
+        self.channel.makeConnection(self.transport)
+        self.received = b""
+
+    def ask(
+        self, method: str, path: str, body: bytes = b"", version: str = "1.1"
+    ) -> None:
+        """Send a request."""
+        head = f"{method} {path} HTTP/{version}\r\nHost: x\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
+        self.channel.dataReceived(head.encode() + body)
+        self.turn()
+
+    def turn(self) -> None:
+        """Let the reactor turn until nothing more is done at once."""
+        for _ in range(20):
+            self._clock.advance(0)
+
+    def read(self) -> None:
+        """Take all that comes until nothing comes any more."""
+        while taken := self.transport.take():
+            self.received += taken
+            self.turn()
+
+    def vanish(self) -> None:
+        """Be gone."""
+        self.channel.connectionLost(Failure(ConnectionLost()))
+
+    @property
+    def head(self) -> bytes:
+        """The status line and the headers."""
+        return self.received.partition(b"\r\n\r\n")[0]
+
+    @property
+    def body(self) -> bytes:
+        """What is behind them, without the chunks' lengths."""
+        body = self.received.partition(b"\r\n\r\n")[2]
+        if b"chunked" not in self.head:
+            return body
+        pieces = []
+        while body:
+            length, _, rest = body.partition(b"\r\n")
+            count = int(length, 16)
+            pieces.append(rest[:count])
+            body = rest[count + 2 :]
+        assert count == 0, "it isn't whole"
+        return b"".join(pieces)
+
+    def names(self) -> list[str]:
+        """Who is listed."""
+        return [client["clientID"] for client in json.loads(self.body)["clients"]]
+
+
+class ListingTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Begin with nobody."""
+        self.house = House()
+        self.clock = self.house.clock
+        cooperator = Cooperator(scheduler=lambda turn: self.clock.callLater(0, turn))
+        self.patch(listing_module, "cooperate", cooperator.cooperate)
+        app = HeartbeatApp(
+            self.house.dispatcher, self.house.engine.trouble, Door(), Door()
+        )
+        self.site = HeartbeatSite(app.resource(), self.clock, 100, self.clock)
+
+    def register(self, count: int) -> list[str]:
+        """So many clients live, with VALUES; their names."""
+        names = [f"c{number}" for number in range(count)]
+        for name in names:
+            self.house.beat(name, values=VALUES, timebomb_seconds=3600.0)
+        self.house.store.finish_all()
+        return names
+
+    def ask(
+        self,
+        method: str = "GET",
+        path: str = "/clients",
+        body: bytes = b"",
+        version: str = "1.1",
+    ) -> Wire:
+        """A connection that has asked, and has read nothing yet."""
+        wire = Wire(self.clock, self.site)
+        wire.ask(method, path, body, version)
+        return wire
+
+    def order(self) -> Wire:
+        """A connection that has told all clients to calibrate."""
+        return self.ask("PUT", "/clients/state", b'{"clientState":"CALIBRATED"}')
+
+
+class TestListing(ListingTestCase):
+    def test_what_fits_in_one_chunk_says_how_long_it_is(self) -> None:
+        names = self.register(3)
+        wire = self.ask()
+        wire.read()
+        self.assertIn(b"Content-Length: %d" % len(wire.body), wire.head)
+        self.assertEqual(wire.names(), names)
+
+    def test_what_does_not_is_written_as_fast_as_it_is_read(self) -> None:
+        names = self.register(MANY)
+        wire = self.ask()
+        self.assertLess(len(wire.transport.value()), CHUNK + RECORD)
+        wire.read()
+        self.assertLess(wire.transport.most, CHUNK + RECORD)
+        self.assertIn(b"Transfer-Encoding: chunked", wire.head)
+        self.assertEqual(wire.names(), names)
+
+    def test_connection_serves_on_after_a_long_answer(self) -> None:
+        self.register(MANY)
+        wire = self.ask()
+        wire.read()
+        wire.received = b""
+        wire.ask("GET", "/healthz")
+        wire.read()
+        self.assertEqual(json.loads(wire.body), {"status": "alive"})
+
+    def test_reader_of_http_1_0_gets_it_until_the_end_of_the_connection(self) -> None:
+        names = self.register(MANY)
+        wire = self.ask(version="1.0")
+        wire.read()
+        self.assertNotIn(b"chunked", wire.head)
+        self.assertEqual(wire.names(), names)
+        self.assertTrue(wire.transport.disconnecting)
+
+    def test_head_of_a_long_answer_has_no_body(self) -> None:
+        self.register(MANY)
+        wire = self.ask("HEAD")
+        wire.read()
+        self.assertIn(b"200 OK", wire.head)
+        self.assertEqual(wire.body, b"")
+        wire.ask("GET", "/healthz")
+
+    def test_who_dies_before_its_turn_is_left_out_and_a_newcomer_is_not_in(
+        self,
+    ) -> None:
+        names = self.register(MANY)
+        wire = self.ask()
+        self.house.leave(names[-1])
+        self.house.beat("newcomer")
+        self.house.store.finish_all()
+        wire.read()
+        self.assertEqual(wire.names(), names[:-1])
+
+    def test_death_that_is_not_durable_is_waited_for(self) -> None:
+        names = self.register(MANY)
+        wire = self.ask()
+        self.house.leave(names[-1])
+        wire.read()
+        self.assertNotIn(b"]}", wire.received)
+        self.house.store.finish_all()
+        wire.turn()
+        wire.read()
+        self.assertEqual(wire.names(), names[:-1])
+
+    def test_change_that_is_not_durable_is_not_shown_before_it_is(self) -> None:
+        names = self.register(MANY)
+        wire = self.ask()
+        self.house.dispatcher.steer(names[-1], ClientState.RUNNING)
+        wire.read()
+        self.assertNotIn(names[-1].encode(), wire.received)
+        self.house.store.finish_all()
+        wire.turn()
+        wire.read()
+        last = json.loads(wire.body)["clients"][-1]
+        self.assertEqual(
+            (last["clientID"], last["clientState"]), (names[-1], "RUNNING")
+        )
+
+    def test_store_in_trouble_in_the_midst_cuts_it(self) -> None:
+        names = self.register(MANY)
+        wire = self.ask()
+        self.house.dispatcher.steer(names[-1], ClientState.RUNNING).addErrback(
+            lambda _: None
+        )
+        wire.read()
+        self.house.store.break_down()
+        wire.turn()
+        wire.read()
+        self.assertTrue(wire.transport.aborted)
+        self.assertNotIn(b"\r\n0\r\n\r\n", wire.received)
+        self.assertNotIn(names[-1].encode(), wire.received)
+        wire.vanish()
+
+    def test_store_in_trouble_before_it_begins_is_a_problem(self) -> None:
+        self.house.beat("1").addErrback(lambda _: None)
+        wire = self.ask()
+        self.house.store.break_down()
+        wire.turn()
+        wire.read()
+        self.assertIn(b" 503 ", wire.head)
+        self.assertEqual(json.loads(wire.body)["code"], "OVERLOADED")
+
+    def test_defect_in_the_midst_cuts_it_and_is_logged(self) -> None:
+        names = self.register(MANY)
+        wire = self.ask()
+        client = self.house.registry.get(names[-1])
+        client.registered_at = float("nan")
+        wire.read()
+        self.assertTrue(wire.transport.aborted)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        wire.vanish()
+
+
+class TestReaders(ListingTestCase):
+    """Those who read slowly, not at all, or no longer."""
+
+    def test_who_takes_nothing_is_cut_off(self) -> None:
+        self.register(MANY)
+        wire = self.ask()
+        self.clock.advance(IDLE - 1)
+        self.assertFalse(wire.transport.aborted)
+        self.clock.advance(1)
+        self.assertTrue(wire.transport.aborted)
+
+    def test_each_chunk_that_is_taken_puts_that_off(self) -> None:
+        names = self.register(MANY)
+        wire = self.ask()
+        while b"]}" not in wire.received:
+            self.clock.advance(IDLE - 1)
+            wire.received += wire.transport.take()
+            wire.turn()
+        self.assertFalse(wire.transport.aborted)
+        wire.read()
+        self.assertEqual(wire.names(), names)
+
+    def test_who_waits_for_the_store_is_not_cut_off(self) -> None:
+        names = self.register(MANY)
+        wire = self.ask()
+        self.house.dispatcher.steer(names[-1], ClientState.RUNNING)
+        wire.read()
+        self.assertIsNone(wire.channel.timeOut)
+
+    def test_what_it_sends_meanwhile_does_not_pile_up(self) -> None:
+        self.register(MANY)
+        wire = self.ask()
+        self.assertEqual(wire.transport.producerState, "paused")
+        wire.read()
+        self.assertEqual(wire.transport.producerState, "producing")
+
+    def test_at_a_stop_a_long_answer_may_linger_only_so_long(self) -> None:
+        self.register(MANY)
+        reading, deaf = self.ask(), self.ask()
+        self.site.disconnect_all()
+        reading.read()
+        self.assertTrue(reading.transport.disconnecting)
+        self.assertFalse(reading.transport.aborted)
+        self.clock.advance(LINGER)
+        self.assertTrue(deaf.transport.aborted)
+        for wire in (reading, deaf):
+            wire.vanish()
+
+    def test_who_vanishes_leaves_nothing_behind(self) -> None:
+        self.register(MANY)
+        calls = len(self.clock.getDelayedCalls())
+        wire = self.ask()
+        wire.vanish()
+        wire.turn()
+        self.assertEqual(len(self.clock.getDelayedCalls()), calls)
+        self.assertEqual(len(self.site.channels), 0)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_nor_does_one_that_waits_for_the_store_whatever_comes_of_that(self) -> None:
+        names = self.register(MANY)
+        for finish in (self.house.store.break_down, self.house.store.finish_all):
+            wire = self.ask()
+            self.house.dispatcher.steer(names[-1], ClientState.RUNNING).addErrback(
+                lambda _: None
+            )
+            wire.read()
+            wire.vanish()
+            finish()
+            wire.turn()
+            self.house.calm_down()
+            self.house.dispatcher.steer(names[-1], ClientState.UNCALIBRATED)
+            self.house.calm_down()
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_no_more_than_so_many_are_read_at_once(self) -> None:
+        names = self.register(MANY)
+        readers = [self.ask() for _ in range(MOST_LISTINGS)]
+        refused = self.ask()
+        refused.read()
+        self.assertIn(b" 503 ", refused.head)
+        self.assertIn("too many listings", json.loads(refused.body)["detail"])
+        readers[0].vanish()
+        readers[1].read()
+        for _ in range(2):
+            wire = self.ask()
+            wire.read()
+            self.assertEqual(wire.names(), names)
+
+    def test_short_ones_are_not_counted(self) -> None:
+        self.register(1)
+        wires = [self.ask() for _ in range(MOST_LISTINGS + 1)]
+        for wire in wires:
+            wire.read()
+            self.assertIn(b" 200 ", wire.head)
+
+
+class TestOrders(ListingTestCase):
+    """Answers to those who steer many."""
+
+    def setUp(self) -> None:
+        """Begin with replies that don't fit in one chunk."""
+        super().setUp()
+        self.names = self.register(CHUNK // 150)
+
+    def test_answer_is_written_as_fast_as_it_is_read(self) -> None:
+        wire = self.order()
+        self.house.store.finish_all()
+        self.house.listen(0.1)
+        wire.read()
+        self.assertLess(wire.transport.most, CHUNK + RECORD)
+        self.assertIn(b"Transfer-Encoding: chunked", wire.head)
+        self.assertEqual(wire.names(), self.names)
+
+    def test_order_of_who_vanishes_is_carried_out_and_leaves_nothing_behind(
+        self,
+    ) -> None:
+        wire = self.order()
+        wire.vanish()
+        self.house.store.finish_all()
+        self.house.listen(0.1)
+        self.assertEqual(
+            {client.state for client in self.house.registry}, {ClientState.CALIBRATED}
+        )
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_beyond_so_many_an_order_is_refused_before_it_is_carried_out(self) -> None:
+        orders: list[Deferred[list[Reply]]] = []
+
+        def steer_many(*_: object) -> Deferred[list[Reply]]:
+            orders.append(Deferred())
+            return orders[-1]
+
+        self.patch(Dispatcher, "steer_many", steer_many)
+        wires = [self.order() for _ in range(MOST_ORDERS)]
+        refused = self.order()
+        refused.read()
+        self.assertIn(b" 503 ", refused.head)
+        self.assertEqual(len(orders), MOST_ORDERS)
+        for order, wire in zip(orders, wires, strict=True):
+            order.callback([])
+            wire.turn()
+            wire.read()
+            self.assertIn(b" 200 ", wire.head)
+        self.order()
+        self.assertEqual(len(orders), MOST_ORDERS + 1)
