@@ -20,8 +20,8 @@ from tests.integration.conftest import Answer
 from tests.integration.processes import Process
 from tests.integration.waiting import patiently
 
-#: Whether the long form was asked for.
-LONG = os.environ.get("FAULTS") == "long"
+#: The long form, unless the short one was asked for.
+LONG = os.environ.get("FAULTS") != "short"
 
 READY = r"heartbeat service ready http=(\S+) router=(\S+) pub=(\S+)$"
 
