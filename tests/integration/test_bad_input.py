@@ -538,7 +538,7 @@ async def test_a_body_that_is_refused_is_not_taken_by_half(running: Running) -> 
 async def test_who_is_refused_and_talks_on_is_cut_off(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heartbeat_service.web.site.LINGER", 0.2)
+    monkeypatch.setattr("heartbeat_service.web.channel.LINGER", 0.2)
     wire = await running.wire()
     wire.send(b"hello\r\n\r\n")
 

@@ -255,7 +255,7 @@ async def by_hand(running: Running, papers: Papers) -> tuple[Wire, ByHand]:
 async def test_who_is_refused_inside_tls_and_stays_is_cut_off(
     serve: Serve, papers: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heartbeat_service.web.site.LINGER", 0.2)
+    monkeypatch.setattr("heartbeat_service.web.channel.LINGER", 0.2)
     running = await serve(http=papers.endpoint)
     wire, inside = await by_hand(running, papers)
     await inside.send(b"hello\r\n\r\n")
@@ -267,7 +267,7 @@ async def test_who_is_refused_inside_tls_and_stays_is_cut_off(
 async def test_a_handshake_that_never_ends_is_cut_off(
     serve: Serve, papers: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heartbeat_service.web.site.REQUEST_DEADLINE", 0.3)
+    monkeypatch.setattr("heartbeat_service.web.channel.REQUEST_DEADLINE", 0.3)
     running = await serve(http=papers.endpoint)
     silent, begun = await running.wire(), await running.wire()
     begun.send(b"\x16\x03\x01\x02\x00")  # the head of a record of 512 bytes
@@ -279,8 +279,8 @@ async def test_a_handshake_that_never_ends_is_cut_off(
 async def test_a_slow_request_inside_tls_is_cut_off(
     serve: Serve, papers: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heartbeat_service.web.site.REQUEST_DEADLINE", 1.0)
-    monkeypatch.setattr("heartbeat_service.web.site.LINGER", 0.1)
+    monkeypatch.setattr("heartbeat_service.web.channel.REQUEST_DEADLINE", 1.0)
+    monkeypatch.setattr("heartbeat_service.web.channel.LINGER", 0.1)
     running = await serve(http=papers.endpoint)
     wire, inside = await by_hand(running, papers)
     await inside.send(GET)
@@ -320,7 +320,7 @@ async def test_it_stops_with_open_tls_connections(
     monkeypatch: pytest.MonkeyPatch,
     tracebacks: list[LogEvent],
 ) -> None:
-    monkeypatch.setattr("heartbeat_service.web.site.LINGER", 0.3)
+    monkeypatch.setattr("heartbeat_service.web.channel.LINGER", 0.3)
     running = await serve(http=papers.endpoint)
     shaking = await running.wire()
     polite = await secure(running, papers)
