@@ -129,15 +129,20 @@ class Wire(Protocol):
     transport: Any
 
     def __init__(self) -> None:
-        self.received = b""
+        self._received = bytearray()  # bytes would be copied with each piece that comes
         self.ended = False
         self.lost = False
         self.flushed = False
         self._stirred: list[Deferred[None]] = []
 
+    @property
+    def received(self) -> bytes:
+        """What has come in and was not taken yet."""
+        return bytes(self._received)
+
     @override
     def dataReceived(self, data: bytes) -> None:
-        self.received += data
+        self._received += data
         self._stir()
 
     @override
@@ -184,15 +189,16 @@ class Wire(Protocol):
 
     async def at_least(self, count: int) -> bytes:
         """Take that many of the bytes that come in."""
-        await self.until(lambda: len(self.received) >= count or self.ended)
-        assert len(self.received) >= count, f"it ended after {self.received!r}"
-        taken, self.received = self.received[:count], self.received[count:]
+        await self.until(lambda: len(self._received) >= count or self.ended)
+        assert len(self._received) >= count, f"it ended after {self.received!r}"
+        taken = bytes(self._received[:count])
+        del self._received[:count]
         return taken
 
     async def answer(self, *, to_head: bool = False) -> Answer:
         """Take one HTTP response, which must say how long it is."""
-        await self.until(lambda: b"\r\n\r\n" in self.received or self.ended)
-        head, blank, _ = self.received.partition(b"\r\n\r\n")
+        await self.until(lambda: b"\r\n\r\n" in self._received or self.ended)
+        head, blank, _ = self._received.partition(b"\r\n\r\n")
         assert blank, f"no answer, but {self.received!r}"
         await self.at_least(len(head + blank))
         first, *lines = head.decode("ascii").split("\r\n")
