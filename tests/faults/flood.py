@@ -11,7 +11,7 @@ import time
 
 import zmq
 
-from tests.faults.herd import envelope
+from tests.messages import heartbeat, message
 
 DEALERS = 4
 ROUND = 100
@@ -25,8 +25,8 @@ def main(address: str, seconds: float) -> int:
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.connect(address)
     requests = [
-        [envelope("HEARTBEAT", clientID="flood", clientState="DISCONNECTED")],
-        [b"", envelope("GetClientState", clientID="flood")],
+        [heartbeat("flood")],
+        [b"", message("GetClientState", clientID="flood")],
         [os.urandom(200)],
         [b'{"messageType": "HEARTBEAT", "body": '],
         [b"x"] * 50,

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
+from tests.messages import heartbeat, message
 
 reactor: Any = _reactor
 chance = secrets.SystemRandom()
@@ -65,18 +66,6 @@ class Message(Struct, rename="camel"):
 
 
 _decoder = msgspec.json.Decoder(Message)
-
-
-def envelope(message_type: str, **body: Any) -> bytes:
-    """A request of the contract, as bytes."""
-    return json.dumps(
-        {
-            "sdkVersion": 0.1,
-            "timestamp": "2022-03-29 12:21:25.153292",
-            "messageType": message_type,
-            "body": body,
-        }
-    ).encode()
 
 
 @frozen
@@ -294,13 +283,13 @@ class Member:
         assert self.told is not None
         incarnation = self.told.incarnation
         if what == "leave":
-            request = envelope(
+            request = message(
                 "Goodbye", clientID=self.client_id, incarnation=incarnation
             )
             # Whether or not it arrives, this life may be over from now on.
             self._farewells.add(incarnation)
         else:
-            request = envelope(
+            request = message(
                 "SetClientState",
                 clientID=self.client_id,
                 clientState=chance.choice(MOVES[self.told.state]),
@@ -315,9 +304,7 @@ class Member:
         state = self.told.state if self.told is not None else GONE
         if self.told is not None and self.told.incarnation in self._farewells:
             state = GONE
-        return b'{"sdkVersion":0.1,"timestamp":"","messageType":"HEARTBEAT","body":' + (
-            f'{{"clientID":"{self.client_id}","clientState":"{state}"}}}}'.encode()
-        )
+        return heartbeat(self.client_id, state)
 
     def _dial(self) -> None:
         host, port = self._herd.http

@@ -15,10 +15,11 @@ import treq
 from attrs import define, field
 from twisted.internet.task import deferLater
 
-from tests.faults.herd import Herd, envelope, reactor
+from tests.faults.herd import Herd, reactor
 from tests.integration.conftest import Answer
 from tests.integration.processes import Process
 from tests.integration.waiting import patiently
+from tests.messages import heartbeat
 
 #: The long form, unless the short one was asked for.
 LONG = os.environ.get("FAULTS") != "short"
@@ -132,8 +133,8 @@ class Service:
 
     async def beat(self, client_id: str, **more: Any) -> Answer:
         """POST a heartbeat."""
-        body = {"clientID": client_id, "clientState": "DISCONNECTED", **more}
-        return await self.ask("POST", "/heartbeat", envelope("HEARTBEAT", **body))
+        state = more.pop("clientState", "DISCONNECTED")
+        return await self.ask("POST", "/heartbeat", heartbeat(client_id, state, **more))
 
     async def steer(self, client_id: str, state: str) -> Answer:
         """Set a client's state."""

@@ -33,29 +33,10 @@ from heartbeat_service.settings import Settings
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 from tests.integration.processes import Process, Spawn
 from tests.integration.waiting import PATIENCE, patiently, reactor, until
+from tests.messages import heartbeat
 
 #: The client whose life tells a subscriber that it has been heard of.
 PROBE = "probe"
-
-
-def message(message_type: str, **body: Any) -> bytes:
-    """A request of the contract, as bytes."""
-    return json.dumps(envelope(message_type, body)).encode()
-
-
-def envelope(message_type: str, body: Any) -> dict[str, Any]:
-    """What is around each message of the contract."""
-    return {
-        "sdkVersion": 0.1,
-        "timestamp": "2022-03-29 12:21:25.153292",
-        "messageType": message_type,
-        "body": body,
-    }
-
-
-def heartbeat(client_id: Any, state: Any = "DISCONNECTED", **more: Any) -> bytes:
-    """A HEARTBEAT, as bytes."""
-    return message("HEARTBEAT", clientID=client_id, clientState=state, **more)
 
 
 class Peer(HardenedConnection):

@@ -36,9 +36,10 @@ from heartbeat_service.game_client.session import (
     StateChanged,
 )
 from heartbeat_service.web.site import HeartbeatSite
-from tests.integration.conftest import Peer, Running, Serve, heartbeat, message
+from tests.integration.conftest import Peer, Running, Serve
 from tests.integration.processes import Process
 from tests.integration.waiting import patiently, reactor
+from tests.messages import heartbeat, message
 
 # Twisted calls pyOpenSSL in its former way.
 pytestmark = pytest.mark.filterwarnings(

@@ -17,9 +17,10 @@ from heartbeat_service.curve_keys import make_client_keys, make_server_keys
 from heartbeat_service.service import HeartbeatService
 from heartbeat_service.settings import Settings
 from heartbeat_service.zeromq.curve import MOST_TOLD, ClientKeys, read_pair, read_public
-from tests.integration.conftest import Peer, Running, Serve, Subscriber, heartbeat
+from tests.integration.conftest import Peer, Running, Serve, Subscriber
 from tests.integration.processes import BIN, LOOPBACK, READY, Process
 from tests.integration.waiting import SILENCE, pause, reactor, until
+from tests.messages import heartbeat
 
 
 class Keys:

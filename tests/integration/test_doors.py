@@ -16,17 +16,10 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.logger import LogEvent, globalLogPublisher
 
 from heartbeat_service.service import CannotStart
-from tests.integration.conftest import (
-    Answer,
-    Peer,
-    Running,
-    Serve,
-    Wire,
-    heartbeat,
-    message,
-)
+from tests.integration.conftest import Answer, Peer, Running, Serve, Wire
 from tests.integration.processes import BIN, LOOPBACK, Process
 from tests.integration.waiting import patiently, reactor, until
+from tests.messages import heartbeat, message
 
 ORDER = json.dumps({"clientState": "RUNNING"}).encode()
 OPERATOR_ROUTES = [

@@ -9,8 +9,9 @@ import pytest
 import pytest_twisted
 import zmq
 
-from tests.integration.conftest import Peer, Running, Serve, heartbeat, message, port_of
+from tests.integration.conftest import Peer, Running, Serve, port_of
 from tests.integration.waiting import patiently, reactor
+from tests.messages import heartbeat, message
 
 HOUR = 3600.0
 

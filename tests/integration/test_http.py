@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from tests.integration.conftest import Answer, Running, Serve, Wire, heartbeat, message
+from tests.integration.conftest import Answer, Running, Serve, Wire
 from tests.integration.waiting import pause
+from tests.messages import heartbeat, message
 
 RECORD = {
     "clientID",

@@ -6,7 +6,8 @@ import json
 
 import pytest_twisted
 
-from tests.integration.conftest import Running, Serve, heartbeat
+from tests.integration.conftest import Running, Serve
+from tests.messages import heartbeat
 
 
 async def refused(running: Running, client_id: str) -> None:

@@ -12,7 +12,6 @@ import pytest
 import pytest_twisted
 import treq
 
-from tests.integration.conftest import heartbeat
 from tests.integration.processes import (
     BIN,
     LOOPBACK,
@@ -23,6 +22,7 @@ from tests.integration.processes import (
     free_ports,
 )
 from tests.integration.waiting import SILENCE, patiently, pause, until
+from tests.messages import heartbeat
 
 
 def twistd(spawn: Spawn, *arguments: str, **environment: str) -> Process:

@@ -14,8 +14,9 @@ from twisted.logger import LogEvent
 from heartbeat_service import service as service_module
 from heartbeat_service.service import HeartbeatService
 from heartbeat_service.settings import Settings
-from tests.integration.conftest import Running, Serve, heartbeat, port_of
+from tests.integration.conftest import Running, Serve, port_of
 from tests.integration.waiting import PATIENCE, patiently, pause, reactor, until
+from tests.messages import heartbeat
 from tests.unit.fakes import HandStore
 
 LOOPBACK = {

@@ -34,9 +34,10 @@ from twisted.logger import LogEvent
 from twisted.python.usage import UsageError
 
 from heartbeat_service.options import Options
-from tests.integration.conftest import Running, Serve, Wire, heartbeat, port_of
+from tests.integration.conftest import Running, Serve, Wire, port_of
 from tests.integration.processes import BIN, Process
 from tests.integration.waiting import patiently, reactor, until
+from tests.messages import heartbeat
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 LIMIT = 64 * 1024

@@ -24,7 +24,7 @@ from zope.interface import implementer
 from heartbeat_service.zeromq import connection
 from heartbeat_service.zeromq.connection import MAX_FRAME, MAX_FRAMES
 from heartbeat_service.zeromq.router import LONGEST_ROUTE, RequestRouter
-from tests.integration.conftest import Running, Serve, Wire, heartbeat, port_of
+from tests.integration.conftest import Running, Serve, Wire, port_of
 from tests.integration.processes import BIN, LOOPBACK, READY, Process, Spawn
 from tests.integration.test_bad_input import (
     assert_it_goes_on,
@@ -34,6 +34,7 @@ from tests.integration.test_bad_input import (
     zmtp_ready,
 )
 from tests.integration.waiting import pause, reactor, until
+from tests.messages import heartbeat
 
 #: How long anything may keep the service from answering, in seconds: far above
 #: what it takes, and below what a client would notice.

@@ -14,6 +14,7 @@ from typing import get_args
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Reason
@@ -42,6 +43,7 @@ from heartbeat_service.protocol.messages import (
     StateOrder,
     StateOrders,
 )
+from tests.messages import envelope
 
 #: The longest sentence of an error, in characters: it may quote what came in.
 LONGEST_DETAIL = 400
@@ -123,24 +125,21 @@ def strangers(draw: st.DrawFn) -> bytes:
     """A JSON object that has a message's fields, each of which may hold anything."""
     fields = {name: draw(JSON) for name in draw(st.lists(FIELDS))}
     usual = draw(st.fixed_dictionaries({}, optional={"clientID": st.just("1")}))
-    envelope = {
+    whole = {
         "sdkVersion": draw(st.just(0.1) | JSON),
         "timestamp": draw(st.just("now") | JSON),
         "messageType": draw(NAMES | JSON),
         "body": {**fields, **usual},
     }
-    whole = draw(st.sampled_from([envelope, envelope["body"]]))
-    text = json.dumps(whole, ensure_ascii=draw(st.booleans()))
+    part = draw(st.sampled_from([whole, whole["body"]]))
+    text = json.dumps(part, ensure_ascii=draw(st.booleans()))
     return text.encode("utf-8", "surrogatepass")
 
 
 def in_body(field: str, value: bytes) -> bytes:
     """A HEARTBEAT with one more field, which may be one too many."""
     body = b'{"clientID":"1","clientState":0,"%s":%s}' % (field.encode(), value)
-    return (
-        b'{"sdkVersion":0.1,"timestamp":"now","messageType":"HEARTBEAT","body":%s}'
-        % body
-    )
+    return envelope(messageType="HEARTBEAT", body=Raw(body))
 
 
 ROOM = MAX_MESSAGE - len(in_body("timebombSeconds", b""))
@@ -181,7 +180,7 @@ class TestAnyBytes(SynchronousTestCase):
                 self.expect_sentence(error)
             else:
                 self.assertIn(type(message), types)
-                self.expect_encodable(message)
+                self.expect_encodable(message, decode)
             self.assertLess(time.perf_counter() - began, BOUND)
 
     def expect_sentence(self, error: BadMessage | TooLarge) -> None:
@@ -192,10 +191,19 @@ class TestAnyBytes(SynchronousTestCase):
         if error.client_id is not None:
             self.assertEqual(ClientID.parse(error.client_id), error.client_id)
 
-    def expect_encodable(self, message: object) -> None:
+    def expect_encodable(
+        self, message: object, decode: Callable[[bytes], object]
+    ) -> None:
         """What was read can be written, and read again."""
         assert isinstance(message, Body)
         json.loads(encode_json(message))
+        if isinstance(message, Message) and decode in (
+            decode_request,
+            decode_from_server,
+        ):
+            self.assertEqual(decode(encode(message)), message)
+        if isinstance(message, HeartbeatMessage):
+            self.assertIsInstance(json.loads(bytes(message.values)), dict)
 
     @settings(
         max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow]
