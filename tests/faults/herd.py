@@ -3,16 +3,19 @@
 It runs in the test's process and watches a service in another one from outside, by
 the contract alone. For each client it keeps the newest (incarnation, sequence,
 state) that was acknowledged, and every pair (incarnation, sequence) that it ever
-saw; from these it knows what was lost, and who died though it was beating.
+saw; from these it knows what was lost, and who died though it was beating. A beat that
+left late, since this process had no processor for long, is nobody else's fault.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import msgspec
@@ -34,6 +37,9 @@ chance = secrets.SystemRandom()
 
 #: How long a client waits after its connection was lost or refused, in seconds.
 PAUSE = 0.1
+
+#: How often the herd looks whether it is late itself, in seconds.
+TICK = 0.05
 
 #: Where a client may go by itself (contract, section 2).
 MOVES = {
@@ -97,9 +103,12 @@ class Line(Protocol):
         self._member.connected(self)
 
     def request(self, method: str, path: str, body: bytes) -> None:
-        """Send a request."""
+        """Send a request: when this returns, it has left."""
         head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
-        self.transport.write(head.encode() + b"\r\n\r\n" + body)
+        request = head.encode() + b"\r\n\r\n" + body
+        with suppress(OSError):  # now, not in the reactor's next turn
+            request = request[self.transport.getHandle().send(request) :]
+        self.transport.write(request)
 
     @override
     def dataReceived(self, data: bytes) -> None:
@@ -145,11 +154,13 @@ class Member:
 
     __slots__ = (
         "_asked",
+        "_beat_at",
         "_call",
         "_connector",
         "_farewells",
         "_floor",
         "_herd",
+        "_late",
         "_line",
         "_sent_at",
         "_states",
@@ -168,6 +179,8 @@ class Member:
         self._call: IDelayedCall | None = None
         self._asked = ""  # what is under way, if anything is
         self._sent_at = 0.0
+        self._beat_at = math.inf  # when its last beat left
+        self._late = False  # whether that was too late, by this process's own fault
         self._floor: Pair = (0, 0)  # what had been seen when it was sent
         self._states: dict[Pair, str] = {}
         self._farewells: set[int] = set()
@@ -242,6 +255,12 @@ class Member:
         """A publication about it."""
         self._note((body.incarnation, body.sequence), body.client_state)
 
+    def died(self, incarnation: int) -> None:
+        """A life of it has ended that it didn't end itself."""
+        late = self._late or self._is_late()
+        dead = self._herd.late if late else self._herd.wrongly_dead
+        dead.add((self.client_id, incarnation))
+
     def agrees(self, record: dict[str, Any] | None) -> bool:
         """Whether what the server shows is not older than what is known here."""
         if record is None:
@@ -265,13 +284,16 @@ class Member:
             return
         self._sent_at = time.monotonic()
         self._floor = self.newest
-        what = self._herd.choose() if self.lives else "beat"
+        beats = self._sent_at < self._beat_at + self._herd.timebomb / 2
+        what = self._herd.choose() if self.lives and beats else "beat"
         if what == "steer":
             self._ask("steer", "PUT", f"/clients/{self.client_id}/state", _order())
         elif what in ("move", "leave") and self._say(what):
             pass
         else:
+            self._late = self._is_late()
             self._ask("beat", "POST", "/heartbeat", self._beat())
+            self._beat_at = time.monotonic()
         self.act_in(self._herd.patience)
 
     def _ask(self, what: str, method: str, path: str, body: bytes) -> None:
@@ -306,6 +328,14 @@ class Member:
             state = GONE
         return heartbeat(self.client_id, state)
 
+    def _is_late(self) -> bool:
+        """Whether no beat has left for a timebomb, since this process was stalled."""
+        silent = time.monotonic() - self._beat_at
+        return silent >= self._herd.timebomb and (
+            self._herd.stalled_since(self._beat_at)
+            >= self._herd.timebomb - 1.1 * self._herd.interval
+        )
+
     def _dial(self) -> None:
         host, port = self._herd.http
         self._connector = reactor.connectTCP(
@@ -336,7 +366,7 @@ class Member:
             and word.incarnation > told.incarnation
             and told.incarnation not in self._farewells
         ):
-            self._herd.wrongly_dead.add((self.client_id, told.incarnation))
+            self.died(told.incarnation)
         if told is None or word.pair >= told.pair:
             self.told = word
 
@@ -394,11 +424,13 @@ class Herd:
     """Clients that beat, and perhaps do more, until they are told to rest.
 
     :param http: ``HOST:PORT`` of the service.
+    :param timebomb: seconds without a beat after which a client may be dead.
     :param interval: seconds between two requests of one client.
     :param patience: seconds after which an answer is no longer waited for.
     :param restless: the share of requests that aren't beats.
     :ivar lost: what was acknowledged or published, and is not there later.
     :ivar wrongly_dead: who died (and in which incarnation) while it was beating.
+    :ivar late: who died since this very process was stalled, and sent its beats late.
     :ivar surprises: answers that no client should get.
     :ivar tally: how many answers there were of which kind and status.
     :ivar slowest: how long the slowest answer by HTTP took, in seconds.
@@ -413,6 +445,7 @@ class Herd:
         http: str,
         router: str,
         pub: str,
+        timebomb: float,
         interval: float,
         patience: float,
         name: str = "herd",
@@ -420,11 +453,13 @@ class Herd:
     ) -> None:
         host, _, port = http.rpartition(":")
         self.http = host, int(port)
+        self.timebomb = timebomb
         self.interval = interval
         self.patience = patience
         self.restless = restless
         self.lost: set[str] = set()
         self.wrongly_dead: set[tuple[str, int]] = set()
+        self.late: set[tuple[str, int]] = set()
         self.surprises: list[str] = []
         self.tally: Counter[tuple[str, int]] = Counter()
         self.slowest = 0.0
@@ -434,6 +469,9 @@ class Herd:
             f"{name}-{number}": Member(self, f"{name}-{number}")
             for number in range(count)
         }
+        self._stalls: list[tuple[float, float]] = []  # when one ended, how long it was
+        self._ticked_at = time.monotonic()
+        self._tick: IDelayedCall | None = reactor.callLater(TICK, self._look_for_stall)
         self._unanswered: set[str] = set()
         self._since = 0.0
         self._all_answered: Deferred[None] | None = None
@@ -457,6 +495,9 @@ class Herd:
     def stop(self) -> None:
         """It is over; to stop again does nothing."""
         self.rest()
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
         if self._factory.context is not None:
             self._factory.shutdown()
 
@@ -489,6 +530,17 @@ class Herd:
             record = shown.get(client_id)
             if not member.agrees(record):
                 self.lost.add(f"{client_id}: {member.told} was told, {record} is shown")
+
+    def stalled_since(self, moment: float) -> float:
+        """Seconds that this process was kept from its own work since then."""
+        return sum(long for ended, long in self._stalls if ended > moment)
+
+    def _look_for_stall(self) -> None:
+        now = time.monotonic()
+        missed, self._ticked_at = now - self._ticked_at - TICK, now
+        if missed > TICK:
+            self._stalls.append((now, missed))
+        self._tick = reactor.callLater(TICK, self._look_for_stall)
 
     # What the members and the sockets tell.
 
@@ -533,4 +585,4 @@ class Herd:
         if body.reason == "timebomb":
             self.deaths[body.client_id] = time.monotonic()
             if member is not None:
-                self.wrongly_dead.add((body.client_id, body.incarnation))
+                member.died(body.incarnation)

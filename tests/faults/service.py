@@ -60,6 +60,9 @@ class Row:
         """Enter what the herds have seen; nothing may be lost, nobody dead."""
         self.lost = sum(len(herd.lost) for herd in herds)
         self.wrongly_dead = sum(len(herd.wrongly_dead) for herd in herds)
+        late = sum(len(herd.late) for herd in herds)
+        if late:
+            self.note += f"; {late} died as the test itself was late with their beats"
         for herd in herds:
             assert not herd.lost, f"lost: {sorted(herd.lost)[:10]}"
             assert not herd.wrongly_dead, f"dead: {sorted(herd.wrongly_dead)[:10]}"

@@ -20,7 +20,7 @@ from tests.faults.service import BOUND, Row, death_of, either, pause
 async def test_what_was_acknowledged_outlives_a_kill(serve: Serve, row: Row) -> None:
     kills, clients = either(3, 20), 60
     service = await serve("--timebomb", "20", comes_back=True)
-    herd = service.herd(clients, interval=0.1, patience=1, restless=0.5)
+    herd = service.herd(clients, timebomb=20, interval=0.1, patience=1, restless=0.5)
     await service.joined(herd)
     for _ in range(kills):
         await pause(0.2 + 0.6 * chance.random())
@@ -48,7 +48,7 @@ async def test_a_stall_kills_nobody_who_beats_and_spares_nobody_who_does_not(
 ) -> None:
     clients, fuse = either(200, 1_000), 2.0
     service = await serve("--timebomb", str(fuse), "--interval", "0.8")
-    herd = service.herd(clients, interval=0.8, patience=fuse / 2)
+    herd = service.herd(clients, timebomb=fuse, interval=0.8, patience=fuse / 2)
     await service.joined(herd)
     silent = ("silent-1", "silent-2", "silent-3")
     await service.control(herd, *silent)
@@ -92,7 +92,7 @@ async def test_a_crowd_that_comes_back_at_once_finds_itself_as_it_was(
         before=("prlimit", f"--nofile={descriptors}:{descriptors}"),
         comes_back=True,
     )
-    herd = service.herd(clients, interval=interval, patience=fuse / 2)
+    herd = service.herd(clients, timebomb=fuse, interval=interval, patience=fuse / 2)
     await service.joined(herd, within=interval)
     moved = chance.sample(sorted(herd.members), 100)
     for client_id in moved:

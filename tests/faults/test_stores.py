@@ -32,7 +32,7 @@ TROUBLE = 3.0 if LONG else 1.2
 
 async def begin(service: Service) -> Herd:
     """Twenty clients that beat."""
-    herd = service.herd(20, interval=INTERVAL, patience=FUSE / 2)
+    herd = service.herd(20, timebomb=FUSE, interval=INTERVAL, patience=FUSE / 2)
     await service.joined(herd)
     await herd.all_answered(BOUND)  # they have said that they are UNCALIBRATED
     return herd

@@ -101,7 +101,7 @@ async def test_a_flood_of_requests_keeps_nobody_from_beating(
 ) -> None:
     seconds, fuse = either(3, 15), 2.0
     service = await serve("--timebomb", str(fuse), "--interval", "0.3")
-    herd = service.herd(20, interval=0.3, patience=fuse / 2)
+    herd = service.herd(20, timebomb=fuse, interval=0.3, patience=fuse / 2)
     await service.joined(herd)
     before, herd.slowest = service.memory(), 0.0
     await service.control(herd, "silent")
@@ -139,7 +139,7 @@ async def test_more_connections_than_descriptors_shut_nobody_out(
         *("--timebomb", "2", "--interval", "0.5"),
         before=("prlimit", "--nofile=256:256"),
     )
-    herd = service.herd(20, interval=0.5, patience=1.0)
+    herd = service.herd(20, timebomb=2, interval=0.5, patience=1.0)
     await service.joined(herd)
     strangers = [crowd.send(service.http, Stranger()) for _ in range(1000)]
     await until(lambda: all(one.connected_at or one.cut_at for one in strangers))
@@ -171,7 +171,7 @@ async def test_who_dribbles_is_cut_off_in_time(
     serve: Serve, crowd: Crowd, row: Row
 ) -> None:
     service = await serve("--timebomb", "3", "--interval", "0.5")
-    herd = service.herd(20, interval=0.5, patience=1.5)
+    herd = service.herd(20, timebomb=3, interval=0.5, patience=1.5)
     await service.joined(herd)
     head = b"POST /heartbeat HTTP/1.1\r\nHost: x\r\n"
     header = (head, *[b"X-Slow: 1\r\n"] * 100)
@@ -220,7 +220,7 @@ GARBAGE: list[tuple[bytes, ...]] = [
 async def test_garbage_does_no_harm(serve: Serve, crowd: Crowd, row: Row) -> None:
     connections = either(60, 600)
     service = await serve("--timebomb", "1.5", "--interval", "0.3")
-    herd = service.herd(20, interval=0.3, patience=0.7)
+    herd = service.herd(20, timebomb=1.5, interval=0.3, patience=0.7)
     await service.joined(herd)
     ports = (service.http, service.router, service.pub)
     for start in range(0, connections, 60):

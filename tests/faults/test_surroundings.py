@@ -97,7 +97,9 @@ async def test_who_sets_the_clock_kills_nobody_and_spares_nobody(
         before=wall_clock.command,
         comes_back=True,
     )
-    herd = service.herd(20, interval=0.3, patience=fuse / 2, restless=0.1)
+    herd = service.herd(
+        20, timebomb=fuse, interval=0.3, patience=fuse / 2, restless=0.1
+    )
     await service.joined(herd)
     slowest_death = 0.0
     moves = (DAY, -DAY, 0)

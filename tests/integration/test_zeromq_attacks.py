@@ -1,15 +1,15 @@
-"""Peers that flood, never read, say nothing or are dead: the others are served.
+"""Peers that never read, say nothing or are dead: the others are served.
 
 What a single message may look like is in ``test_bad_input.py``; here are those who
-mean harm. They are processes or plain TCP connections that speak ZMTP by hand.
+mean harm. They are processes or plain TCP connections that speak ZMTP by hand. How
+soon the others are served while somebody floods is in ``tests/faults``.
 """
 
 from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import pytest_twisted
 import zmq
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPullProducer
-from twisted.logger import LogEvent, capturedLogs
 from zope.interface import implementer
 
 from heartbeat_service.zeromq import connection
@@ -27,7 +26,6 @@ from heartbeat_service.zeromq.router import LONGEST_ROUTE, RequestRouter
 from tests.integration.conftest import Running, Serve, Wire, port_of
 from tests.integration.processes import BIN, LOOPBACK, READY, Process, Spawn
 from tests.integration.test_bad_input import (
-    assert_it_goes_on,
     stranger,
     zmtp_frame,
     zmtp_greeting,
@@ -35,48 +33,6 @@ from tests.integration.test_bad_input import (
 )
 from tests.integration.waiting import pause, reactor, until
 from tests.messages import heartbeat
-
-#: How long anything may keep the service from answering, in seconds: far above
-#: what it takes, and below what a client would notice.
-PROMPT = 1.0
-
-# Connects, shakes hands, and sends numbered frames of one length for ever; it never
-# reads. A process of its own, since it must go on while the service is busy.
-FLOOD = """
-import socket, struct, sys
-port, length, greeting, ready, start = int(sys.argv[1]), int(sys.argv[2]), *map(
-    bytes.fromhex, sys.argv[3:])
-peer = socket.create_connection(("127.0.0.1", port))
-peer.sendall(greeting)
-peer.recv(64, socket.MSG_WAITALL)
-peer.sendall(ready)
-print("it floods", flush=True)
-number = 0
-while True:
-    frames = []
-    for number in range(number, number + max(1, 50_000 // length)):
-        frame = (start + b"%d-" % number).ljust(length, b"x")
-        frames.append(b"\\2" + struct.pack(">Q", length) + frame)
-    peer.sendall(b"".join(frames))
-"""
-
-
-@asynccontextmanager
-async def flood(
-    folder: Path, address: str, socket_type: bytes, length: int, start: bytes = b""
-) -> AsyncIterator[None]:
-    """While it lasts, a process floods the address."""
-    flooder = Process(
-        *(sys.executable, "-c", FLOOD, str(port_of(address)), str(length)),
-        *(data.hex() for data in (zmtp_greeting(), zmtp_ready(socket_type), start)),
-        folder=folder,
-    )
-    try:
-        await flooder.says("it floods")
-        yield
-        assert flooder.status is None, flooder.output
-    finally:
-        await flooder.ends("KILL")
 
 
 @implementer(IPullProducer)
@@ -99,68 +55,6 @@ class Pump:
     def stop(self) -> None:
         """Send no more."""
         self._wire.transport.unregisterProducer()
-
-
-async def slowest_answer(running: Running, seconds: float = 2.0) -> float:
-    """The longest that HTTP took for an answer, asked again and again for a while."""
-    slowest, end = 0.0, reactor.seconds() + seconds
-    while reactor.seconds() < end:
-        asked = reactor.seconds()
-        await running.get("/clients/1")
-        slowest = max(slowest, reactor.seconds() - asked)
-        await pause(0.01)
-    return slowest
-
-
-@pytest.mark.parametrize("length", [10, 1000, MAX_FRAME // 4])
-@pytest_twisted.ensureDeferred
-async def test_a_peer_that_floods_and_never_reads_delays_nobody(
-    running: Running, tracebacks: list[LogEvent], tmp_path: Path, length: int
-) -> None:
-    dealer = running.dealer()
-    present = (await dealer.ask(heartbeat("1")))["body"]
-
-    def drops() -> list[int]:
-        return [event["count"] for event in log if "count" in event]
-
-    async def are_many() -> bool:
-        return len(drops()) > 4
-
-    with capturedLogs() as log:
-        async with flood(tmp_path, running.service.router, b"DEALER", length):
-            assert await slowest_answer(running) < PROMPT
-            assert (await dealer.ask(heartbeat("1")))["body"] == present
-            await until(are_many)
-        await assert_it_goes_on(running)
-    # However many are dropped, few lines tell of it.
-    assert drops() == [2**n for n in range(len(drops()))]
-    assert tracebacks == []
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_flood_of_the_longest_frames_delays_nobody(
-    running: Running, tracebacks: list[LogEvent], tmp_path: Path
-) -> None:
-    dealer = running.dealer()
-    present = (await dealer.ask(heartbeat("1")))["body"]
-    async with flood(tmp_path, running.service.router, b"DEALER", MAX_FRAME):
-        assert await slowest_answer(running) < PROMPT
-        assert (await dealer.ask(heartbeat("1")))["body"] == present
-    await assert_it_goes_on(running)
-    assert tracebacks == []
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_peer_that_never_stops_subscribing_delays_nobody(
-    running: Running, tracebacks: list[LogEvent], tmp_path: Path
-) -> None:
-    await running.beat("1")
-    subscriber = await running.subscriber(b"OnStateChange/1/")
-    async with flood(tmp_path, running.service.pub, b"SUB", 80, b"\1"):
-        assert await slowest_answer(running) < PROMPT
-        await running.kick("1")
-        assert (await subscriber.change())["reason"] == "kick"
-    assert tracebacks == []
 
 
 @pytest_twisted.ensureDeferred
