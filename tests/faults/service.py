@@ -13,12 +13,11 @@ from typing import Any
 
 import treq
 from attrs import define, field
-from twisted.internet.task import deferLater
 
-from tests.faults.herd import Herd, reactor
+from tests.faults.herd import Herd
 from tests.integration.conftest import Answer
 from tests.integration.processes import Process
-from tests.integration.waiting import patiently
+from tests.integration.waiting import PATIENCE, patiently, pause, until
 from tests.messages import heartbeat
 
 #: The long form, unless the short one was asked for.
@@ -29,9 +28,6 @@ READY = r"heartbeat service ready http=(\S+) router=(\S+) pub=(\S+)$"
 #: A child that is killed has no coverage to tell, and to trace it would change
 #: what is measured.
 UNTRACED = ("env", "-u", "COVERAGE_PROCESS_CONFIG", "-u", "COVERAGE_PROCESS_START")
-
-#: How long whatever must come may take on a busy machine, in seconds.
-BOUND = 30.0
 
 
 def either(short: int, long: int) -> int:
@@ -112,8 +108,8 @@ class Service:
     async def joined(self, herd: Herd, within: float = 0.5) -> None:
         """Let a herd begin; wait until all are registered, and its ear hears."""
         herd.start(within)
-        await herd.all_answered(2 * BOUND)
-        deadline = time.monotonic() + BOUND
+        await herd.all_answered(2 * PATIENCE)
+        deadline = time.monotonic() + PATIENCE
         while not herd.heard["probe"]:
             await self.beat("probe")
             await self.ask("DELETE", "/clients/probe")
@@ -179,21 +175,7 @@ class Service:
             await process.ends("TERM")
 
 
-async def pause(seconds: float) -> None:
-    """Let time pass: here it is what is tested."""
-    await deferLater(reactor, seconds)
-
-
-async def until(holds: Callable[[], bool], bound: float = BOUND) -> float:
-    """Wait for what tells of itself in no other way; how long it took."""
-    start = time.monotonic()
-    while not holds():
-        assert time.monotonic() < start + bound, f"it never came true in {bound} s"
-        await pause(0.02)
-    return time.monotonic() - start
-
-
-async def death_of(herd: Herd, *client_ids: str, bound: float = BOUND) -> float:
+async def death_of(herd: Herd, *client_ids: str, bound: float = PATIENCE) -> float:
     """Wait until all of these have died by timebomb; when the last one did."""
     await until(lambda: herd.deaths.keys() >= set(client_ids), bound)
     return max(herd.deaths[client_id] for client_id in client_ids)

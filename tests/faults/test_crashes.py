@@ -12,7 +12,8 @@ import pytest_twisted
 
 from tests.faults.conftest import Serve
 from tests.faults.herd import chance
-from tests.faults.service import BOUND, Row, death_of, either, pause
+from tests.faults.service import Row, death_of, either
+from tests.integration.waiting import PATIENCE, pause
 
 
 @pytest.mark.fault("SIGKILL under load")
@@ -27,10 +28,10 @@ async def test_what_was_acknowledged_outlives_a_kill(serve: Serve, row: Row) -> 
         await service.kill()
         killed = time.monotonic()
         await service.start()
-        await herd.all_answered(BOUND)
+        await herd.all_answered(PATIENCE)
         row.slower(time.monotonic() - killed)
     herd.restless = 0.0
-    await herd.all_answered(BOUND)
+    await herd.all_answered(PATIENCE)
     herd.rest()
     await service.compare(herd)
     done = sum(herd.tally.values())
@@ -57,7 +58,7 @@ async def test_a_stall_kills_nobody_who_beats_and_spares_nobody_who_does_not(
     assert not herd.deaths.keys() & set(silent)
     service.signal(signal.SIGCONT)
     resumed = time.monotonic()
-    row.slower(await herd.all_answered(BOUND))
+    row.slower(await herd.all_answered(PATIENCE))
     died = await death_of(herd, *silent) - resumed
     assert died < fuse + 6, f"silent clients died {died:.1f} s after SIGCONT"
     await pause(0.5)  # whoever was about to die, too, has
@@ -97,12 +98,12 @@ async def test_a_crowd_that_comes_back_at_once_finds_itself_as_it_was(
     moved = chance.sample(sorted(herd.members), 100)
     for client_id in moved:
         assert (await service.steer(client_id, "RUNNING")).status == 200
-    await herd.all_answered(BOUND)
+    await herd.all_answered(PATIENCE)
     herd.rest()
     await service.kill()
     await service.start()
     herd.start(within=1.0)
-    back = await herd.all_answered(2 * BOUND)
+    back = await herd.all_answered(2 * PATIENCE)
     row.slower(back)
     await pause(max(0.0, fuse + 0.5 - back))  # whoever was about to die, has
     herd.rest()

@@ -13,9 +13,10 @@ from twisted.logger import LogEvent, capturedLogs
 
 from heartbeat_service.zeromq.connection import MAX_FRAME
 from tests.integration.conftest import Running, port_of, running, serve
-from tests.integration.processes import Process
+from tests.integration.processes import Process, Spawn
 from tests.integration.test_bad_input import (
     assert_it_goes_on,
+    zmtp_frame,
     zmtp_greeting,
     zmtp_ready,
 )
@@ -128,3 +129,38 @@ async def test_a_peer_that_never_stops_subscribing_delays_nobody(
         await running.kick("1")
         assert (await subscriber.change())["reason"] == "kick"
     assert tracebacks == []
+
+
+# A ROUTER that reads nothing, and a peer that fills its queue and then resets the
+# connection; after that, time enough for a ping to be due.
+HANG_UP = """
+import socket, struct, sys, time
+from twisted.internet import reactor
+from heartbeat_service.zeromq import connection, router
+greeting, ready, frame = map(bytes.fromhex, sys.argv[1:])
+factory = connection.make_factory(reactor)
+address = router.RequestRouter(factory, None).bind("tcp://127.0.0.1:0")
+peer = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+peer.sendall(greeting)
+peer.recv(64, socket.MSG_WAITALL)
+peer.sendall(ready)
+peer.settimeout(1)
+try:
+    while True:
+        peer.sendall(frame)
+except TimeoutError:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+time.sleep(6)
+print("it is alive")
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_fills_its_queue_and_hangs_up_does_not_end_the_service(
+    spawn: Spawn,
+) -> None:
+    # libzmq aborts at the first ping that is due to such a peer.
+    said = (zmtp_greeting(), zmtp_ready(b"DEALER"), zmtp_frame(b"x" * 1000))
+    program = spawn(sys.executable, "-c", HANG_UP, *(part.hex() for part in said))
+    await program.says("it is alive")

@@ -20,8 +20,9 @@ from attrs import frozen
 
 from tests.faults.conftest import Serve
 from tests.faults.herd import Herd
-from tests.faults.service import BOUND, LONG, Row, Service, pause, until
+from tests.faults.service import LONG, Row, Service
 from tests.integration.processes import Process
+from tests.integration.waiting import PATIENCE, pause, until
 
 FUSE, INTERVAL = 3.0, 0.3
 OPTIONS = ("--timebomb", str(FUSE), "--interval", str(INTERVAL))
@@ -34,7 +35,7 @@ async def begin(service: Service) -> Herd:
     """Twenty clients that beat."""
     herd = service.herd(20, timebomb=FUSE, interval=INTERVAL, patience=FUSE / 2)
     await service.joined(herd)
-    await herd.all_answered(BOUND)  # they have said that they are UNCALIBRATED
+    await herd.all_answered(PATIENCE)  # they have said that they are UNCALIBRATED
     return herd
 
 
@@ -111,7 +112,7 @@ async def suffers(service: Service, herd: Herd, struck: Struck, reason: str) -> 
 
 async def in_trouble(service: Service) -> None:
     """Register until that is refused: a little may still fit."""
-    deadline = time.monotonic() + BOUND
+    deadline = time.monotonic() + PATIENCE
     number = 0
     while not await refuses(service, f"last-{number}"):
         number += 1
@@ -122,7 +123,7 @@ async def makes_up(service: Service, herd: Herd, struck: Struck, row: Row) -> No
     """It recovers, and tells of all that was held back."""
     mended = time.monotonic()
     while await refuses(service, "restarted"):
-        assert time.monotonic() < mended + BOUND, "it doesn't recover"
+        assert time.monotonic() < mended + PATIENCE, "it doesn't recover"
         await pause(0.05)
     row.slower(time.monotonic() - mended)
     lives = (await service.ask("GET", "/clients/restarted/history")).json()["lives"]
@@ -145,14 +146,14 @@ async def recovers(service: Service, herd: Herd, row: Row) -> None:
     """By itself."""
     await ready(service, row)
     assert (await service.beat("after")).status == 200
-    await herd.all_answered(BOUND)
+    await herd.all_answered(PATIENCE)
 
 
 async def ready(service: Service, row: Row) -> None:
     """The service becomes ready by itself, which is how long it takes to recover."""
     mended = time.monotonic()
     while (await service.ask("GET", "/readyz")).status != 200:
-        assert time.monotonic() < mended + BOUND, "it doesn't recover"
+        assert time.monotonic() < mended + PATIENCE, "it doesn't recover"
         await pause(0.05)
     row.slower(time.monotonic() - mended)
 
@@ -169,7 +170,7 @@ async def survives(service: Service, herd: Herd, row: Row) -> None:
     for name in ("incarnation", "sequence", "clientState"):
         assert again[name] == after[name]
     herd.start(within=0.1)
-    await herd.all_answered(BOUND)
+    await herd.all_answered(PATIENCE)
     row.judge(herd)
     service.assert_unharmed()
 
@@ -300,7 +301,7 @@ async def cannot_open(
     assert herd.tally["beat", 200] == answered, "a beat was answered"
     mend()
     await ready(service, row)
-    await herd.all_answered(BOUND)
+    await herd.all_answered(PATIENCE)
     assert (await service.beat("after")).status == 200
     await survives(service, herd, row)
     row.tried = f"{TROUBLE / 2:g} s, 20 clients"

@@ -16,8 +16,9 @@ from typing_extensions import override
 
 from tests.faults.conftest import Serve
 from tests.faults.herd import reactor
-from tests.faults.service import BOUND, Row, death_of, either, pause, until
+from tests.faults.service import Row, death_of, either
 from tests.integration.processes import ROOT, Process
+from tests.integration.waiting import PATIENCE, pause, until
 
 #: How long a request may take to arrive (the HTTP channel's deadline), in seconds.
 DEADLINE = 10.0
@@ -72,7 +73,7 @@ class Crowd:
         """Connect one."""
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         self._connectors.append(
-            reactor.connectTCP(host, int(port), _Strangers(stranger), timeout=BOUND)
+            reactor.connectTCP(host, int(port), _Strangers(stranger), timeout=PATIENCE)
         )
         return stranger
 
@@ -116,7 +117,7 @@ async def test_a_flood_of_requests_keeps_nobody_from_beating(
     await pause(0.5)
     service.assert_unharmed()
     slowest = herd.slowest
-    row.slower(await herd.all_answered(BOUND))
+    row.slower(await herd.all_answered(PATIENCE))
     grown = service.memory() - before
     row.tried = f"{seconds} s, {sent} requests"
     row.note = (
@@ -157,7 +158,7 @@ async def test_more_connections_than_descriptors_shut_nobody_out(
     assert (await service.ask("GET", "/readyz")).status == 200
     served = time.monotonic() - left
     assert served < 2.0, f"a new connection was served after {served:.1f} s"
-    await herd.all_answered(BOUND)
+    await herd.all_answered(PATIENCE)
     row.slower(served)
     row.tried = f"1000 at once, {tried} in all, 20 clients"
     row.note = f"slowest beat {herd.slowest * 1000:.0f} ms"
@@ -189,7 +190,7 @@ async def test_who_dribbles_is_cut_off_in_time(
             stranger.say()
     held = max(one.cut_at - one.connected_at for one in strangers)
     assert held < DEADLINE + 5, f"one was cut off after {held:.1f} s only"
-    await herd.all_answered(BOUND)
+    await herd.all_answered(PATIENCE)
     row.tried = "100 headers, 100 bodies"
     row.note = (
         f"all cut off after {held:.1f} s, slowest beat {herd.slowest * 1000:.0f} ms"
@@ -235,7 +236,7 @@ async def test_garbage_does_no_harm(serve: Serve, crowd: Crowd, row: Row) -> Non
         assert all(one.connected_at for one in strangers)
         crowd.leave()
     await pause(1.5)  # a fuse: whoever was kept from beating dies
-    row.slower(await herd.all_answered(BOUND))
+    row.slower(await herd.all_answered(PATIENCE))
     row.tried = f"{connections} connections"
     row.note = f"slowest beat {herd.slowest * 1000:.0f} ms"
     row.judge(herd)

@@ -18,8 +18,9 @@ from attrs import define, field
 
 from tests.faults.conftest import Serve
 from tests.faults.herd import Word
-from tests.faults.service import BOUND, LONG, Row, Service, death_of, pause
+from tests.faults.service import LONG, Row, Service, death_of
 from tests.integration.processes import Process
+from tests.integration.waiting import PATIENCE, pause
 
 DAY = 86_400
 
@@ -69,7 +70,7 @@ def wall_clock(tmp_path: Path) -> WallClock:
         text=True,
         check=True,
     )
-    if abs(float(told.stdout) - time.time() - DAY) > BOUND:
+    if abs(float(told.stdout) - time.time() - DAY) > PATIENCE:
         pytest.skip("libfaketime has no effect here")
     clock.set(0)
     return clock
@@ -107,18 +108,18 @@ async def test_who_sets_the_clock_kills_nobody_and_spares_nobody(
         registered = await service.control(herd, "silent")
         wall_clock.set(move)
         shown = await ahead(service, f"new-{move}")
-        assert abs(shown - move) < BOUND, f"the clock didn't move: {shown}"
+        assert abs(shown - move) < PATIENCE, f"the clock didn't move: {shown}"
         died = await death_of(herd, "silent") - registered
         assert fuse - 0.5 < died < fuse + 3, f"it died after {died:.1f} s"
         slowest_death = max(slowest_death, died)
-        await herd.all_answered(BOUND)
+        await herd.all_answered(PATIENCE)
         if LONG:  # also for a service that starts by the new clock
             service.assert_unharmed()
             await service.kill()
             await service.start()
-            row.slower(await herd.all_answered(BOUND))
+            row.slower(await herd.all_answered(PATIENCE))
     herd.restless = 0.0
-    await herd.all_answered(BOUND)
+    await herd.all_answered(PATIENCE)
     herd.rest()
     await service.compare(herd)
     row.tried = "+1 day, -1 day, back" + (", restarts" if LONG else "")

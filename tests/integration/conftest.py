@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
@@ -317,19 +318,6 @@ def port_of(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 
-@implementer(ILogObserver)
-class TracebackObserver:
-    """Keeps each event that is logged with a traceback."""
-
-    def __init__(self) -> None:
-        self.events: list[LogEvent] = []
-
-    def __call__(self, event: LogEvent) -> None:
-        """An event is logged."""
-        if event.get("log_failure") is not None:
-            self.events.append(event)
-
-
 #: ``await serve(timebomb=…)`` starts a service on loopback.
 Serve = Callable[..., Awaitable[Running]]
 
@@ -412,12 +400,31 @@ async def running(serve: Serve) -> AsyncIterator[Running]:
 
 
 @pytest.fixture
+def logged() -> Iterator[list[LogEvent]]:
+    """All that is logged during the test, but for what clients' endpoints tell."""
+    with _kept(lambda event: "endpoints" not in event["log_namespace"]) as events:
+        yield events
+
+
+@pytest.fixture
 def tracebacks() -> Iterator[list[LogEvent]]:
     """What was logged with a traceback during the test.
 
     A test that expects some reads them and clears the list.
     """
-    observer = TracebackObserver()
+    with _kept(lambda event: event.get("log_failure") is not None) as events:
+        yield events
+
+
+@contextmanager
+def _kept(which: Callable[[LogEvent], bool]) -> Iterator[list[LogEvent]]:
+    events: list[LogEvent] = []
+
+    def keep(event: LogEvent) -> None:
+        if which(event):
+            events.append(event)
+
+    observer: Any = keep
     globalLogPublisher.addObserver(observer)
-    yield observer.events
+    yield events
     globalLogPublisher.removeObserver(observer)

@@ -17,11 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.defer import DeferredQueue
-from twisted.logger import LogEvent, capturedLogs
+from twisted.logger import LogEvent
+from twisted.python.usage import UsageError
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from heartbeat_service.curve_keys import make_client_keys, make_server_keys
+from heartbeat_service.game_client.__main__ import Options
 from heartbeat_service.game_client.credentials import (
     Credentials,
     read_authorities,
@@ -152,7 +154,7 @@ Play = Callable[..., Game]
 
 
 @pytest.fixture
-def play() -> Iterator[Play]:
+def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
     """``play(url, …credentials)`` starts a client, which is stopped at the end."""
     games: list[Game] = []
 
@@ -164,13 +166,19 @@ def play() -> Iterator[Play]:
         return games[-1]
 
     yield start
+    # Nobody looks any more whether it gets out what it has to say.
+    monkeypatch.setattr("heartbeat_service.game_client.driver.FAREWELL", 0.05)
     for game in games:
         pytest_twisted.blockon(game.client.stopService())
 
 
 @pytest_twisted.ensureDeferred
 async def test_it_goes_through_all_three_doors_at_once(
-    serve: Serve, play: Play, files: Files, tokens: list[str | None]
+    serve: Serve,
+    play: Play,
+    files: Files,
+    tokens: list[str | None],
+    logged: list[LogEvent],
 ) -> None:
     running, url = await guarded(serve, files)
     credentials = Credentials(
@@ -178,14 +186,13 @@ async def test_it_goes_through_all_three_doors_at_once(
         read_token(str(files.token)),
         read_keys(*files.curve),
     )
-    with capturedLogs() as log:
-        game = play(url, credentials)
-        first = await game.event()  # which GetClientState brought, by ZeroMQ
-        assert isinstance(first, StateChanged)
-        assert first.sequence == 1
-        assert game.client.session.initialised
+    game = play(url, credentials)
+    first = await game.event()  # which GetClientState brought, by ZeroMQ
+    assert isinstance(first, StateChanged)
+    assert first.sequence == 1
+    assert game.client.session.initialised
     assert set(tokens) == {f"Bearer {TOKEN}"}
-    assert TOKEN not in repr(credentials) + "".join(map(str, log))
+    assert TOKEN not in repr(credentials) + "".join(map(str, logged))
     assert running.service.key_check is not None
 
 
@@ -256,12 +263,12 @@ class Guard(Resource):
 
 @pytest_twisted.ensureDeferred
 async def test_a_token_that_is_not_taken_is_told_of_and_tried_again(
-    play: Play, monkeypatch: pytest.MonkeyPatch, tracebacks: list[LogEvent]
+    play: Play, tracebacks: list[LogEvent]
 ) -> None:
-    monkeypatch.setattr("heartbeat_service.game_client.session.FIRST_INTERVAL", 0.05)
     guard = Guard()
     port = reactor.listenTCP(0, Site(guard), interface="127.0.0.1")
     game = play(f"http://127.0.0.1:{port.getHost().port}", Credentials(token=TOKEN))
+    game.client.session._interval = 0.05
     try:
         for _ in range(2):
             assert await patiently(guard.heard.get()) == f"Bearer {TOKEN}"
@@ -299,20 +306,21 @@ def unusable(files: Files) -> dict[str, list[str]]:
 async def test_credentials_that_cannot_be_used_end_it_with_a_sentence(
     files: Files,
 ) -> None:
-    program = (sys.executable, "-m", "heartbeat_service.game_client", "--id", "1")
-    players = {
-        told: Process(
-            *(*program, "--server", "https://127.0.0.1:1", *arguments),
-            folder=files.folder,
-        )
-        for told, arguments in unusable(files).items()
-    }
-    for told, player in players.items():
-        assert await player.ends() == 1, told
+    usual = ("--id", "1", "--server", "https://127.0.0.1:1")
+    for told, arguments in unusable(files).items():
+        with pytest.raises(UsageError) as refusal:
+            Options().parseOptions([*usual, *arguments])
         for word in told.split():
-            assert word in player.output.splitlines()[-1]
-        assert "Traceback" not in player.output
-        assert "two words" not in player.output
+            assert word in str(refusal.value)
+        assert "two words" not in str(refusal.value)
+    program = (sys.executable, "-m", "heartbeat_service.game_client", *usual)
+    player = Process(
+        *(*program, "--token-file", str(files.folder / "words")), folder=files.folder
+    )
+    assert await player.ends() == 1
+    assert "--token-file" in player.output.splitlines()[-1]
+    assert "Traceback" not in player.output
+    assert "two words" not in player.output
 
 
 @pytest.mark.parametrize("with_keys", [False, True])

@@ -11,7 +11,7 @@ import pytest
 import pytest_twisted
 import zmq
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent, capturedLogs
+from twisted.logger import LogEvent
 
 from heartbeat_service.curve_keys import make_client_keys, make_server_keys
 from heartbeat_service.service import HeartbeatService
@@ -125,16 +125,17 @@ async def assert_kept_out(
 
 @pytest_twisted.ensureDeferred
 async def test_a_listed_key_is_let_in_and_no_other(
-    guard: Guard, keys: Keys, tracebacks: list[LogEvent]
+    guard: Guard, keys: Keys, logged: list[LogEvent], tracebacks: list[LogEvent]
 ) -> None:
     known, unknown = keys.make("known"), keys.stranger()
     running = await guard()
-    with capturedLogs() as log:
-        await assert_kept_out(running, unknown, known)
-    refused = [event for event in log if "refused the key" in str(event["log_format"])]
+    await assert_kept_out(running, unknown, known)
+    refused = [
+        event for event in logged if "refused the key" in str(event["log_format"])
+    ]
     assert refused[0]["key"] == unknown.own.public.decode()
     assert refused[0]["address"] == "127.0.0.1"
-    for event in log:
+    for event in logged:
         assert unknown.own.secret.decode() not in str(event)
     assert tracebacks == []
 
@@ -202,8 +203,13 @@ async def test_a_revoked_key_is_kept_out_once_the_keys_are_reloaded(
 
 @pytest_twisted.ensureDeferred
 async def test_an_added_key_is_let_in_once_the_keys_are_reloaded(
-    guard: Guard, keys: Keys
+    guard: Guard,
+    keys: Keys,
+    logged: list[LogEvent],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # So long a peer that was kept out waits before it tries again, in milliseconds.
+    monkeypatch.setattr("heartbeat_service.zeromq.connection.HANDSHAKE_TIMEOUT", 500)
     running = await guard()
     added = keys.make("added")
     early = dealer(running, added)
@@ -211,9 +217,9 @@ async def test_an_added_key_is_let_in_once_the_keys_are_reloaded(
     await pause(SILENCE)
     assert early.inbox.pending == []
     assert running.service.key_check is not None
-    with capturedLogs() as log:
-        running.service.key_check.reload()
-    assert [event["count"] for event in log] == [1]
+    logged.clear()
+    running.service.key_check.reload()
+    assert [event["count"] for event in logged] == [1]
     await assert_let_in(running, added)
     assert b"ClientState" in (await early.receive())[-1]  # it went on trying
 
@@ -221,7 +227,7 @@ async def test_an_added_key_is_let_in_once_the_keys_are_reloaded(
 @pytest.mark.parametrize("fault", ["no folder", "no key", "half a key"])
 @pytest_twisted.ensureDeferred
 async def test_what_cannot_be_reloaded_leaves_the_keys_as_they_were(
-    guard: Guard, keys: Keys, fault: str
+    guard: Guard, keys: Keys, logged: list[LogEvent], fault: str
 ) -> None:
     known = keys.make("known")
     running = await guard()
@@ -231,9 +237,9 @@ async def test_what_cannot_be_reloaded_leaves_the_keys_as_they_were(
         text = "" if fault == "no key" else 'curve\n public-key = "abc"\n'
         (keys.folder / "broken.key").write_text(text)
     assert running.service.key_check is not None
-    with capturedLogs() as log:
-        running.service.key_check.reload()
-    [event] = log
+    logged.clear()
+    running.service.key_check.reload()
+    [event] = logged
     assert event["log_level"].name == "error"
     named = "server" if fault == "no folder" else "broken.key"
     assert named in str(event["error"])
@@ -241,17 +247,19 @@ async def test_what_cannot_be_reloaded_leaves_the_keys_as_they_were(
 
 
 @pytest_twisted.ensureDeferred
-async def test_refusals_are_told_of_in_few_lines(guard: Guard) -> None:
+async def test_refusals_are_told_of_in_few_lines(
+    guard: Guard, logged: list[LogEvent]
+) -> None:
     running = await guard()
     check = running.service.key_check
     assert check is not None
     question = [b"peer", b"", b"1.0", b"1", b"heartbeat", b"10.0.0.1", b"", b"CURVE"]
-    with capturedLogs() as log:
-        for number in range(10 * MOST_TOLD):
-            check.messageReceived([*question, b"%032d" % number])
-        for _ in range(10 * MOST_TOLD):
-            check.messageReceived([*question, b"%032d" % 0])
-    assert len(log) == MOST_TOLD + 4  # and at 128, 256, 512, 1024
+    logged.clear()
+    for number in range(10 * MOST_TOLD):
+        check.messageReceived([*question, b"%032d" % number])
+    for _ in range(10 * MOST_TOLD):
+        check.messageReceived([*question, b"%032d" % 0])
+    assert len(logged) == MOST_TOLD + 4  # and at 128, 256, 512, 1024
 
 
 def lose(path: Path) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_twisted
 import zmq
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 
 from heartbeat_service.service import CannotStart
 from tests.integration.conftest import Answer, Peer, Running, Serve, Wire
@@ -61,16 +59,6 @@ def tokens(tmp_path: Path) -> dict[str, str]:
     operators.write_text("operator-old\noperator-new\n")
     clients.write_text("client\n")
     return {"operator_token_file": str(operators), "client_token_file": str(clients)}
-
-
-@pytest.fixture
-def logged() -> Iterator[list[LogEvent]]:
-    """All that is logged during the test."""
-    events: list[LogEvent] = []
-    keep: Any = events.append
-    globalLogPublisher.addObserver(keep)
-    yield events
-    globalLogPublisher.removeObserver(keep)
 
 
 async def ask(

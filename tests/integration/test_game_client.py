@@ -109,7 +109,7 @@ Play = Callable[..., Game]
 
 
 @pytest.fixture
-def play() -> Iterator[Play]:
+def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
     """A way to start game clients; they are stopped at the end."""
     games: list[Game] = []
 
@@ -123,6 +123,8 @@ def play() -> Iterator[Play]:
         return games[-1]
 
     yield start
+    # Nobody looks any more whether it gets out what it has to say.
+    monkeypatch.setattr("heartbeat_service.game_client.driver.FAREWELL", 0.05)
     for game in games:
         pytest_twisted.blockon(Deferred.fromCoroutine(game.stop()))
 
@@ -156,10 +158,7 @@ async def more_beats(requests: list[Request], count: int = 3) -> None:
     """Wait for that many further heartbeats of client 1."""
     enough = len(beats(requests)) + count
 
-    async def came() -> bool:
-        return len(beats(requests)) >= enough
-
-    await until(came)
+    await until(lambda: len(beats(requests)) >= enough)
 
 
 async def again(serve: Serve, running: Running, between: Meanwhile) -> Running:
@@ -595,6 +594,7 @@ async def test_started_before_the_server_it_registers_once_there_is_one(
 
     async def nobody_there() -> None:
         games.append(play(url))
+        games[0].client.session._interval = INTERVAL
         assert isinstance(await games[0].event(), ServerLost)
 
     await again(serve, running, nobody_there)

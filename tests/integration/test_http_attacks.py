@@ -18,7 +18,7 @@ from attrs import define, field
 from msgspec import Raw
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from typing_extensions import override
@@ -164,21 +164,6 @@ def grounds() -> Iterator[Open]:
 def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short time for a request to come in whole."""
     monkeypatch.setattr(channel_module, "REQUEST_DEADLINE", SHORT)
-
-
-@pytest.fixture
-def logged() -> Iterator[list[LogEvent]]:
-    """All that the site's side logs during the test."""
-    events: list[LogEvent] = []
-
-    def keep(event: LogEvent) -> None:
-        if "endpoints" not in event["log_namespace"]:  # that is the peers' side
-            events.append(event)
-
-    observer: Any = keep
-    globalLogPublisher.addObserver(observer)
-    yield events
-    globalLogPublisher.removeObserver(observer)
 
 
 async def is_lost(wire: Wire) -> None:

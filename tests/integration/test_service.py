@@ -77,10 +77,7 @@ async def test_a_start_that_fails_later_ends_the_program_too(
     service = HeartbeatService(program, Settings(**LOOPBACK))
     service.startService()
 
-    async def stopped() -> bool:
-        return program.stopped == 1
-
-    await until(stopped)
+    await until(lambda: program.stopped == 1)
     await patiently(service.stopService())
     assert program.stopped == 1
     assert not service.running
@@ -106,10 +103,7 @@ async def test_what_is_under_way_is_answered_before_it_stops(
     running = await serve(store="memory:")
     answer = Deferred.fromCoroutine(running.http("POST", "/heartbeat", heartbeat("1")))
 
-    async def came() -> bool:
-        return bool(store.waiting)
-
-    await until(came)
+    await until(lambda: bool(store.waiting))
     stopped = running.service.stopService()
     await pause(0.2)  # the store may take its time
     assert not answer.called
@@ -153,10 +147,7 @@ async def test_who_leaves_before_its_answer_leaves_no_trace(
         % (len(body), body)
     )
 
-    async def came() -> bool:
-        return bool(store.waiting)
-
-    await until(came)
+    await until(lambda: bool(store.waiting))
     other = await running.wire()
     order = b'{"clientState": "DISCONNECTED"}'
     other.send(

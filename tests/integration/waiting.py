@@ -29,13 +29,21 @@ async def patiently(waiting: Deferred[T]) -> T:
 
 
 async def pause(seconds: float) -> None:
-    """Let the reactor turn for a while; only to see that nothing more comes."""
+    """Let time pass, where it is what is tested, or to see that nothing more comes."""
     await deferLater(reactor, seconds)
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again and again, for what tells of itself in no other way."""
-    deadline = reactor.seconds() + PATIENCE
-    while not await holds():
-        assert reactor.seconds() < deadline, "it never came true"
+async def until(
+    holds: Callable[[], bool | Awaitable[bool]], bound: float = PATIENCE
+) -> float:
+    """Ask again and again, for what tells of itself in no other way.
+
+    :return: how long it took, in seconds.
+    """
+    began = reactor.seconds()
+    while True:
+        held = holds()
+        if held if isinstance(held, bool) else await held:
+            return float(reactor.seconds() - began)
+        assert reactor.seconds() < began + bound, f"it never came true in {bound} s"
         await pause(0.02)
