@@ -18,7 +18,7 @@ from heartbeat_service.web.app import HeartbeatApp
 PROTOCOL = Path(__file__).parents[2].joinpath("docs", "protocol.md").read_text("utf-8")
 
 
-class ProtocolDocumentTests(SynchronousTestCase):
+class TestProtocolDocument(SynchronousTestCase):
     """docs/protocol.md against the code."""
 
     def test_the_diagram_is_the_table_of_transitions(self) -> None:

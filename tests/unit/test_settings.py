@@ -35,7 +35,7 @@ class OptionsTestCase(SynchronousTestCase):
         return str(path)
 
 
-class GoodOptionsTests(OptionsTestCase):
+class TestGoodOptions(OptionsTestCase):
     """Each option, with its default."""
 
     def test_the_defaults_are_the_contracts(self) -> None:
@@ -104,7 +104,7 @@ class GoodOptionsTests(OptionsTestCase):
             Settings().timebomb = 3  # type: ignore[misc]  # the very thing refused
 
 
-class ConfigTests(OptionsTestCase):
+class TestConfig(OptionsTestCase):
     """The same names in a TOML file."""
 
     def test_a_file_has_the_same_names(self) -> None:
@@ -187,7 +187,7 @@ class ConfigTests(OptionsTestCase):
         self.assertIn(repr(path), self.refusal("--config", path))
 
 
-class BadOptionsTests(OptionsTestCase):
+class TestBadOptions(OptionsTestCase):
     """A bad option ends the program with a sentence that names it."""
 
     def test_a_bad_option_is_named(self) -> None:

@@ -104,7 +104,7 @@ class RegistryTestCase(SynchronousTestCase):
         self.changes.clear()
 
 
-class RegistrationTests(RegistryTestCase):
+class TestRegistration(RegistryTestCase):
     """Registered by its first HEARTBEAT."""
 
     def test_the_first_heartbeat_registers_as_uncalibrated_with_sequence_1(
@@ -160,7 +160,7 @@ class RegistrationTests(RegistryTestCase):
         self.assertEqual([change.sequence for change in self.changes], [1, 2, 3, 4])
 
 
-class HeartbeatTests(RegistryTestCase):
+class TestHeartbeat(RegistryTestCase):
     """Every HEARTBEAT resets the timebomb and replaces the values."""
 
     def test_every_heartbeat_resets_the_timebomb(self) -> None:
@@ -212,7 +212,7 @@ class HeartbeatTests(RegistryTestCase):
         self.assertEqual(client.heartbeat.seconds_left(), FUSE - 3.0)
 
 
-class TimebombTests(RegistryTestCase):
+class TestTimebomb(RegistryTestCase):
     """When the fuse has burnt down, the client is removed."""
 
     def test_a_silent_client_dies_at_its_deadline_and_not_before(self) -> None:
@@ -287,7 +287,7 @@ class TimebombTests(RegistryTestCase):
         self.assertEqual((life.beats, life.longest_gap_seconds), (2, 3.0))
 
 
-class TransitionTests(RegistryTestCase):
+class TestTransition(RegistryTestCase):
     """Who may change what into what."""
 
     LEGAL = frozenset(
@@ -363,7 +363,7 @@ class TransitionTests(RegistryTestCase):
             self.assertIn("send a heartbeat first", error.detail)
 
 
-class LeavingTests(RegistryTestCase):
+class TestLeaving(RegistryTestCase):
     """Goodbye and kick."""
 
     def test_a_goodbye_removes_the_client(self) -> None:
@@ -391,7 +391,7 @@ class LeavingTests(RegistryTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class NewLifeTests(RegistryTestCase):
+class TestNewLife(RegistryTestCase):
     """A restarted game client is registered anew."""
 
     def test_disconnected_after_another_report_is_a_new_life(self) -> None:
@@ -435,7 +435,7 @@ class NewLifeTests(RegistryTestCase):
         self.assert_dead()
 
 
-class InstanceTests(RegistryTestCase):
+class TestInstance(RegistryTestCase):
     """instanceID names one process of a client."""
 
     def test_a_new_instance_takes_the_client_over(self) -> None:
@@ -537,7 +537,7 @@ class InstanceTests(RegistryTestCase):
         self.assertEqual((client.instances.present, client.incarnation), ("a", 102))
 
 
-class FencingTests(RegistryTestCase):
+class TestFencing(RegistryTestCase):
     """A late message of a former life changes nothing."""
 
     def setUp(self) -> None:
@@ -567,7 +567,7 @@ class FencingTests(RegistryTestCase):
         self.assertEqual(self.registry.goodbye("1", 102).state, DISCONNECTED)
 
 
-class StoppingTests(RegistryTestCase):
+class TestStopping(RegistryTestCase):
     """The service stops; its clients do not die of it."""
 
     def test_no_timebomb_is_left_and_nobody_has_died(self) -> None:
@@ -579,7 +579,7 @@ class StoppingTests(RegistryTestCase):
         self.assertEqual(self.changes, [])
 
 
-class NewsTests(RegistryTestCase):
+class TestNews(RegistryTestCase):
     """What a store is told besides changes: nothing that it needn't know."""
 
     def test_ordinary_beats_make_no_fact(self) -> None:
@@ -611,7 +611,7 @@ class NewsTests(RegistryTestCase):
         self.assertEqual(len(self.changes), 1)
 
 
-class RestartTests(RegistryTestCase):
+class TestRestart(RegistryTestCase):
     """The service was stopped or killed; its clients go on."""
 
     def restart(self) -> None:
@@ -706,7 +706,7 @@ class RestartTests(RegistryTestCase):
         self.assertEqual((heartbeat.beats, heartbeat.longest_gap), (4, 4.0))
 
 
-class AdmissionTests(RegistryTestCase):
+class TestAdmission(RegistryTestCase):
     """No change that is asked for happens while none can be kept."""
 
     def setUp(self) -> None:
@@ -756,7 +756,7 @@ class AdmissionTests(RegistryTestCase):
         self.assertIs(self.changes[-1].reason, Reason.TIMEBOMB)
 
 
-class LimitTests(RegistryTestCase):
+class TestLimit(RegistryTestCase):
     """How many may live, and how many may register."""
 
     def test_no_more_live_than_may(self) -> None:
@@ -824,7 +824,7 @@ class LimitTests(RegistryTestCase):
         self.registry.beat("1", DISCONNECTED)
 
 
-class RateLimitTests(SynchronousTestCase):
+class TestRateLimit(SynchronousTestCase):
     """So many a second, and as many at once after a quiet second."""
 
     def setUp(self) -> None:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from heartbeat_service.host.descriptors import MOST, allow_most, allowed
 
 
-class DescriptorTests(SynchronousTestCase):
+class TestDescriptor(SynchronousTestCase):
     """Limits that are made up."""
 
     def set_limits(self, soft: int, hard: int) -> None:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from heartbeat_service.host.monotonic import use_monotonic_time
 
 
-class MonotonicTests(SynchronousTestCase):
+class TestMonotonic(SynchronousTestCase):
     """A reactor of its own, whose wall clock somebody sets."""
 
     def setUp(self) -> None:

@@ -19,7 +19,7 @@ from heartbeat_service.core.errors import Unauthorized
 from heartbeat_service.web.access import Door, TokenFile, TokenFileError, is_local
 
 
-class DoorTests(SynchronousTestCase):
+class TestDoor(SynchronousTestCase):
     """A door with a file of tokens."""
 
     def setUp(self) -> None:

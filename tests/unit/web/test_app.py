@@ -25,7 +25,7 @@ class BrokenStore(MemoryStore):
         raise OSError(f"the disk is on fire, and {client_id} with it")
 
 
-class AppTests(SynchronousTestCase):
+class TestApp(SynchronousTestCase):
     """The app, without a network."""
 
     def setUp(self) -> None:

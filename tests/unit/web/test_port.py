@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from heartbeat_service.web.port import with_backlog
 
 
-class BacklogTests(SynchronousTestCase):
+class TestBacklog(SynchronousTestCase):
     """How many connections may wait is named where it isn't yet."""
 
     def test_an_endpoint_without_a_backlog_gets_one(self) -> None:
