@@ -189,8 +189,20 @@ class Wire(Protocol):
         pairs = [line.split(": ", 1) for line in lines]
         headers = {name.lower(): value for name, value in pairs}
         assert len(headers) == len(pairs), f"a header came twice in {head!r}"
+        if "chunked" in headers.get("transfer-encoding", ""):
+            return Answer(int(status), headers, await self._chunks())
         length = 0 if to_head else int(headers.get("content-length", 0))
         return Answer(int(status), headers, await self.at_least(length))
+
+    async def _chunks(self) -> bytes:
+        body = b""
+        while True:
+            await self.until(lambda: b"\r\n" in self.received or self.ended)
+            size, _, _ = self.received.partition(b"\r\n")
+            chunk = await self.at_least(len(size) + 2 + int(size, 16) + 2)
+            if not int(size, 16):
+                return body
+            body += chunk[len(size) + 2 : -2]
 
     async def end(self) -> None:
         """Wait until the other side has closed; nothing more may have come."""
