@@ -23,7 +23,7 @@ from heartbeat_service.protocol.messages import Reply
 from heartbeat_service.web import listing as listing_module
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import MOST_LISTINGS, MOST_ORDERS, HeartbeatApp
-from heartbeat_service.web.channel import IDLE, LINGER
+from heartbeat_service.web.channel import IDLE, LINGER, REQUEST_DEADLINE
 from heartbeat_service.web.listing import CHUNK
 from heartbeat_service.web.site import HeartbeatSite
 from tests.unit.engine.test_dispatch import House
@@ -212,13 +212,16 @@ class TestListing(ListingTestCase):
         self.assertEqual(wire.names(), names)
         self.assertTrue(wire.transport.disconnecting)
 
-    def test_head_of_a_long_answer_has_no_body(self) -> None:
-        self.register(MANY)
-        wire = self.ask("HEAD")
+    def test_head_of_a_long_answer_has_no_body_and_makes_none(self) -> None:
+        names = self.register(MANY)
+        wire = Wire(self.clock, self.site)
+        wire.channel.dataReceived(b"HEAD /clients HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.house.dispatcher.steer(names[-1], ClientState.RUNNING)
+        wire.turn()
         wire.read()
         self.assertIn(b"200 OK", wire.head)
         self.assertEqual(wire.body, b"")
-        wire.ask("GET", "/healthz")
+        self.assertEqual(wire.channel.requests, [])
 
     def test_who_dies_before_its_turn_is_left_out_and_a_newcomer_is_not_in(
         self,
@@ -326,6 +329,21 @@ class TestReaders(ListingTestCase):
         self.assertEqual(wire.transport.producerState, "paused")
         wire.read()
         self.assertEqual(wire.transport.producerState, "producing")
+
+    def test_deadline_of_the_next_request_is_the_usual_one(self) -> None:
+        self.register(15)
+        wire = self.ask()
+        wire.read()
+        rest = CHUNK - 20 - len(wire.body)  # with its head, more than one chunk
+        values = Raw(b'{"x":"%s"}' % (b"x" * (4000 + rest)))
+        self.house.registry.get("c0").heartbeat.values = values
+        wire = self.ask()
+        self.assertGreater(len(wire.transport.value()), CHUNK)
+        wire.read()
+        self.assertEqual(len(wire.body), CHUNK - 20)
+        wire.channel.dataReceived(b"GET")
+        self.clock.advance(REQUEST_DEADLINE)
+        self.assertTrue(wire.transport.disconnecting)
 
     def test_at_a_stop_a_long_answer_may_linger_only_so_long(self) -> None:
         self.register(MANY)
