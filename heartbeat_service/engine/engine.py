@@ -121,13 +121,10 @@ def _log_stall(seconds: float) -> None:
 
 
 def _log_change(change: Change) -> None:
+    # Put together here: to let the log do it takes five times as long.
     _log.info(
-        "client {client_id}: {previous} -> {state} ({reason}), "
-        "incarnation {incarnation}, sequence {sequence}",
-        client_id=change.client_id,
-        previous=change.previous_state.value,
-        state=change.state.value,
-        reason=change.reason.value,
-        incarnation=change.incarnation,
-        sequence=change.sequence,
+        "{change}",
+        change=f"client {change.client_id}: {change.previous_state.value} -> "
+        f"{change.state.value} ({change.reason.value}), "
+        f"incarnation {change.incarnation}, sequence {change.sequence}",
     )
