@@ -120,9 +120,7 @@ class Dispatcher:
         it fires with the record, and the next step has to wait for it. Whoever dies
         before its turn is left out.
         """
-        return self.journal.all_settled().addCallback(
-            lambda _: map(self._shown, self.registry.client_ids())
-        )
+        return self.journal.all_settled().addCallback(lambda _: self._each_shown())
 
     async def history(self, client_id: str) -> list[LifeRecord]:
         """The lives of a client, newest first.
@@ -188,6 +186,10 @@ class Dispatcher:
                     _given(request.incarnation),
                     _given(request.instance_id),
                 )
+
+    def _each_shown(self) -> Iterator[Shown]:
+        # The names are taken with the first step, which is in somebody's slice.
+        yield from map(self._shown, self.registry.client_ids())
 
     def _shown(self, client_id: str) -> Shown:
         if not self.journal.is_settled(client_id):

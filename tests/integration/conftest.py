@@ -178,7 +178,7 @@ class Wire(Protocol):
         return taken
 
     async def answer(self, *, to_head: bool = False) -> Answer:
-        """Take one HTTP response, which must say how long it is."""
+        """Take one HTTP response, which must say how long it is, or its chunks."""
         await self.until(lambda: b"\r\n\r\n" in self._received or self.ended)
         head, blank, _ = self._received.partition(b"\r\n\r\n")
         assert blank, f"no answer, but {self.received!r}"
@@ -189,7 +189,7 @@ class Wire(Protocol):
         pairs = [line.split(": ", 1) for line in lines]
         headers = {name.lower(): value for name, value in pairs}
         assert len(headers) == len(pairs), f"a header came twice in {head!r}"
-        if "chunked" in headers.get("transfer-encoding", ""):
+        if "transfer-encoding" in headers and not to_head:
             return Answer(int(status), headers, await self._chunks())
         length = 0 if to_head else int(headers.get("content-length", 0))
         return Answer(int(status), headers, await self.at_least(length))
