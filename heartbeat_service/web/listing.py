@@ -121,20 +121,20 @@ class Listing:
         """The connection is at its end, of which the request is told as well."""
 
     def _work(self) -> Iterator[Deferred[None] | None]:
-        """Encode and write; each step a chunk, or what has to be waited for."""
+        """Encode and write; stops at each client, of whom all may have died."""
         for step in self._steps:
             if isinstance(step, Deferred):
                 yield step.addCallback(self._add)
             else:
                 self._add(step)
+                yield None
             if self._gone:  # not stopped from outside: it may wait for a Deferred
                 return
             if len(self._chunk) >= CHUNK:
                 self._begin()
                 self._write()
-                yield None
-            if self._request.method == b"HEAD" and self._begun:
-                return
+                if self._request.method == b"HEAD":
+                    return
         self._chunk += b"]}"
         if not self._begun:
             self._request.setHeader(b"Content-Length", b"%d" % len(self._chunk))

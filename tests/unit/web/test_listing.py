@@ -7,11 +7,13 @@ store, and reads when it likes.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Raw
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock, Cooperator
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -146,12 +148,21 @@ class ListingTestCase(SynchronousTestCase):
         """Begin with nobody."""
         self.house = House()
         self.clock = self.house.clock
-        cooperator = Cooperator(scheduler=lambda turn: self.clock.callLater(0, turn))
+        self.turns, self.one_step_a_turn = 0, False
+        cooperator = Cooperator(
+            lambda: lambda: self.one_step_a_turn,
+            self.take_turn,
+        )
         self.patch(listing_module, "cooperate", cooperator.cooperate)
         app = HeartbeatApp(
             self.house.dispatcher, self.house.engine.trouble, Door(), Door()
         )
         self.site = HeartbeatSite(app.resource(), self.clock, 100, self.clock)
+
+    def take_turn(self, turn: Callable[[], None]) -> IDelayedCall:
+        """Go on in the reactor's next turn."""
+        self.turns += 1
+        return self.clock.callLater(0, turn)
 
     def register(self, count: int) -> list[str]:
         """So many clients live, with VALUES; their names."""
@@ -233,6 +244,19 @@ class TestListing(ListingTestCase):
         self.house.store.finish_all()
         wire.read()
         self.assertEqual(wire.names(), names[:-1])
+
+    def test_others_have_their_turn_though_all_have_died(self) -> None:
+        names = self.register(MANY)
+        wire = self.ask()
+        for name in names:
+            self.house.leave(name)
+        self.house.store.finish_all()
+        self.one_step_a_turn = True
+        wire.received += wire.transport.take()
+        self.turns = 0
+        while wire.channel.requests:
+            self.clock.advance(0)
+        self.assertGreater(self.turns, MANY / 2)
 
     def test_death_that_is_not_durable_is_waited_for(self) -> None:
         names = self.register(MANY)
