@@ -24,9 +24,7 @@ demo: $(RUN)
 	exec $(BIN)/python examples/demo.py $(ARGS)
 
 test: $(DEV)
-	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q
-	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
 # FAULTS=short make faults does less of each, in two minutes.

@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from tests.faults.service import LONG, UNTRACED, Row, Service
+from tests.faults.service import LONG, Row, Service
 from tests.integration.conftest import nothing_left_behind, spawn, tracebacks
 from tests.integration.processes import BIN, LOOPBACK, Spawn, free_ports
 
@@ -51,7 +51,7 @@ def serve(spawn: Spawn, tmp_path: Path) -> Iterator[Serve]:
         service = Service(
             spawn,
             (
-                *(*UNTRACED, *before, *twistd, *listening),
+                *(*before, *twistd, *listening),
                 *("--store", f"sqlite:{store}", *options),
             ),
         )

@@ -25,10 +25,6 @@ LONG = os.environ.get("FAULTS") != "short"
 
 READY = r"heartbeat service ready http=(\S+) router=(\S+) pub=(\S+)$"
 
-#: A child that is killed has no coverage to tell, and to trace it would change
-#: what is measured.
-UNTRACED = ("env", "-u", "COVERAGE_PROCESS_CONFIG", "-u", "COVERAGE_PROCESS_START")
-
 
 def either(short: int, long: int) -> int:
     """The one for the form that was asked for."""

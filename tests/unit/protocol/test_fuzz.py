@@ -109,7 +109,7 @@ JSON = st.recursive(
     lambda values: (
         st.lists(values, max_size=4) | st.dictionaries(st.text(), values, max_size=4)
     ),
-    max_leaves=12,
+    max_leaves=8,
 )
 NAMES = st.sampled_from([type(message).message_type for message in MESSAGES])
 FIELDS = st.sampled_from(
@@ -221,7 +221,7 @@ class TestAnyBytes(SynchronousTestCase):
         self.expect_message_or_error(data)
 
     @settings(
-        max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(strangers())
     def test_fields_that_may_hold_anything(self, data: bytes) -> None:
