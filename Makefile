@@ -27,7 +27,7 @@ test: $(DEV)
 	$(BIN)/coverage run -m pytest -q
 	$(BIN)/coverage report
 
-# FAULTS=short make faults does less of each, in two minutes.
+# FAULTS=short make faults does less of each.
 faults: $(DEV)
 	$(BIN)/python -m pytest -q tests/faults
 
