@@ -1,4 +1,4 @@
-"""What the documents say of the protocol is what the code does."""
+"""What the documents say is what the code does, and what they name is there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from heartbeat_service.protocol.messages import (
 )
 from heartbeat_service.web.app import HeartbeatApp
 
-PROTOCOL = Path(__file__).parents[2].joinpath("docs", "protocol.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+PROTOCOL = ROOT.joinpath("docs", "protocol.md").read_text("utf-8")
+ARCHITECTURE = ROOT.joinpath("docs", "architecture.md").read_text("utf-8")
+RELIABILITY = ROOT.joinpath("docs", "reliability.md").read_text("utf-8")
+CONTRIBUTING = ROOT.joinpath("CONTRIBUTING.md").read_text("utf-8")
 
 
 class TestProtocolDocument(SynchronousTestCase):
@@ -57,3 +61,54 @@ class TestProtocolDocument(SynchronousTestCase):
             path = rule.rule.replace("<client_id>", "{id}")
             with self.subTest(rule=path):
                 self.assertIn(f"`{method} {path}`", PROTOCOL)
+
+
+class TestNames(SynchronousTestCase):
+    """What the documents name."""
+
+    def test_each_file_is_there(self) -> None:
+        files = [
+            path.relative_to(ROOT).as_posix()
+            for folder in ("heartbeat_service", "tests", "examples")
+            for path in ROOT.joinpath(folder).rglob("*.*")
+        ]
+        for document in (ARCHITECTURE, RELIABILITY, CONTRIBUTING):
+            named = set(re.findall(r"`([\w/]+\.(?:py|sql))`", document))
+            self.assertTrue(named)
+            for name in named:
+                with self.subTest(name=name):
+                    self.assertTrue(
+                        any(f"/{file}".endswith(f"/{name}") for file in files)
+                    )
+
+    def test_each_class_has_what_is_named_of_it(self) -> None:
+        code = "".join(
+            path.read_text("utf-8")
+            for path in sorted(ROOT.joinpath("heartbeat_service").rglob("*.py"))
+        )
+        named = set(re.findall(r"`([A-Z]\w+)\.(\w+)`", ARCHITECTURE))
+        self.assertGreater(len(named), 20)
+        for class_, member in named:
+            with self.subTest(class_=class_, member=member):
+                [body] = re.findall(
+                    rf"^class {class_}\b.*?(?=^\S|\Z)", code, re.MULTILINE | re.DOTALL
+                )
+                self.assertRegex(
+                    body, rf"(?m)def {member}\b|self\.{member}[ :]|^    {member}:"
+                )
+
+    def test_each_test_and_each_fault_is_there(self) -> None:
+        tests = "".join(
+            path.read_text("utf-8")
+            for path in sorted(ROOT.joinpath("tests").rglob("*.py"))
+        )
+        for name in re.findall(r"`(test_\w+|Test\w+)`", RELIABILITY):
+            with self.subTest(name=name):
+                self.assertRegex(tests, rf"(?:def|class) {name}\b")
+        rows = re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", RELIABILITY)
+        self.assertGreater(len(rows), 10)
+        for row in rows:
+            with self.subTest(row=row):
+                self.assertIn(
+                    f'fault("{row}'.removesuffix(" …"), tests.replace('f"', '"')
+                )
