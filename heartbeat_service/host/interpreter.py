@@ -12,7 +12,7 @@ import sys
 
 #: New objects before the youngest are looked at, and how often that is until the older
 #: ones are. Python's own are 700, 10, 10.
-THRESHOLDS = (20_000, 20, 50)
+THRESHOLDS = (5_000, 4, 20)
 
 #: How long a thread may keep the others waiting, in seconds.
 SWITCH_INTERVAL = 0.0005
