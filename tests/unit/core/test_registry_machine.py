@@ -548,7 +548,7 @@ class TestRegistry(SynchronousTestCase):
         run_state_machine_as_test(
             RegistryMachine,
             settings=settings(
-                max_examples=150,
+                max_examples=300,
                 stateful_step_count=40,
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow],

@@ -221,7 +221,7 @@ class TestAnyBytes(SynchronousTestCase):
         self.expect_message_or_error(data)
 
     @settings(
-        max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(strangers())
     def test_fields_that_may_hold_anything(self, data: bytes) -> None:
