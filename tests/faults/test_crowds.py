@@ -73,7 +73,8 @@ async def test_stalls_that_come_again_do_not_put_off_the_deaths_of_the_silent(
     died = await death_of(herd, *silent) - resumed
     row.tried = f"{stall} s, {hiccups} times 0.2 s, {clients} clients"
     row.note = f"silent ones died {died:.1f} s after, fuse {fuse:g} s"
-    assert died <= fuse + 1.5, row.note
+    # Not at once either: the stall itself has burnt no fuse.
+    assert fuse - 1.0 < died <= fuse + 1.5, row.note
     row.slower(await herd.all_answered(PATIENCE))
     row.judge(herd)
     service.assert_unharmed()
