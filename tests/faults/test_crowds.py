@@ -14,7 +14,7 @@ import pytest_twisted
 
 from tests.faults.conftest import Serve
 from tests.faults.crowd import FUSES
-from tests.faults.service import UNTRACED, Row, Service, death_of, either
+from tests.faults.service import Row, Service, death_of, either
 from tests.faults.test_crashes import descriptors
 from tests.integration.processes import ROOT, Process, Spawn
 from tests.integration.waiting import PATIENCE, pause, until
@@ -30,7 +30,7 @@ def enter(spawn: Spawn) -> Enter:
 
     def start(*words: str) -> Process:
         module = (sys.executable, "-u", "-m", "tests.faults.crowd")
-        return spawn(*UNTRACED, *module, *words, PYTHONPATH=str(ROOT))
+        return spawn(*module, *words, PYTHONPATH=str(ROOT))
 
     return start
 
