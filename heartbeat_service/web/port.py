@@ -86,6 +86,7 @@ class PatientPort:
 
     def stop(self) -> Deferred[object]:
         """Listen no more."""
+        self._poll = select.poll()  # the descriptor may soon be somebody else's
         if self._retry is not None:
             self._retry.cancel()
         elif isinstance(self._port, Port):

@@ -540,6 +540,16 @@ async def test_a_reader_that_does_not_read_is_cut_off(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_port_knows_whether_somebody_waits_to_be_let_in(grounds: Open) -> None:
+    open_ = grounds()
+    assert not open_.port.has_unread()
+    with create_connection(("127.0.0.1", open_.number)):
+        assert open_.port.has_unread()
+        await patiently(open_.port.stop())
+        assert not open_.port.has_unread()
+
+
+@pytest_twisted.ensureDeferred
 async def test_at_the_cap_a_newcomer_displaces_the_quietest(grounds: Open) -> None:
     open_ = grounds(3)
     first, second, third = [await open_.answered() for _ in range(3)]
@@ -552,6 +562,22 @@ async def test_at_the_cap_a_newcomer_displaces_the_quietest(grounds: Open) -> No
     await open_.answered()
     await is_lost(third)
     assert not first.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_at_the_cap_who_was_never_answered_makes_room_first(
+    grounds: Open,
+) -> None:
+    open_ = grounds(4)
+    beating = await open_.answered()
+    strangers = [await open_.wire(begun) for begun in (b"", b"GET", POST)]
+    for stranger in strangers:  # the oldest first, whatever it has begun
+        await open_.wire()
+        await is_lost(stranger)
+    for _ in range(10):
+        await open_.wire()
+    beating.send(NOW)
+    await assert_served(beating)
 
 
 @pytest_twisted.ensureDeferred
