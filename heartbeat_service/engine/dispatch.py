@@ -156,7 +156,7 @@ class Dispatcher:
             raise Overloaded("Others change this client, too; try again")
 
         answer: Deferred[T] = self.journal.settled(client_id).addCallback(
-            _tell, outcome
+            _answer, outcome
         )
         return answer.addErrback(again).addErrback(_name, client_id)
 
@@ -234,7 +234,7 @@ class Dispatcher:
         )
 
 
-def _tell(_: None, outcome: T | HeartbeatError) -> T:
+def _answer(_: None, outcome: T | HeartbeatError) -> T:
     if isinstance(outcome, HeartbeatError):
         raise outcome
     return outcome

@@ -65,8 +65,8 @@ from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 #: How often the client pings the server over ZeroMQ, and how long an answer may take,
 #: in milliseconds; as long as that the server keeps the connection of a client that is
 #: gone.
-PING_INTERVAL = 5_000
-PING_TIMEOUT = 15_000
+PING_INTERVAL_MILLISECONDS = 5_000
+PING_TIMEOUT_MILLISECONDS = 15_000
 
 #: How long a stopping client waits for its last answers, in seconds.
 FAREWELL = 1.0
@@ -77,9 +77,9 @@ _HEADERS: dict[bytes | str, bytes | str] = {"Content-Type": "application/json"}
 class _Requests(HardenedConnection):
     socketType = zmq.DEALER
     options: ClassVar[dict[int, int]] = {
-        zmq.HEARTBEAT_IVL: PING_INTERVAL,
-        zmq.HEARTBEAT_TIMEOUT: PING_TIMEOUT,
-        zmq.HEARTBEAT_TTL: PING_TIMEOUT,
+        zmq.HEARTBEAT_IVL: PING_INTERVAL_MILLISECONDS,
+        zmq.HEARTBEAT_TIMEOUT: PING_TIMEOUT_MILLISECONDS,
+        zmq.HEARTBEAT_TTL: PING_TIMEOUT_MILLISECONDS,
         # A queue that is never full: one that pings must have none other
         # (zeromq/connection.py). What a server says of one client is little.
         zmq.RCVHWM: 0,

@@ -39,7 +39,7 @@ class Supervisor:
 
     def ready(self) -> None:
         """The service serves; from now on the watchdog is fed."""
-        self._tell("READY=1")
+        self._notify("READY=1")
         if self._address and self._interval > 0:
             self._feeding.start(self._interval).addErrback(
                 lambda failure: self._log.failure("The watchdog starves", failure)
@@ -49,16 +49,16 @@ class Supervisor:
         """The service has begun to stop, which may take a while."""
         if self._feeding.running:
             self._feeding.stop()
-        self._tell("STOPPING=1")
+        self._notify("STOPPING=1")
 
     def _feed(self) -> Deferred[None]:
         async def feed() -> None:
             if await self._trouble() is None:
-                self._tell("WATCHDOG=1")
+                self._notify("WATCHDOG=1")
 
         return Deferred.fromCoroutine(feed())
 
-    def _tell(self, state: str) -> None:
+    def _notify(self, state: str) -> None:
         address = self._address
         if not address:
             return

@@ -35,14 +35,14 @@ MAX_FRAMES = 10
 
 #: How long a closed socket may go on sending what it holds, in milliseconds.
 #: It blocks the reactor at stop, so it is short.
-LINGER = 500
+LINGER_MILLISECONDS = 500
 
 #: The longest frame a peer may send, in bytes; a longer one disconnects it.
 #: Far above a message's own limit, whose excess is answered instead.
 MAX_FRAME = 1024 * 1024
 
 #: How long a peer may take for its handshake, in milliseconds; then it is dropped.
-HANDSHAKE_TIMEOUT = 5_000
+HANDSHAKE_MILLISECONDS = 5_000
 
 #: A peer whose machine doesn't answer is dropped after this, in seconds: three tries
 #: of TCP's own keep-alive, or as long for what was sent and is not acknowledged.
@@ -53,7 +53,7 @@ def make_factory(reactor: Any) -> ZmqFactory:
     """A factory with a ZeroMQ context of its own, to be shut down by its maker."""
     factory = ZmqFactory()
     factory.reactor = reactor
-    factory.lingerPeriod = LINGER
+    factory.lingerPeriod = LINGER_MILLISECONDS
     return factory
 
 
@@ -73,7 +73,7 @@ class HardenedConnection(ZmqConnection):
         super().__init__(factory)
         common: dict[int, int] = {
             zmq.MAXMSGSIZE: MAX_FRAME,
-            zmq.HANDSHAKE_IVL: HANDSHAKE_TIMEOUT,
+            zmq.HANDSHAKE_IVL: HANDSHAKE_MILLISECONDS,
             # Not ZMTP's pings: libzmq 4.3.5 aborts the process when one is due to a
             # peer that has filled its queue here and hung up. Who pings is answered,
             # and dropped when it falls silent, if it asks for that.

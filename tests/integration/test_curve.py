@@ -209,7 +209,9 @@ async def test_an_added_key_is_let_in_once_the_keys_are_reloaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # So long a peer that was kept out waits before it tries again, in milliseconds.
-    monkeypatch.setattr("heartbeat_service.zeromq.connection.HANDSHAKE_TIMEOUT", 500)
+    monkeypatch.setattr(
+        "heartbeat_service.zeromq.connection.HANDSHAKE_MILLISECONDS", 500
+    )
     running = await guard()
     added = keys.make("added")
     early = dealer(running, added)

@@ -549,7 +549,7 @@ async def test_with_the_server_away_it_says_so_once_and_never_beats_faster(
 ) -> None:
     monkeypatch.setattr("heartbeat_service.game_client.session.LONGEST_BACKOFF", 0.0)
     monkeypatch.setattr("heartbeat_service.game_client.driver.FAREWELL", INTERVAL)
-    monkeypatch.setattr("heartbeat_service.zeromq.connection.LINGER", 0)
+    monkeypatch.setattr("heartbeat_service.zeromq.connection.LINGER_MILLISECONDS", 0)
     # It waits for an answer as long as half its timebomb.
     running = await serve(interval=INTERVAL, timebomb=1)
     game = play(running.url)

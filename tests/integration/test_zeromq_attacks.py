@@ -126,7 +126,7 @@ HALF_HANDSHAKES: dict[str, bytes] = {
 async def test_who_never_finishes_its_handshake_is_dropped(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT", 200)
+    monkeypatch.setattr(connection, "HANDSHAKE_MILLISECONDS", 200)
     running = await serve()
     for address in (running.service.router, running.service.pub):
         wire = await running.wire(port_of(address))
