@@ -95,7 +95,7 @@ class Listing:
         except CancelledError:  # the reader is gone
             self._gone = True
             raise
-        except Exception as error:
+        except Exception as error:  # whatever it is, the reader must see its end
             self._request.unregisterProducer()
             if not self._begun:
                 raise

@@ -151,7 +151,7 @@ try:
 except TimeoutError:
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.close()
-time.sleep(6)
+time.sleep(6)  # a ping would have been due by then
 print("it is alive")
 """
 

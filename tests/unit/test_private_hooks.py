@@ -202,7 +202,7 @@ class TestPrivateHooks(SynchronousTestCase):
     def test_a_site_takes_its_channels_timer_from_callLater(self) -> None:
         clock = Clock()
         site = Site(KleinResource(Klein()), reactor=Clock(), timeout=10)
-        site.protocol = HTTPChannel  # type: ignore[assignment]
+        site.protocol = HTTPChannel  # type: ignore[assignment]  # Twisted types its own wrapper
         channel: Any = site.buildProtocol(None)
         channel.callLater = clock.callLater
         channel.makeConnection(StringTransport())

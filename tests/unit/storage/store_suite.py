@@ -158,7 +158,7 @@ class StoreSuite(_Mixin):
 
         Only a store that keeps something across restarts has a place at all.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each store has its own
 
     def wait_for(self, waiting: Deferred[Any]) -> Any:
         """The result of ``waiting``; overridden where that takes time."""
@@ -382,7 +382,7 @@ class SharedStoreSuite(StoreSuite):
 
     def refuse(self, store: Store, client_id: str, record: Snapshot | None) -> None:
         """Somebody else has written that record of a client; None: it has died."""
-        raise NotImplementedError
+        raise NotImplementedError  # each store has its own
 
     def test_refused_client_is_told_with_its_record_in_the_store(self) -> None:
         store = self.open_store()
