@@ -7,8 +7,9 @@ writes it by them. Knows what a message looks like, not what it does.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import IntEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -21,6 +22,10 @@ from heartbeat_service.core.states import ClientState
 #: The longest ``values`` of a heartbeat, in bytes of JSON without white space.
 MAX_VALUES = 4 * 1024
 
+#: How deep they may be nested, the object itself included.
+MAX_LEVELS = 32
+
+_ANY = msgspec.json.Decoder()
 _CLIENT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:@-]{1,64}", re.ASCII)
 
 
@@ -64,16 +69,43 @@ def as_state(value: WireState) -> ClientState:
 
 
 def compact_values(values: bytes) -> Raw:
-    """A heartbeat's telemetry without white space; the service hands it on unread.
+    """A heartbeat's telemetry without white space, fit to be shown to everybody.
 
-    :raises ValueError: if it is no JSON object, or longer than :data:`MAX_VALUES`.
+    :raises ValueError: if it is no JSON object, longer than :data:`MAX_VALUES`, deeper
+        than :data:`MAX_LEVELS`, or has a number that no double can hold.
     """
     compact = msgspec.json.format(values, indent=-1)
     if not compact.startswith(b"{"):
         raise ValueError("Expected `object` - at `$.values`")
     if len(compact) > MAX_VALUES:
         raise ValueError(f"Expected at most {MAX_VALUES} bytes - at `$.values`")
+    if compact != b"{}":
+        _check_shape(compact)
     return Raw(compact)
+
+
+def _check_shape(values: bytes) -> None:
+    try:
+        level: list[Any] = [_ANY.decode(values)]
+        for _ in range(MAX_LEVELS):
+            level = [inner for outer in level for inner in _nested_in(outer)]
+            if not level:
+                return
+    except (msgspec.ValidationError, OverflowError):
+        raise ValueError("Expected finite numbers - at `$.values`") from None
+    raise ValueError(f"Expected at most {MAX_LEVELS} levels - at `$.values`")
+
+
+def _nested_in(outer: dict[str, Any] | list[Any]) -> Iterator[Any]:
+    """The objects and arrays right inside one.
+
+    :raises OverflowError: if an integer is there that no double can hold.
+    """
+    for value in outer.values() if isinstance(outer, dict) else outer:
+        if isinstance(value, dict | list):
+            yield value
+        elif isinstance(value, int):
+            float(value)
 
 
 InstanceID = Annotated[str, Meta(min_length=1, max_length=64)]

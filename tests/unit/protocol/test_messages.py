@@ -182,10 +182,16 @@ class TestGoodMessages(SynchronousTestCase):
             (longest, longest),
             ("  " + longest.replace(":", " :" + "\n" * 5000) + " ", longest),
             ('{"a b":" \\n  c "}', '{"a b":" \\n  c "}'),
-            *[('{"f":1e400,"n":null,"b":[true,{}],"é":"\\ud83d\\ude00"}',) * 2],
+            *[('{"f":1e308,"n":null,"b":[true,{}],"é":"\\ud83d\\ude00"}',) * 2],
         ):
             read = self.beat(values=Raw(sent.encode())).values
             self.assertEqual(bytes(read), kept.encode())
+
+    def test_values_may_be_nested_32_levels_deep(self) -> None:
+        deepest = '{"a":' + "[" * 31 + "1" + "]" * 31 + "}"
+        self.assertEqual(
+            bytes(self.beat(values=Raw(deepest.encode())).values)[:5], b'{"a":'
+        )
 
     def test_fuse_may_be_any_positive_number(self) -> None:
         for seconds in (5, 0.001, 1e300):
