@@ -42,7 +42,8 @@ class Options(usage.Options):
         ["client-token-file", None, None, "File of the tokens that heartbeats need"],
         ["curve-keys", None, None, "Folder of the keys for ZeroMQ's encryption"],
         ["max-clients", None, None, "Clients that may live at once [250000]"],
-        ["max-registrations", None, None, "Registrations a second [any number]"],
+        ["max-registrations", None, None, "Lives begun a second [any number]"],
+        ["max-timebomb", None, None, "Most seconds that a client may ask for [3600]"],
         ["config", None, None, "TOML file with these names as keys"],
     ]
     optFlags = [  # noqa: RUF012 - usage.Options wants a list

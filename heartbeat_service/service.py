@@ -135,6 +135,7 @@ class HeartbeatService(Service):
             interval=settings.interval,
             max_clients=settings.max_clients,
             max_registrations=settings.max_registrations,
+            max_timebomb=settings.max_timebomb,
             worked=time.thread_time,
         )
         self._closers.append(engine.close)

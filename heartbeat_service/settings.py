@@ -80,6 +80,10 @@ def _timebomb(value: Any) -> float:
     return _seconds("timebomb", SHORTEST_FUSE, value)
 
 
+def _max_timebomb(value: Any) -> float:
+    return _seconds("max-timebomb", SHORTEST_FUSE, value)
+
+
 def _interval(value: Any) -> float:
     return _seconds("interval", SHORTEST_INTERVAL, value)
 
@@ -155,7 +159,8 @@ class Settings:
     :ivar allow_open_control: whether anyone may steer a service that is reachable
         from beyond this machine and has no operator's token.
     :ivar max_clients: how many clients may live at once.
-    :ivar max_registrations: how many may register a second; None for any number.
+    :ivar max_registrations: how many lives may begin a second; None for any number.
+    :ivar max_timebomb: the most seconds to its death that a client may ask for.
     :raises SettingsError: for the first of them that can't be.
     """
 
@@ -176,3 +181,4 @@ class Settings:
     allow_open_control: bool = field(default=False, converter=_flag)
     max_clients: int = field(default=250_000, converter=_max_clients)
     max_registrations: int | None = field(default=None, converter=_max_registrations)
+    max_timebomb: float = field(default=LONGEST_FUSE, converter=_max_timebomb)

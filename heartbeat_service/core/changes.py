@@ -114,9 +114,19 @@ class Change(Struct, frozen=True, gc=False):
         return self.client.sequence
 
 
+class Lockout(Struct, frozen=True, gc=False):
+    """An operator keeps a client out, or no longer.
+
+    :ivar until: seconds since the epoch; 0 if it may come back now.
+    """
+
+    client_id: str
+    until: float
+
+
 #: What a store keeps: a change, or something else of a client that a restarted
 #: service must know, and that nobody else is told of.
-Fact = Change | Snapshot
+Fact = Change | Snapshot | Lockout
 
 
 @frozen
@@ -126,8 +136,10 @@ class StoredState:
     :ivar last_incarnation: no lower than the highest that was ever handed out.
     :ivar clients: those that live.
     :ivar instances_of_dead: the instances of those that died, latest last.
+    :ivar lockouts: who is kept out; some may be over by now.
     """
 
     last_incarnation: int
     clients: Sequence[Snapshot] = ()
     instances_of_dead: Mapping[str, Instances] = field(factory=dict)
+    lockouts: Sequence[Lockout] = ()

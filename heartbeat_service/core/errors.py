@@ -67,6 +67,12 @@ class Overloaded(HeartbeatError):
     code = "OVERLOADED"
 
 
+class LockedOut(HeartbeatError):
+    """A heartbeat of a client that an operator keeps out."""
+
+    code = "LOCKED_OUT"
+
+
 class TooLarge(HeartbeatError):
     """A message over the size limit."""
 

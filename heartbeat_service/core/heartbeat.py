@@ -18,9 +18,12 @@ LONGEST_FUSE = 3600.0
 NO_VALUES = Raw(b"{}")
 
 
-def clamp_fuse(seconds: float) -> float:
-    """Bring a fuse that a client asked for within the contract's bounds."""
-    return min(max(seconds, SHORTEST_FUSE), LONGEST_FUSE)
+def clamp_fuse(seconds: float, longest: float) -> float:
+    """Bring a fuse that a client asked for within the contract's bounds.
+
+    :param longest: the longest that is granted, in seconds.
+    """
+    return min(max(seconds, SHORTEST_FUSE), longest)
 
 
 class Heartbeat:

@@ -1,4 +1,4 @@
-"""A limit on how often something may happen.
+"""Limits on how often something may happen: in all, or for each of many.
 
 Knows one clock; nothing of what happens.
 """
@@ -36,3 +36,40 @@ class RateLimit:
             return False
         self._left -= 1
         return True
+
+
+@define(eq=False)
+class RateLimitEach:
+    """So many in any second, for each of any number of names.
+
+    Remembers nobody for longer than two seconds.
+
+    :ivar per_second: how many.
+    """
+
+    clock: Clock
+    per_second: int
+    _recent: dict[str, list[float]] = field(factory=dict, init=False)
+    _before: dict[str, list[float]] = field(factory=dict, init=False)
+    _since: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._since = self.clock.seconds()
+
+    def take(self, name: str) -> bool:
+        """Whether it may happen once more for that name, now."""
+        now = self.clock.seconds()
+        self._forget(now)
+        times = self._before.pop(name, None) or self._recent.get(name) or []
+        times = [time for time in times if time > now - 1]
+        self._recent[name] = times
+        if len(times) >= self.per_second:
+            return False
+        times.append(now)
+        return True
+
+    def _forget(self, now: float) -> None:
+        if now >= self._since + 1:
+            self._before = self._recent if now < self._since + 2 else {}
+            self._recent = {}
+            self._since = now

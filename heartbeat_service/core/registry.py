@@ -21,14 +21,23 @@ from heartbeat_service.core.errors import (
     StaleIncarnation,
     UnknownClient,
 )
-from heartbeat_service.core.heartbeat import NO_VALUES, Heartbeat, clamp_fuse
+from heartbeat_service.core.heartbeat import (
+    LONGEST_FUSE,
+    NO_VALUES,
+    Heartbeat,
+    clamp_fuse,
+)
 from heartbeat_service.core.instances import NO_INSTANCES, Instances
 from heartbeat_service.core.local_client import LocalClient
-from heartbeat_service.core.rate_limit import RateLimit
+from heartbeat_service.core.lockouts import Lockouts
+from heartbeat_service.core.rate_limit import RateLimit, RateLimitEach
 from heartbeat_service.core.states import ClientState, Party, check_transition
 
 #: How many dead clients' instances are remembered, at the most.
 MOST_DEAD = 10_000
+
+#: How many lives one client may begin a second (contract, section 6).
+MOST_LIVES_A_SECOND = 10
 
 
 @define(eq=False)
@@ -39,11 +48,13 @@ class Registry:
     :ivar wall_clock: seconds since the epoch; only ever shown to people.
     :ivar listener: hears each change right after it was made.
     :ivar default_fuse: seconds to the timebomb of a client that asks for none.
+    :ivar longest_fuse: the most seconds that a client gets if it asks.
     :ivar last_incarnation: the highest incarnation ever handed out.
     :ivar admit: raises :class:`Overloaded` while no change that somebody asks for
         may be made.
     :ivar max_clients: how many may live at once.
-    :ivar registrations: how often somebody new may register; None for any number.
+    :ivar registrations: how many lives may begin a second; None for any number.
+    :ivar lockouts: who is kept out.
     """
 
     clock: Clock
@@ -54,6 +65,9 @@ class Registry:
     admit: Callable[[], None] = lambda: None
     max_clients: int = 250_000
     registrations: RateLimit | None = None
+    longest_fuse: float = LONGEST_FUSE
+    lockouts: Lockouts = field(init=False)
+    _lives_of_one: RateLimitEach = field(init=False)
     _clients: dict[str, LocalClient] = field(factory=dict, init=False)
     _instances_of_dead: dict[str, Instances] = field(factory=dict, init=False)
     _delegate: Callable[[str], None] = field(init=False)
@@ -61,6 +75,8 @@ class Registry:
     def __attrs_post_init__(self) -> None:
         # The delegate of every timebomb: one object for all of them.
         self._delegate = self._explode
+        self.lockouts = Lockouts(self.clock, self.wall_clock, self.listener)
+        self._lives_of_one = RateLimitEach(self.clock, MOST_LIVES_A_SECOND)
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -98,16 +114,18 @@ class Registry:
 
         :param reported: what the client says of itself.
         :param fuse: seconds to the timebomb, if the client asks for its own.
+        :raises LockedOut: if an operator keeps the client out.
         :raises InstanceSuperseded: if another process has taken the client over.
         :raises Overloaded: if it would register, and can't now.
         """
+        self.lockouts.check(client_id)
         self._refuse_former_instance(client_id, instance_id)
         client = self.find(client_id)
         if client is None or self._is_new_life(client, reported, instance_id):
             return self._register(
                 client_id, client, reported, instance_id, fuse, values
             )
-        asked = client.heartbeat.fuse if fuse is None else clamp_fuse(fuse)
+        asked = client.heartbeat.fuse if fuse is None else self._granted(fuse)
         client.beat(reported, values, asked)
         return client
 
@@ -160,6 +178,18 @@ class Registry:
         """
         return self._remove(self.get(client_id), Reason.KICK)
 
+    def lock_out(self, client_id: str, seconds: float) -> None:
+        """An operator keeps a client out, and kicks it if it lives.
+
+        :param seconds: for how long, from now; 0 lets it come back.
+        :raises Overloaded: if no change can be made now.
+        """
+        self.admit()
+        client = self.find(client_id)
+        if seconds and client is not None:
+            self._remove(client, Reason.KICK)
+        self.lockouts.set(client_id, seconds)
+
     def restore(self, stored: StoredState) -> Iterator[None]:
         """Go on after a restart: whoever lived, lives, with a full fuse.
 
@@ -167,6 +197,7 @@ class Registry:
         """
         self.last_incarnation = stored.last_incarnation
         self._instances_of_dead.update(stored.instances_of_dead)
+        self.lockouts.restore(stored.lockouts)
         for snapshot in stored.clients:
             self._take_in(snapshot)
             yield
@@ -195,6 +226,9 @@ class Registry:
             client.heartbeat.defuse()
             client.record(client.snapshot())
             yield
+
+    def _granted(self, fuse: float) -> float:
+        return clamp_fuse(fuse, self.longest_fuse)
 
     def _explode(self, client_id: str) -> None:
         self._bury(self._clients[client_id], Reason.TIMEBOMB)
@@ -256,7 +290,7 @@ class Registry:
         if former is not None:
             former.heartbeat.defuse()
             ended = former.life(Reason.RECONNECT, now)
-        asked = self.default_fuse if fuse is None else clamp_fuse(fuse)
+        asked = self.default_fuse if fuse is None else self._granted(fuse)
         client_id = str(client_id)  # a message's own kind of string is twice as long
         self.last_incarnation += 1
         client = LocalClient(
@@ -278,15 +312,18 @@ class Registry:
     def _admit_registration(self, client_id: str) -> None:
         former = self.find(client_id)
         try:
-            self.admit()
+            self._admit_life(client_id, former)
         except Overloaded:
             if former is not None:  # it lives, whatever it is refused
                 former.heartbeat.reset_timebomb()
             raise
-        if former is not None:  # a new life is not one client more
-            return
-        if len(self) >= self.max_clients:
+
+    def _admit_life(self, client_id: str, former: LocalClient | None) -> None:
+        self.admit()
+        if former is None and len(self) >= self.max_clients:
             raise Overloaded(f"{self.max_clients} clients live already", client_id)
+        if not self._lives_of_one.take(client_id):
+            raise Overloaded("this client begins too many lives a second", client_id)
         if self.registrations is not None and not self.registrations.take():
             raise Overloaded("too many registrations a second", client_id)
 

@@ -109,6 +109,12 @@ class Dispatcher:
             client_id, lambda: self._reply(self.registry.kick(client_id))
         )
 
+    def lock_out(self, client_id: str, seconds: float) -> Deferred[None]:
+        """An operator keeps a client out; fires once that is durable."""
+        return self._durably(
+            client_id, lambda: self.registry.lock_out(client_id, seconds)
+        )
+
     def client(self, client_id: str) -> Deferred[ClientRecord]:
         """One living client, or :class:`UnknownClient`."""
         return self._durably(client_id, lambda: _record(self.registry.get(client_id)))

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from heartbeat_service.core.changes import Change, Snapshot
+from heartbeat_service.core.heartbeat import LONGEST_FUSE
 from heartbeat_service.core.listening_clock import ListeningClock
 from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.registry import Registry
@@ -37,7 +38,8 @@ class Engine:
     :param timebomb: seconds from a beat to a client's death, unless it asks for others.
     :param interval: seconds between two beats, as clients are told.
     :param max_clients: how many clients may live at once.
-    :param max_registrations: how many may register a second; None for any number.
+    :param max_registrations: how many lives may begin a second; None for any number.
+    :param max_timebomb: the most seconds that a client gets if it asks.
     :param wall_clock: seconds since the epoch, for people.
     :param worked: seconds of processor time that the reactor's thread has used.
     :ivar opened: whether its clients are known.
@@ -53,6 +55,7 @@ class Engine:
         interval: float = 2.0,
         max_clients: int = 250_000,
         max_registrations: int | None = None,
+        max_timebomb: float = LONGEST_FUSE,
         wall_clock: Callable[[], float] = time.time,
         worked: Callable[[], float] = lambda: 0.0,
     ) -> None:
@@ -70,6 +73,7 @@ class Engine:
             admit=self.journal.admit,
             max_clients=max_clients,
             registrations=_limit(reactor, max_registrations),
+            longest_fuse=max_timebomb,
         )
         self.dispatcher = Dispatcher(self.registry, self.journal, reactor, interval)
 

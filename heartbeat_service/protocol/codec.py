@@ -23,6 +23,7 @@ from heartbeat_service.protocol.messages import (
     GetClientState,
     Goodbye,
     HeartbeatMessage,
+    LockoutOrder,
     Message,
     OnStateChange,
     Reply,
@@ -89,7 +90,8 @@ _FROM_SERVER: _Decoders = {
     for message in (ClientStateMessage, ErrorMessage, OnStateChange)
 }
 _BODIES: Mapping[type[Body], msgspec.json.Decoder[Any]] = {
-    body: _decoder(body) for body in (StateOrder, StateOrders, ErrorMessage)
+    body: _decoder(body)
+    for body in (StateOrder, StateOrders, LockoutOrder, ErrorMessage)
 }
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 

@@ -242,6 +242,12 @@ class StateOrders(Body, frozen=True):
     client_ids: list[ClientID] | UnsetType = UNSET
 
 
+class LockoutOrder(Body, frozen=True, forbid_unknown_fields=True):
+    """An operator's body of ``PUT /clients/{id}/lockout``."""
+
+    seconds: Annotated[float, Meta(ge=0)]
+
+
 class ClientRecord(Body, frozen=True):
     """All that an operator is shown of a living client."""
 

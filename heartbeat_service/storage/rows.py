@@ -18,6 +18,7 @@ from heartbeat_service.core.changes import (
     Change,
     Fact,
     Life,
+    Lockout,
     Reason,
     Snapshot,
     StoredState,
@@ -110,6 +111,14 @@ _FORGET_OLD_LIVES = """
     )
 """
 
+_WRITE_LOCKOUTS = """
+    INSERT INTO lockouts (client_id, until) VALUES {rows}
+"""
+_READ_LOCKOUTS = "SELECT client_id, until FROM lockouts"
+_FORGET_LOCKOUTS = """
+    DELETE FROM lockouts WHERE client_id IN (SELECT value FROM json_each(?))
+"""
+
 _WRITE_SERVICE = """
     UPDATE service
     SET written_at = ?, last_incarnation = max(last_incarnation, ?)
@@ -127,6 +136,7 @@ def read(connection: Connection) -> StoredState:
             client_id: _instances(*row)
             for client_id, *row in connection.execute(_READ_DEAD)
         },
+        lockouts=[Lockout(*row) for row in connection.execute(_READ_LOCKOUTS)],
     )
 
 
@@ -144,13 +154,18 @@ def write(connection: Connection, facts: Sequence[Fact], now: float) -> None:
     changes = [fact for fact in facts if isinstance(fact, Change)]
     # The latest last, as the dead are kept in the order of their deaths.
     latest: dict[str, Snapshot] = {}
+    lockouts: dict[str, Lockout] = {}
     for fact in facts:
+        if isinstance(fact, Lockout):
+            lockouts[fact.client_id] = fact
+            continue
         latest.pop(fact.client_id, None)
         latest[fact.client_id] = fact.client if isinstance(fact, Change) else fact
     _write_living(connection, latest.values())
     _write_dead(connection, latest.values(), {change.client_id for change in changes})
     _write_lives(connection, changes)
-    last = max((fact.incarnation for fact in facts), default=0)
+    _write_lockouts(connection, lockouts.values())
+    last = max((client.incarnation for client in latest.values()), default=0)
     connection.execute(_WRITE_SERVICE, (now, last))
 
 
@@ -186,6 +201,15 @@ def _write_lives(connection: Connection, changes: Iterable[Change]) -> None:
         who_died = json.dumps(list({row[0] for row in rows}))
         connection.execute(_FORGET_OLD_LIVES_OF, (who_died, KEPT_LIVES))
         connection.execute(_FORGET_OLD_LIVES, (MOST_LIVES,))
+
+
+def _write_lockouts(connection: Connection, lockouts: Collection[Lockout]) -> None:
+    _delete(connection, _FORGET_LOCKOUTS, [one.client_id for one in lockouts])
+    _insert(
+        connection,
+        _WRITE_LOCKOUTS,
+        [(one.client_id, one.until) for one in lockouts if one.until],
+    )
 
 
 def _insert(connection: Connection, statement: str, rows: Sequence[Row]) -> None:

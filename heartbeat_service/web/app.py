@@ -30,6 +30,7 @@ from heartbeat_service.protocol.codec import (
 from heartbeat_service.protocol.messages import (
     ClientID,
     HeartbeatMessage,
+    LockoutOrder,
     Message,
     StateOrder,
     StateOrders,
@@ -151,11 +152,16 @@ class HeartbeatApp:
     @_for_operators
     def kick(self, request: IRequest, client_id: str) -> Deferred[None]:
         """An operator removes a client."""
+        return self._dispatcher.kick(_known(client_id)).addCallback(_done, request)
 
-        def answer(_: object) -> None:
-            request.setResponseCode(HTTPStatus.NO_CONTENT)
-
-        return self._dispatcher.kick(_known(client_id)).addCallback(answer)
+    @app.route("/clients/<client_id>/lockout", methods=["PUT"])
+    @_for_operators
+    def lock_out(self, request: IRequest, client_id: str) -> Deferred[None]:
+        """An operator keeps a client out for so many seconds."""
+        order = decode_body(_read(request), LockoutOrder)
+        return self._dispatcher.lock_out(_known(client_id), order.seconds).addCallback(
+            _done, request
+        )
 
     @app.route("/clients/<client_id>/state", methods=["PUT"])
     @_for_operators
@@ -255,6 +261,10 @@ def _known(client_id: str) -> ClientID:
 
 def _reply(message: Message, request: IRequest) -> bytes:
     return _send_json(request, encode(message))
+
+
+def _done(_: object, request: IRequest) -> None:
+    request.setResponseCode(HTTPStatus.NO_CONTENT)
 
 
 def _json(request: IRequest, value: object) -> bytes:

@@ -12,7 +12,14 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Change, Fact, Life, Snapshot, StoredState
+from heartbeat_service.core.changes import (
+    Change,
+    Fact,
+    Life,
+    Lockout,
+    Snapshot,
+    StoredState,
+)
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.listening_clock import TICK
 from heartbeat_service.core.states import ClientState
@@ -37,7 +44,13 @@ def stored_state(facts: Iterable[Fact], last_incarnation: int = 0) -> StoredStat
     """What a store that has kept these facts must tell when it is opened again."""
     clients: dict[str, Snapshot] = {}
     of_dead: dict[str, Instances] = {}
+    lockouts: dict[str, Lockout] = {}
     for fact in facts:
+        if isinstance(fact, Lockout):
+            lockouts.pop(fact.client_id, None)
+            if fact.until:
+                lockouts[fact.client_id] = fact
+            continue
         client = fact.client if isinstance(fact, Change) else fact
         name = client.client_id
         last_incarnation = max(last_incarnation, client.incarnation)
@@ -48,7 +61,9 @@ def stored_state(facts: Iterable[Fact], last_incarnation: int = 0) -> StoredStat
         del clients[name]
         if client.instances != Instances():
             of_dead[name] = client.instances
-    return StoredState(last_incarnation, list(clients.values()), of_dead)
+    return StoredState(
+        last_incarnation, list(clients.values()), of_dead, list(lockouts.values())
+    )
 
 
 @define(eq=False)

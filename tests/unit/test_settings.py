@@ -55,6 +55,7 @@ class TestGoodOptions(OptionsTestCase):
                 allow_open_control=False,
                 max_clients=250_000,
                 max_registrations=None,
+                max_timebomb=3600.0,
             ),
         )
 
@@ -66,6 +67,7 @@ class TestGoodOptions(OptionsTestCase):
             *("--operator-token-file", "/run/operator", "--allow-open-control"),
             *("--client-token-file", "/run/client", "--curve-keys", "/run/keys"),
             *("--max-clients", "3", "--max-registrations", "7"),
+            *("--max-timebomb", "60"),
         )
         self.assertEqual(
             settings,
@@ -83,6 +85,7 @@ class TestGoodOptions(OptionsTestCase):
                 allow_open_control=True,
                 max_clients=3,
                 max_registrations=7,
+                max_timebomb=60.0,
             ),
         )
 
@@ -123,6 +126,7 @@ class TestConfig(OptionsTestCase):
             allow-open-control = true
             max-clients = 3
             max-registrations = 7
+            max-timebomb = 60
             """
         )
         self.assertEqual(
@@ -141,6 +145,7 @@ class TestConfig(OptionsTestCase):
                 allow_open_control=True,
                 max_clients=3,
                 max_registrations=7,
+                max_timebomb=60.0,
             ),
         )
 

@@ -37,7 +37,7 @@ from heartbeat_service.core.errors import (
     UnknownClient,
 )
 from heartbeat_service.core.instances import Instances
-from heartbeat_service.core.registry import Registry
+from heartbeat_service.core.registry import MOST_LIVES_A_SECOND, Registry
 from heartbeat_service.core.states import ClientState
 from tests.unit.fakes import stored_state
 
@@ -101,6 +101,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.incarnations: dict[str, list[int]] = {name: [] for name in CLIENTS}
         self.latest_instance: dict[str, str | None] = dict.fromkeys(CLIENTS)
         self.instances: dict[str, list[str]] = {name: [] for name in CLIENTS}
+        self.begun: list[tuple[str, float]] = []
         self.numbers = count()
 
     def wall_clock(self) -> float:
@@ -403,12 +404,17 @@ class RegistryMachine(RuleBasedStateMachine):
     ) -> None:
         values = b'{"beat":%d}' % next(self.numbers)
         former = self.living.get(name)
-        client = self.registry.beat(name, reported, instance, fuse, Raw(values))
-        assert client.client_id == name
         has_reported = reported is not ClientState.DISCONNECTED
         taken_over = former is not None and instance not in {None, former.instance}
         restarted = former is not None and former.has_reported and not has_reported
-        if former is not None and not taken_over and not restarted:
+        goes_on = former is not None and not taken_over and not restarted
+        if not goes_on:
+            self._leave_time_between_lives(name)
+            former = self.living.get(name)
+        client = self.registry.beat(name, reported, instance, fuse, Raw(values))
+        assert client.client_id == name
+        if goes_on:
+            assert former is not None
             known = former.has_reported, former.fuse
             self._beaten(former, reported, fuse, values)
             is_news = known != (former.has_reported, former.fuse)
@@ -435,6 +441,13 @@ class RegistryMachine(RuleBasedStateMachine):
             former=tuple(self.instances[name][-8:]),
         )
         self._expect(self._fact(name, previous, reason, ended))
+
+    def _leave_time_between_lives(self, name: str) -> None:
+        second_ago = self.clock.seconds() - 1
+        self.begun = [life for life in self.begun if life[1] > second_ago]
+        if sum(life[0] == name for life in self.begun) == MOST_LIVES_A_SECOND:
+            self._live_until(self.clock.seconds() + 1)
+        self.begun.append((name, self.clock.seconds()))
 
     def _beaten(
         self, life: Expected, reported: ClientState, fuse: float | None, values: bytes

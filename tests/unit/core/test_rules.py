@@ -5,6 +5,7 @@ What waits for the store is tested with the dispatcher and the journal.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import cast
 
@@ -25,6 +26,7 @@ from heartbeat_service.core.errors import (
     HeartbeatError,
     IllegalTransition,
     InstanceSuperseded,
+    LockedOut,
     Overloaded,
     StaleIncarnation,
     UnknownClient,
@@ -70,7 +72,7 @@ class RegistryTestCase(SynchronousTestCase):
         self.facts.append(fact)
         if isinstance(fact, Change):
             self.changes.append(fact)
-        else:
+        elif isinstance(fact, Snapshot):
             self.snapshots.append(fact)
 
     def assert_alive(self, client_id: str = "1") -> None:
@@ -85,11 +87,11 @@ class RegistryTestCase(SynchronousTestCase):
         self, error: type[HeartbeatError], call: Callable[..., object], *args: object
     ) -> HeartbeatError:
         """The call fails with ``error``, names the client and changes nothing."""
-        before = len(self.changes), len(self.snapshots)
+        before = list(self.facts)
         client = self.registry.find("1")
         seen = client and (client.state, client.sequence, client.incarnation)
         failure = self.assertRaises(error, call, *args)
-        self.assertEqual((len(self.changes), len(self.snapshots)), before)
+        self.assertEqual(self.facts, before)
         self.assertIs(self.registry.find("1"), client)
         self.assertEqual(
             client and (client.state, client.sequence, client.incarnation), seen
@@ -470,6 +472,7 @@ class TestInstance(RegistryTestCase):
     def test_the_last_eight_instances_are_remembered(self) -> None:
         for instance in "abcdefghi":
             self.registry.beat("1", DISCONNECTED, instance)
+        self.clock.advance(1)
         for former in "abcdefgh":
             self.assert_refused(
                 InstanceSuperseded, self.registry.beat, "1", RUNNING, former
@@ -794,13 +797,46 @@ class TestLimit(RegistryTestCase):
         self.clock.advance(0.5)
         self.registry.beat("3", RUNNING)
 
-    def test_a_new_life_of_a_known_client_is_no_stranger(self) -> None:
+    def test_a_new_life_counts_as_a_registration(self) -> None:
         self.registry.registrations = RateLimit(self.clock, 1)
         self.registry.beat("1", RUNNING)
-        self.assertRaises(Overloaded, self.registry.beat, "2", RUNNING)
+        self.assert_refused(Overloaded, self.registry.beat, "1", DISCONNECTED)
+        self.assert_refused(Overloaded, self.registry.beat, "1", RUNNING, "another")
+        self.registry.beat("1", RUNNING)
+        self.clock.advance(1)
         self.registry.beat("1", DISCONNECTED)
-        self.registry.beat("1", RUNNING, "another process")
         self.assertEqual(self.changes[-1].reason, Reason.RECONNECT)
+
+    def test_one_client_begins_no_more_than_10_lives_a_second(self) -> None:
+        names = itertools.count()
+
+        def begin() -> None:
+            self.registry.beat("1", RUNNING, f"process {next(names)}")
+
+        for _ in range(10):
+            begin()
+        self.assert_refused(Overloaded, begin)
+        self.registry.beat("2", RUNNING)
+        for _ in range(3):
+            self.clock.advance(0.4)
+            self.registry.beat("1", RUNNING)
+        begin()
+        self.assertEqual(len(self.changes), 12)
+
+    def test_who_leaves_and_comes_back_begins_no_more_lives_than_others(self) -> None:
+        for _ in range(10):
+            self.registry.beat("1", RUNNING)
+            self.registry.goodbye("1")
+        self.assert_refused(Overloaded, self.registry.beat, "1", RUNNING)
+
+    def test_who_is_refused_a_new_life_keeps_the_one_it_has(self) -> None:
+        self.registry.registrations = RateLimit(self.clock, 1)
+        self.registry.beat("1", RUNNING)
+        for _ in range(3):
+            self.clock.advance(FUSE - 1)
+            self.registry.registrations.take()
+            self.assertRaises(Overloaded, self.registry.beat, "1", DISCONNECTED)
+        self.assert_alive()
 
     def test_a_beat_that_is_refused_a_new_life_resets_the_timebomb(self) -> None:
         self.registry.beat("1", RUNNING)
@@ -822,6 +858,90 @@ class TestLimit(RegistryTestCase):
         self.assertRaises(Overloaded, self.registry.beat, "1", DISCONNECTED)
         self.registry.max_clients = 1
         self.registry.beat("1", DISCONNECTED)
+
+
+class TestLockout(RegistryTestCase):
+    """An operator keeps a client out."""
+
+    def test_it_is_kicked_and_its_heartbeats_are_refused_until_then(self) -> None:
+        self.registry.beat("1", RUNNING)
+        self.registry.lock_out("1", 600)
+        self.assert_dead()
+        self.assertIs(self.changes[-1].reason, Reason.KICK)
+        self.clock.advance(599)
+        error = self.assert_refused(LockedOut, self.registry.beat, "1", DISCONNECTED)
+        self.assertIn("1 s more", error.detail)
+        self.clock.advance(1)
+        self.registry.beat("1", DISCONNECTED)
+        self.assert_alive()
+
+    def test_others_are_not_kept_out(self) -> None:
+        self.registry.lock_out("1", 600)
+        self.registry.beat("10", DISCONNECTED)
+        self.assert_alive("10")
+
+    def test_zero_seconds_take_it_back(self) -> None:
+        self.registry.lock_out("1", 600)
+        self.registry.lock_out("1", 0)
+        self.registry.beat("1", DISCONNECTED)
+        self.registry.lock_out("1", 0)
+        self.assert_alive()
+
+    def test_the_last_word_counts(self) -> None:
+        for first, second in ((600, 5), (5, 600)):
+            self.registry.lock_out("1", first)
+            self.registry.lock_out("1", second)
+            self.clock.advance(second - 1)
+            self.assert_refused(LockedOut, self.registry.beat, "1", DISCONNECTED)
+            self.clock.advance(1)
+            self.registry.beat("1", DISCONNECTED)
+
+    def test_it_outlives_a_restart_for_as_long_as_is_left(self) -> None:
+        self.registry.beat("1", RUNNING)
+        self.registry.lock_out("1", 600)
+        self.registry.lock_out("2", 10)
+        stored = stored_state(self.facts)
+        self.clock.advance(100)
+        self.registry = self.new_registry()
+        list(self.registry.restore(stored))
+        self.clock.advance(499)
+        self.registry.beat("2", RUNNING)
+        self.assert_refused(LockedOut, self.registry.beat, "1", DISCONNECTED)
+        self.clock.advance(1)
+        self.registry.beat("1", DISCONNECTED)
+
+    def test_the_store_is_told_when_it_is_over(self) -> None:
+        self.registry.lock_out("1", 600)
+        self.registry.lock_out("2", 600)
+        self.registry.lock_out("2", 0)
+        self.clock.advance(600)
+        self.assertEqual(stored_state(self.facts).lockouts, [])
+
+    def test_while_the_store_is_in_trouble_nobody_is_locked_out(self) -> None:
+        self.registry.beat("1", RUNNING)
+
+        def refuse() -> None:
+            raise Overloaded("the disk is full", "1")
+
+        self.registry.admit = refuse
+        self.assert_refused(Overloaded, self.registry.lock_out, "1", 600)
+        self.registry.beat("1", RUNNING)
+
+
+class TestLongestFuse(RegistryTestCase):
+    """How long a fuse a client may ask for."""
+
+    def test_nobody_gets_a_longer_fuse_than_is_granted(self) -> None:
+        self.registry.longest_fuse = 20.0
+        for asked, granted in ((1e9, 20.0), (15.0, 15.0), (0.01, 0.1)):
+            client = self.registry.beat("1", RUNNING, fuse=asked)
+            self.assertEqual(client.heartbeat.fuse, granted)
+            client = self.registry.beat(f"at {asked}", RUNNING, fuse=asked)
+            self.assertEqual(client.heartbeat.fuse, granted)
+
+    def test_without_a_limit_it_is_an_hour(self) -> None:
+        client = self.registry.beat("1", RUNNING, fuse=1e9)
+        self.assertEqual(client.heartbeat.fuse, 3600.0)
 
 
 class TestRateLimit(SynchronousTestCase):

@@ -20,6 +20,7 @@ from heartbeat_service.core.changes import (
     Change,
     Fact,
     Life,
+    Lockout,
     Reason,
     Snapshot,
     StoredState,
@@ -215,7 +216,8 @@ class Witness:
         kept = {
             fact.state
             for fact in (*self._kept, *self.house.store.kept)
-            if (fact.client_id, fact.incarnation, fact.sequence) == key
+            if not isinstance(fact, Lockout)
+            and (fact.client_id, fact.incarnation, fact.sequence) == key
         }
         if kept != {state} or self._states.setdefault(key, state) is not state:
             self.beyond.append(told)

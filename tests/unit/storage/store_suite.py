@@ -14,6 +14,7 @@ from heartbeat_service.core.changes import (
     Change,
     Fact,
     Life,
+    Lockout,
     Reason,
     Snapshot,
     StoredState,
@@ -135,6 +136,8 @@ def some_facts(draw: st.DrawFn) -> list[Fact]:
                 if client.has_reported
                 else same
             )
+        if draw(st.booleans()):
+            facts.append(Lockout(name, draw(st.just(0.0) | SOME_SECONDS)))
     return facts
 
 
@@ -517,6 +520,13 @@ class LastingStoreSuite(StoreSuite):
                 death(name, life(number), instances=Instances("a")),
             )
         self.assertEqual(list(self.reopened(store).instances_of_dead), ["1", "2", "3"])
+
+    def test_who_is_locked_out_is_so_after_a_restart(self) -> None:
+        store = self.open_store()
+        self.commit(store, *[Lockout(name, 2000.5) for name in ("1", "2", "3")])
+        self.commit(store, Lockout("2", 0.0), Lockout("3", 3000.0), Lockout("4", 0.0))
+        kept = self.reopened(store).lockouts
+        self.assertCountEqual(kept, [Lockout("1", 2000.5), Lockout("3", 3000.0)])
 
     def test_incarnation_is_never_lower_though_the_clock_goes_back(self) -> None:
         beyond = 2**60

@@ -1,0 +1,69 @@
+"""Which client IDs an operator keeps out, and for how long (contract, section 2).
+
+Each lock-out is one call of the clock, and ends with it. Knows no client that lives;
+to kick who is locked out is the registry's part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from attrs import define, field
+
+from heartbeat_service.core.changes import Lockout
+from heartbeat_service.core.clock import Clock, Timer
+from heartbeat_service.core.errors import LockedOut
+
+
+@define(eq=False)
+class Lockouts:
+    """``{client id: when it may come back}``.
+
+    :ivar clock: tells how time passes.
+    :ivar wall_clock: seconds since the epoch, which a restart doesn't set back.
+    :ivar listener: hears of each that begins, is changed, or ends.
+    """
+
+    clock: Clock
+    wall_clock: Callable[[], float]
+    listener: Callable[[Lockout], None]
+    _ends: dict[str, Timer] = field(factory=dict, init=False)
+
+    def check(self, client_id: str) -> None:
+        """Let pass who is not kept out.
+
+        :raises LockedOut: if the client is.
+        """
+        end = self._ends.get(client_id)
+        if end is not None:
+            seconds = end.getTime() - self.clock.seconds()
+            raise LockedOut(
+                f"an operator keeps this client out for {seconds:.0f} s more", client_id
+            )
+
+    def set(self, client_id: str, seconds: float) -> None:
+        """Keep a client out for so many seconds from now; with 0, no longer."""
+        if seconds:
+            self._keep_out(client_id, seconds)
+            self.listener(Lockout(client_id, self.wall_clock() + seconds))
+        elif client_id in self._ends:
+            self._let_in(client_id)
+
+    def restore(self, stored: Iterable[Lockout]) -> None:
+        """Go on after a restart."""
+        now = self.wall_clock()
+        for lockout in stored:
+            self._keep_out(lockout.client_id, max(0.0, lockout.until - now))
+
+    def _keep_out(self, client_id: str, seconds: float) -> None:
+        self._forget(client_id)
+        self._ends[client_id] = self.clock.callLater(seconds, self._let_in, client_id)
+
+    def _let_in(self, client_id: str) -> None:
+        self._forget(client_id)
+        self.listener(Lockout(client_id, 0.0))
+
+    def _forget(self, client_id: str) -> None:
+        former = self._ends.pop(client_id, None)
+        if former is not None and former.active():
+            former.cancel()
