@@ -1,6 +1,7 @@
 """A peer that sends requests to a ROUTER as fast as it can, and reads no reply.
 
-``python -m tests.faults.flood ADDRESS SECONDS``; prints how many it has sent.
+``python -m tests.faults.flood ADDRESS SECONDS [lives]``; prints how many it has sent:
+of all kinds, or takeovers of one client by ever other processes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 
 import zmq
 
@@ -17,21 +19,27 @@ DEALERS = 4
 ROUND = 100
 
 
-def main(address: str, seconds: float) -> int:
+MIXED = [
+    [heartbeat("flood")],
+    [b"", message("GetClientState", clientID="flood")],
+    [os.urandom(200)],
+    [b'{"messageType": "HEARTBEAT", "body": '],
+    [b"x"] * 50,
+    [bytes(70_000)],
+]
+LIVES = [
+    [heartbeat("flood", instanceID=f"process-{number}", timebombSeconds=1e9)]
+    for number in range(ROUND)
+]
+
+
+def main(address: str, seconds: float, requests: Sequence[Sequence[bytes]]) -> int:
     """Flood; how many requests left."""
     context = zmq.Context()
     dealers = [context.socket(zmq.DEALER) for _ in range(DEALERS)]
     for dealer in dealers:
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.connect(address)
-    requests = [
-        [heartbeat("flood")],
-        [b"", message("GetClientState", clientID="flood")],
-        [os.urandom(200)],
-        [b'{"messageType": "HEARTBEAT", "body": '],
-        [b"x"] * 50,
-        [bytes(70_000)],
-    ]
     sent = 0
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -47,4 +55,5 @@ def main(address: str, seconds: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"sent {main(sys.argv[1], float(sys.argv[2]))}\n")
+    flood = LIVES if sys.argv[3:] == ["lives"] else MIXED
+    sys.stdout.write(f"sent {main(sys.argv[1], float(sys.argv[2]), flood)}\n")

@@ -17,6 +17,7 @@ from typing_extensions import override
 from tests.faults.conftest import Serve
 from tests.faults.herd import reactor
 from tests.faults.service import Row, death_of, either
+from tests.integration.conftest import Answer
 from tests.integration.processes import ROOT, Process
 from tests.integration.waiting import PATIENCE, pause, until
 
@@ -129,6 +130,45 @@ async def test_a_flood_of_requests_keeps_nobody_from_beating(
     assert died < fuse + 3, row.note
     row.judge(herd)
     service.assert_unharmed()
+
+
+@pytest.mark.fault("one client taken over again and again")
+@pytest_twisted.ensureDeferred
+async def test_a_flood_of_takeovers_begins_ten_lives_a_second(
+    serve: Serve, spawn: Callable[..., Process], row: Row
+) -> None:
+    seconds, fuse = either(3, 15), 2.0
+    service = await serve("--timebomb", str(fuse), "--max-timebomb", "3")
+    herd = service.herd(20, timebomb=fuse, interval=0.3, patience=fuse / 2)
+    await service.joined(herd)
+    first, began = await service.beat("before"), time.monotonic()
+    flood = spawn(
+        *(sys.executable, "-m", "tests.faults.flood", service.router),
+        *(str(seconds), "lives"),
+        PYTHONPATH=str(ROOT),
+    )
+    assert await flood.ends() == 0
+    sent = int((await flood.says(r"sent (\d+)"))[1])
+
+    async def died() -> bool:
+        return (await service.ask("GET", "/clients/flood")).status == 404
+
+    left_after = await until(died)
+    last, lasted = await service.beat("after"), time.monotonic() - began
+    lives = incarnation_of(last) - incarnation_of(first) - 1
+    row.tried = f"{seconds} s, {sent} takeovers"
+    row.note = (
+        f"{lives} lives in {lasted:.1f} s; gone {left_after:.1f} s after the last"
+    )
+    assert 10 <= lives <= 10 * (lasted + 1), row.note
+    row.slower(await herd.all_answered(PATIENCE))
+    row.judge(herd)
+    service.assert_unharmed()
+
+
+def incarnation_of(answer: Answer) -> int:
+    """The life that a heartbeat's reply names."""
+    return int(answer.json()["body"]["incarnation"])
 
 
 @pytest.mark.fault("1,000 connections at 256 descriptors")
