@@ -7,8 +7,6 @@ ours, or that is damaged, is left as it is.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -25,6 +23,7 @@ from typing_extensions import override
 
 from heartbeat_service.core.changes import Fact, Life, StoredState
 from heartbeat_service.storage import rows
+from heartbeat_service.storage.files import Files
 from heartbeat_service.storage.store import (
     NO_REFUSALS,
     Refusals,
@@ -115,40 +114,22 @@ class Database:
     """The file itself. Each method blocks, and raises :class:`StoreTrouble`."""
 
     def __init__(self, path: Path, wall_clock: Callable[[], float]) -> None:
-        self._path = path.absolute()
+        self._name = path.name
+        self._files = Files(path)
         self._wall_clock = wall_clock
-        self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
-        self._files: dict[Path, tuple[int, int]] = {}
+        self._path = path
         self._size = 0
 
     def open(self) -> StoredState:
         """Make the file ours, bring it up to date, and read what it has kept."""
         with self._trouble():
-            self._take_lock()
-            self._look_over()
-            connection = sqlite3.connect(
-                self._path,
-                timeout=LOCK_TIMEOUT,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            self.close()
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                self._migrate(connection)
-                stored = self._read(connection)
-                self._commit(connection, ())  # find out whether it can be written to
+                return self._open()
             except BaseException:
-                connection.close()
+                self.close()
                 raise
-            self._connection = connection
-            log = Path(f"{self._path}-wal")
-            self._files = {
-                file: _identity(file) for file in (self._path, log) if file.exists()
-            }
-            self._size = 0
-            return stored
 
     def write(self, facts: Sequence[Fact]) -> Refusals:
         """Write all of ``facts`` in one transaction, or none; nobody else writes."""
@@ -169,9 +150,7 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
+        self._files.release()
 
     @contextmanager
     def _trouble(self) -> Iterator[None]:
@@ -180,33 +159,30 @@ class Database:
         except (sqlite3.Error, OSError, ValueError) as error:
             # Clients are told, too: they needn't know where the file is.
             reason = error.strerror if isinstance(error, OSError) else error
-            raise StoreTrouble(f"{self._path.name}: {reason}") from error
+            raise StoreTrouble(f"{self._name}: {reason}") from error
 
-    def _take_lock(self) -> None:
-        """Keep a second service from the file: both would hand out incarnations."""
-        if self._lock is not None:
-            return
-        # A file of its own: to close a descriptor of the database's file would
-        # take away the locks that SQLite has on it.
-        lock = os.open(
-            f"{self._path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    def _open(self) -> StoredState:
+        self._path = self._files.claim()
+        self._look_over()
+        connection = self._connection = sqlite3.connect(
+            self._path,
+            timeout=LOCK_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
         )
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            raise ValueError("another heartbeat service uses it") from error
-        self._lock = lock
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        self._migrate(connection)
+        stored = self._read(connection)
+        self._commit(connection, ())  # find out whether it can be written to
+        self._files.remember(self._path)
+        self._size = 0
+        self._expect_same_files()
+        return stored
 
     def _look_over(self) -> None:
         """Refuse a file that must not be written to; only reads."""
-        log = Path(f"{self._path}-wal")
-        size = self._path.stat().st_size if self._path.exists() else 0
-        if size == 0 and log.exists() and log.stat().st_size > 0:
-            raise ValueError(
-                "its write-ahead log is there, but nothing of itself; put the file"
-                " back, or give up what it kept and take the log away, too"
-            )
+        size = self._path.stat().st_size
         if 0 < size < SMALLEST:  # SQLite takes the very smallest for new ones
             raise ValueError("file is not a database")
         if size == 0:
@@ -260,19 +236,10 @@ class Database:
         committed last is in the write-ahead log alone. A database in use never gets
         smaller.
         """
-        size = self._path.stat().st_size
-        moved = any(_identity(file) != known for file, known in self._files.items())
-        if moved or size < self._size:
-            raise ValueError(
-                "it was replaced or cut short by another program; stop the service,"
-                " take away what lies beside it, put the right file there, start again"
-            )
+        size = self._files.expect_same()
+        if size < self._size:
+            raise ValueError("it was cut short by another program")
         self._size = size
-
-
-def _identity(file: Path) -> tuple[int, int]:
-    status = file.stat()
-    return status.st_dev, status.st_ino
 
 
 @contextmanager

@@ -375,3 +375,71 @@ async def test_a_disk_that_can_be_written_again_is_used_again(
         disk.chmod(0o500)
         mend = partial(disk.chmod, 0o700)
     await cannot_open(service, herd, row, "heartbeat.sqlite: ", mend)
+
+
+def by_symbolic_link(path: Path, other: Path) -> Path:
+    """Another name, whose folder is another, too."""
+    other.symlink_to(path)
+    return other
+
+
+def by_hard_link(path: Path, other: Path) -> Path:
+    """A second name of the same file."""
+    other.hardlink_to(path)
+    return other
+
+
+def without_what_looks_needless(path: Path, _: Path) -> Path:
+    """All is removed that SQLite doesn't need, such as a file for a lock."""
+    for file in path.parent.glob(f"{path.name}*"):
+        if file.name not in {f"{path.name}{end}" for end in ("", "-wal", "-shm")}:
+            file.unlink()
+    return path
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [
+        pytest.param(reach, marks=pytest.mark.fault(f"two services on one store {how}"))
+        for reach, how in [
+            (by_symbolic_link, "by a symbolic link"),
+            (by_hard_link, "by a hard link"),
+            (without_what_looks_needless, "without lock files"),
+        ]
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_second_service_on_a_store_takes_no_change(
+    serve: Serve, row: Row, tmp_path: Path, reach: Callable[[Path, Path], Path]
+) -> None:
+    path = tmp_path / "heartbeat.sqlite"
+    first = await serve(*OPTIONS)
+    assert (await first.beat("1")).status == 200
+    (tmp_path / "elsewhere").mkdir()
+    other = reach(path, tmp_path / "elsewhere" / "other.sqlite")
+    second = await serve(*OPTIONS, store=other)
+    await unready(second, "another heartbeat service")
+    assert await refuses(second, "1")
+    assert (await first.beat("2")).status == 200
+    first.assert_unharmed()
+    second.assert_unharmed()
+    row.tried = "1 client"
+
+
+@pytest.mark.fault("log removed, store behind a link")
+@pytest_twisted.ensureDeferred
+async def test_what_went_to_a_removed_log_is_not_acknowledged(
+    serve: Serve, row: Row, tmp_path: Path
+) -> None:
+    path, link = tmp_path / "heartbeat.sqlite", tmp_path / "link.sqlite"
+    link.symlink_to(path)
+    service = await serve(*OPTIONS, comes_back=True, store=link)
+    Path(f"{path}-wal").unlink()
+    answers = [await service.beat(str(number)) for number in range(5)]
+    assert {answer.status for answer in answers} == {503}
+    await unready(service, "heartbeat.sqlite-wal")
+    await service.kill()
+    await service.start()
+    assert (await service.ask("GET", "/clients")).json()["clients"] == []
+    assert (await service.beat("after")).status == 200
+    row.tried = "5 registrations"
