@@ -1,4 +1,4 @@
-"""Does what a session says: HTTP by treq, ZeroMQ by txZMQ.
+"""Does what a session says: HTTP by ``post.py``, ZeroMQ by txZMQ.
 
 Decides nothing itself.
 """
@@ -6,6 +6,7 @@ Decides nothing itself.
 from __future__ import annotations
 
 import random
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,18 +15,11 @@ from typing import Any, ClassVar
 
 import zmq
 from msgspec import Raw
-from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.ssl import trustRootFromCertificates
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    BrowserLikePolicyForHTTPS,
-    HTTPConnectionPool,
-)
 from txzmq import ZmqFactory
 from typing_extensions import override
 
@@ -33,6 +27,7 @@ from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.core.heartbeat import NO_VALUES
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.game_client.credentials import NO_CREDENTIALS, Credentials
+from heartbeat_service.game_client.post import Post
 from heartbeat_service.game_client.session import (
     Action,
     BeatAfter,
@@ -44,8 +39,10 @@ from heartbeat_service.game_client.session import (
     ServerLost,
     Session,
     Superseded,
+    printable,
 )
 from heartbeat_service.protocol.codec import (
+    MAX_MESSAGE,
     decode_body,
     decode_from_server,
     encode,
@@ -62,27 +59,24 @@ from heartbeat_service.protocol.messages import (
 )
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 
-#: How often the client pings the server over ZeroMQ, and how long an answer may take,
-#: in milliseconds; as long as that the server keeps the connection of a client that is
-#: gone.
-PING_INTERVAL_MILLISECONDS = 5_000
-PING_TIMEOUT_MILLISECONDS = 15_000
+#: Messages of a server that wait here until they are read; the rest waits at the
+#: server. What it says of one client is little; with the longest they are 6 MiB.
+MAX_UNREAD = 100
 
 #: How long a stopping client waits for its last answers, in seconds.
 FAREWELL = 1.0
 
-_HEADERS: dict[bytes | str, bytes | str] = {"Content-Type": "application/json"}
+# No ipc:// or inproc://, which mean this machine; no source address (``;``), no
+# wildcard.
+_ENDPOINT = re.compile(r"tcp://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+_LAST_PORT = 65535
 
 
 class _Requests(HardenedConnection):
     socketType = zmq.DEALER
     options: ClassVar[dict[int, int]] = {
-        zmq.HEARTBEAT_IVL: PING_INTERVAL_MILLISECONDS,
-        zmq.HEARTBEAT_TIMEOUT: PING_TIMEOUT_MILLISECONDS,
-        zmq.HEARTBEAT_TTL: PING_TIMEOUT_MILLISECONDS,
-        # A queue that is never full: one that pings must have none other
-        # (zeromq/connection.py). What a server says of one client is little.
-        zmq.RCVHWM: 0,
+        zmq.MAXMSGSIZE: MAX_MESSAGE,
+        zmq.RCVHWM: MAX_UNREAD,
     }
 
     def __init__(
@@ -133,18 +127,9 @@ class GameClient(Service):
         )
         self.session = self._new_session()
         self._reactor = reactor
-        self._url = f"{server.rstrip('/')}/heartbeat"
         self._on_event = on_event
         self._values = values
-        self._pool = HTTPConnectionPool(reactor)
-        authorities = credentials.authorities
-        trust = BrowserLikePolicyForHTTPS(
-            trustRootFromCertificates(authorities) if authorities else None
-        )
-        self._http = HTTPClient(Agent(reactor, trust, pool=self._pool))
-        self._headers = dict(_HEADERS)
-        if credentials.token is not None:
-            self._headers["Authorization"] = f"Bearer {credentials.token}"
+        self._http = Post(reactor, server, credentials)
         self._keys = credentials.keys
         self._sent_at = 0.0
         self._next_beat: IDelayedCall | None = None
@@ -153,6 +138,7 @@ class GameClient(Service):
         self._requests: _Requests | None = None
         self._subscription: _Subscription | None = None
         self._gone: Deferred[None] | None = None
+        self._unread = 0
 
     @override
     def startService(self) -> None:
@@ -223,27 +209,22 @@ class GameClient(Service):
 
     def _post(self, message: HeartbeatMessage) -> Deferred[None]:
         return (
-            Deferred.fromCoroutine(self._exchange(encode(message)))
-            .addTimeout(self.session.patience, self._reactor)
+            self._http.send(encode(message), self.session.patience)
             .addCallbacks(self._understand, self._unanswered)
             .addCallback(self._perform)
             .addErrback(self._stumbled)
         )
-
-    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
-        response = await self._http.post(
-            self._url, data=body, headers=self._headers, allow_redirects=False
-        )
-        return response.code, await response.content()
 
     def _understand(self, answer: tuple[int, bytes]) -> Sequence[Action]:
         status, body = answer
         try:
             if status != HTTPStatus.OK:
                 return self.session.beat_refused(decode_body(body, ErrorMessage))
-            reply = decode_from_server(body)
-            if isinstance(reply, ClientStateMessage):
-                return self.session.beat_answered(reply)
+            match decode_from_server(body):
+                case ClientStateMessage() as reply:
+                    return self.session.beat_answered(reply)
+                case ErrorMessage() as error:
+                    return self.session.beat_refused(error)
         except HeartbeatError:
             pass
         return self.session.beat_failed(f"The server answered {status} in no known way")
@@ -264,6 +245,8 @@ class GameClient(Service):
         self._requests = self._subscription = None
         topic = topic_of(self.session.client_id)
         try:
+            _check_endpoint(endpoints.request_endpoint)
+            _check_endpoint(endpoints.state_change_endpoint)
             self._requests = _Requests(self._factory, self._received)
             self._subscription = _Subscription(self._factory, self._received)
             if self._keys is not None:
@@ -272,11 +255,11 @@ class GameClient(Service):
             self._subscription.socket.set(zmq.SUBSCRIBE, topic)
             self._subscription.connect(endpoints.state_change_endpoint)
             self._requests.connect(endpoints.request_endpoint)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, ValueError) as error:
             # It can still beat, and the server may name better ones tomorrow.
             self._log.error(
                 "Can't connect to {endpoints}: {error}",
-                endpoints=endpoints,
+                endpoints=printable(str(endpoints)),
                 error=str(error),
             )
 
@@ -284,7 +267,14 @@ class GameClient(Service):
         try:
             message = decode_from_server(frames[-1])
         except HeartbeatError as error:
-            self._log.warn("The server sent {detail}", detail=error.detail)
+            self._unread += 1
+            if self._unread & (self._unread - 1) == 0:  # 1, 2, 4, 8 …: never a flood
+                self._log.warn(
+                    "messages of the server that made no sense so far: {count}, "
+                    "the last one: {detail}",
+                    count=self._unread,
+                    detail=printable(error.detail),
+                )
             return
         match message:
             case OnStateChange():
@@ -318,4 +308,14 @@ class GameClient(Service):
         if self._factory is not None:
             self._factory.shutdown()
             self._factory = self._requests = self._subscription = None
-        await self._pool.closeCachedConnections()
+        await self._http.close()
+
+
+def _check_endpoint(address: str) -> None:
+    """Pass if it is ``tcp://HOST:PORT``.
+
+    :raises ValueError: if it isn't.
+    """
+    match = _ENDPOINT.fullmatch(address)
+    if match is None or not 0 < int(match[1]) <= _LAST_PORT:
+        raise ValueError("expected tcp://HOST:PORT")

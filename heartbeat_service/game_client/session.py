@@ -3,6 +3,10 @@
 Each method is something that happened; it returns what is to be done about it,
 in order. Knows no socket, no clock and no reactor, so that every order in which
 replies can overtake each other can be tried.
+
+The server may be broken, or hostile. It can't make a client fall silent, or beat
+without a pause; what it says of another client is ignored; its words are printable in
+events.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import ParamSpec
 from attrs import define, field, frozen
 from msgspec import UNSET, Raw
 
-from heartbeat_service.core.heartbeat import NO_VALUES
+from heartbeat_service.core.heartbeat import LONGEST_FUSE, NO_VALUES, SHORTEST_FUSE
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.protocol.messages import (
     ClientID,
@@ -31,6 +35,9 @@ from heartbeat_service.protocol.messages import (
 
 _P = ParamSpec("_P")
 
+#: The most of a server's words that anyone is shown, in characters.
+LONGEST_TEXT = 300
+
 #: Seconds between beats, and to a timebomb, until the server has told its own.
 FIRST_INTERVAL = 2.0
 FIRST_TIMEBOMB = 10.0
@@ -42,6 +49,22 @@ SHORTEST_INTERVAL = 0.01
 #: It never waits for more than half of its fuse, so that it lives when the server
 #: was only stalled; nor for less than its interval.
 LONGEST_BACKOFF = 15.0
+
+#: The longest that it waits for an answer, in seconds, unless its interval is longer.
+LONGEST_PATIENCE = 15.0
+
+
+def printable(text: str) -> str:
+    """A server's words for a terminal or a log: one line, not too long.
+
+    What isn't visible is escaped: control characters, line ends, marks that turn
+    the direction of a text.
+    """
+    short = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
+        for one in short
+    )
 
 
 @frozen
@@ -84,24 +107,27 @@ class StateChanged:
 
 @frozen
 class Refused:
-    """The server said no to something: tell the game."""
+    """The server said no to something: tell the game.
 
-    code: str
-    detail: str
+    Beats that are refused with one code in a row are told once.
+    """
+
+    code: str = field(converter=printable)
+    detail: str = field(converter=printable)
 
 
 @frozen
 class ServerLost:
     """No beat gets through any more: tell the game."""
 
-    detail: str
+    detail: str = field(converter=printable)
 
 
 @frozen
 class Superseded:
     """Another process is this client now: stop, for good."""
 
-    detail: str
+    detail: str = field(converter=printable)
 
 
 #: What the game is told.
@@ -151,16 +177,18 @@ class Session:
     _interval: float = field(default=FIRST_INTERVAL, init=False)
     _timebomb: float = field(default=FIRST_TIMEBOMB, init=False)
     _failures: int = field(default=0, init=False)
-    _lost: bool = field(default=False, init=False)
+    _trouble: str | None = field(default=None, init=False)
+    _sequence_at_beat: int = field(default=0, init=False)
 
     @property
     def patience(self) -> float:
         """Seconds after which a beat without an answer has failed."""
-        return max(self._interval, self._timebomb / 2)
+        return max(self._interval, min(LONGEST_PATIENCE, self._timebomb / 2))
 
     @_silent_once_superseded
     def beat(self, values: Raw = NO_VALUES) -> Sequence[Action]:
         """It is time to beat. Not before the last beat was answered or failed."""
+        self._sequence_at_beat = self.sequence
         message = HeartbeatMessage(
             client_id=self.client_id,
             client_state=self.state,
@@ -175,14 +203,21 @@ class Session:
         """A beat's reply: the only word that can tell of a new life.
 
         Beats are answered one by one, so what it says of the incarnation is
-        never out of date, and never about another process.
+        never out of date, and never about another process. A sequence below the one
+        at which the beat was sent tells that the server itself has gone back, or
+        that a former word was wrong: what it says now holds.
         """
+        if reply.client_id != self.client_id:
+            return self.beat_failed("The server answered for another client")
         self._failures = 0
-        self._lost = False
-        self._interval = max(reply.heartbeat_interval_seconds, SHORTEST_INTERVAL)
-        self._timebomb = reply.timebomb_seconds
+        self._trouble = None
+        self._timebomb = min(max(reply.timebomb_seconds, SHORTEST_FUSE), LONGEST_FUSE)
+        self._interval = max(
+            min(reply.heartbeat_interval_seconds, self._timebomb / 2), SHORTEST_INTERVAL
+        )
         actions: list[Action] = []
-        if reply.incarnation != self.incarnation:
+        gone_back = reply.sequence < self._sequence_at_beat
+        if reply.incarnation != self.incarnation or gone_back:
             self.incarnation, self.sequence = reply.incarnation, 0
         endpoints = OpenSockets(reply.request_endpoint, reply.state_change_endpoint)
         first = self._endpoints is None
@@ -199,25 +234,27 @@ class Session:
     def beat_failed(self, detail: str) -> Sequence[Action]:
         """A beat got no answer that makes sense."""
         self._failures += 1
-        lost = [] if self._lost else [ServerLost(detail)]
-        self._lost = True
-        return [*lost, BeatAfter(self._backoff())]
+        return [*self._told_once("", ServerLost(detail)), BeatAfter(self._backoff())]
 
     @_silent_once_superseded
     def beat_refused(self, error: ErrorMessage) -> Sequence[Action]:
         """A beat was answered with an error."""
+        if self._is_anothers(error):
+            return self.beat_failed("The server answered for another client")
         if error.code == "INSTANCE_SUPERSEDED":
             return self._stop(error.detail)
         if error.code == "OVERLOADED":  # it passes, as an outage does
             return self.beat_failed(error.detail)
+        refused = self._told_once(error.code, Refused(error.code, error.detail))
+        if error.code == "LOCKED_OUT":  # it is let in by a beat, so it goes on beating
+            return [*refused, BeatAfter(self._interval)]
         self._failures += 1
-        self._lost = False
-        return [Refused(error.code, error.detail), BeatAfter(self._backoff())]
+        return [*refused, BeatAfter(self._backoff())]
 
     @_silent_once_superseded
     def request_answered(self, reply: ClientStateMessage) -> Sequence[Action]:
         """GetClientState, SetClientState or Goodbye was answered."""
-        if reply.incarnation != self.incarnation:
+        if not self._is_of_this_life(reply):
             return []
         self.initialised = True
         return self._apply(reply)
@@ -225,14 +262,17 @@ class Session:
     @_silent_once_superseded
     def request_refused(self, error: ErrorMessage) -> Sequence[Action]:
         """GetClientState, SetClientState or Goodbye was answered with an error."""
+        if self._is_anothers(error):
+            return []
         if error.code == "INSTANCE_SUPERSEDED":
             return self._stop(error.detail)
-        return [Refused(error.code, error.detail)]
+        refused = Refused(error.code, error.detail)
+        return [refused, *([self._ask()] if error.code == "STALE_SEQUENCE" else [])]
 
     @_silent_once_superseded
     def state_published(self, change: OnStateChange) -> Sequence[Action]:
         """A publication came in. One of another life waits for a beat's reply."""
-        if change.incarnation != self.incarnation:
+        if not self._is_of_this_life(change):
             return []
         missed_some = change.sequence > self.sequence + 1
         return [*self._apply(change), *([self._ask()] if missed_some else [])]
@@ -267,6 +307,17 @@ class Session:
                 )
             )
         ]
+
+    def _is_of_this_life(self, news: ClientStateMessage | OnStateChange) -> bool:
+        return (news.client_id, news.incarnation) == (self.client_id, self.incarnation)
+
+    def _is_anothers(self, error: ErrorMessage) -> bool:
+        return error.client_id not in (UNSET, self.client_id)
+
+    def _told_once(self, trouble: str, event: Event) -> Sequence[Event]:
+        """The event, unless the beat before was in the same trouble."""
+        known, self._trouble = self._trouble == trouble, trouble
+        return [] if known else [event]
 
     def _stop(self, detail: str) -> Sequence[Action]:
         self.superseded = True

@@ -111,6 +111,10 @@ def _nested_in(outer: dict[str, Any] | list[Any]) -> Iterator[Any]:
 InstanceID = Annotated[str, Meta(min_length=1, max_length=64)]
 Fuse = Annotated[float, Meta(gt=0)]
 
+#: A server's sequence or incarnation: other integers, a broken server's, would stay
+#: ahead of all that come after them.
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
 #: Python's names and the wire's.
 CAMEL = {
     "client_id": "clientID",
@@ -194,10 +198,10 @@ class ClientStateMessage(Message, frozen=True):
 
     client_id: ClientID
     client_state: WireState
-    sequence: int
-    incarnation: int
-    timebomb_seconds: float
-    heartbeat_interval_seconds: float
+    sequence: Count
+    incarnation: Count
+    timebomb_seconds: Fuse
+    heartbeat_interval_seconds: Fuse
     request_endpoint: str
     state_change_endpoint: str
 
@@ -221,8 +225,8 @@ class OnStateChange(Message, frozen=True):
     client_state: WireState
     previous_state: WireState
     reason: Reason
-    sequence: int
-    incarnation: int
+    sequence: Count
+    incarnation: Count
 
 
 Request = HeartbeatMessage | GetClientState | SetClientState | Goodbye

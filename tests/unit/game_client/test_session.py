@@ -18,12 +18,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Change, Fact, Reason
 from heartbeat_service.core.errors import HeartbeatError
+from heartbeat_service.core.heartbeat import LONGEST_FUSE, SHORTEST_FUSE
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.game_client.session import (
     FIRST_INTERVAL,
     FIRST_TIMEBOMB,
     LONGEST_BACKOFF,
+    LONGEST_PATIENCE,
+    LONGEST_TEXT,
     SHORTEST_INTERVAL,
     Action,
     BeatAfter,
@@ -304,8 +307,23 @@ class TestOutage(SynchronousTestCase):
 
     def test_beats_come_at_the_interval_that_the_server_names(self) -> None:
         for interval in (0.05, 2.0, 60.0):
-            actions = new_session().beat_answered(says(7, 1, interval=interval))
+            actions = new_session().beat_answered(
+                says(7, 1, interval=interval, timebomb=120.0)
+            )
             self.assertEqual(next_beat(actions), interval)
+
+    def test_no_server_makes_it_wait_for_more_than_half_its_fuse(self) -> None:
+        for interval, timebomb, waits in (
+            (1e300, 10.0, 5.0),
+            (5.1, 10.0, 5.0),
+            (1e300, 1e300, LONGEST_FUSE / 2),
+            (1e300, 1e-300, SHORTEST_FUSE / 2),
+        ):
+            session = new_session(random=1.0)
+            reply = says(7, 1, interval=interval, timebomb=timebomb)
+            self.assertEqual(next_beat(session.beat_answered(reply)), waits)
+            self.assertLessEqual(max(self.waits(session, 20)), waits)
+            self.assertLessEqual(session.patience, waits)
 
     def test_no_server_makes_it_beat_without_a_pause(self) -> None:
         for interval in (0.0, -1.0):
@@ -315,7 +333,7 @@ class TestOutage(SynchronousTestCase):
     def test_backoff_is_never_faster_than_the_interval(self) -> None:
         for interval in (0.5, 2.0, 60.0):
             session = new_session(random=0.0)
-            session.beat_answered(says(7, 1, interval=interval))
+            session.beat_answered(says(7, 1, interval=interval, timebomb=120.0))
             self.assertGreaterEqual(min(self.waits(session, 40)), interval)
 
     def test_backoff_grows_and_is_bounded(self) -> None:
@@ -334,7 +352,7 @@ class TestOutage(SynchronousTestCase):
 
     def test_interval_longer_than_the_longest_backoff_is_kept(self) -> None:
         session = new_session(random=1.0)
-        session.beat_answered(says(7, 1, interval=60.0))
+        session.beat_answered(says(7, 1, interval=60.0, timebomb=120.0))
         self.assertEqual(set(self.waits(session, 5)), {60.0})
 
     def test_backoff_is_jittered_by_the_injected_random(self) -> None:
@@ -373,17 +391,41 @@ class TestOutage(SynchronousTestCase):
         session.beat_failed("refused")
         self.assertEqual((session.state, session.sequence), (RUNNING, 2))
 
-    def test_refused_beat_is_told_and_tried_again_later(self) -> None:
+    def test_refused_beat_is_told_once_and_tried_again_later(self) -> None:
         session = new_session(random=1.0)
         error = ErrorMessage(code="UNAUTHORIZED", detail="no", client_id=CLIENT)
-        waits = []
-        for _ in range(20):
-            refused, after = session.beat_refused(error)
-            self.assertEqual(refused, Refused("UNAUTHORIZED", "no"))
-            waits.append(next_beat([after]))
+        first, *more = (session.beat_refused(error) for _ in range(20))
+        self.assertEqual(first[0], Refused("UNAUTHORIZED", "no"))
+        waits = [next_beat(actions) for actions in (first, *more)]
+        self.assertEqual(more, [[BeatAfter(wait)] for wait in waits[1:]])
         self.assertEqual(waits, sorted(waits))
         self.assertGreaterEqual(waits[0], FIRST_INTERVAL)
         self.assertEqual(waits[-1], FIRST_TIMEBOMB / 2)
+
+    def test_refusal_is_told_again_after_an_answer_or_another_refusal(self) -> None:
+        session = initialised()
+        forbidden = ErrorMessage(code="FORBIDDEN", detail="no")
+        unauthorized = ErrorMessage(code="UNAUTHORIZED", detail="no")
+        for error in (forbidden, unauthorized, forbidden):
+            actions = session.beat_refused(error)
+            self.assertEqual(told(actions, Refused), [Refused(error.code, "no")])
+        session.beat_answered(says(7, 1))
+        actions = session.beat_refused(forbidden)
+        self.assertEqual(told(actions, Refused), [Refused("FORBIDDEN", "no")])
+
+    def test_locked_out_client_says_so_once_and_beats_at_its_interval(self) -> None:
+        locked_out = ErrorMessage(code="LOCKED_OUT", detail="later", client_id=CLIENT)
+        session = initialised(new_session(random=1.0))
+        self.assertEqual(
+            session.beat_refused(locked_out),
+            [Refused("LOCKED_OUT", "later"), BeatAfter(INTERVAL)],
+        )
+        for _ in range(20):
+            self.assertEqual(session.beat_refused(locked_out), [BeatAfter(INTERVAL)])
+        self.assertEqual(
+            session.beat_answered(says(8, 1)),
+            [StateChanged(UNCALIBRATED, 8, 1), BeatAfter(INTERVAL)],
+        )
 
     def test_overloaded_server_is_a_lost_one_until_it_answers(self) -> None:
         overloaded = ErrorMessage(code="OVERLOADED", detail="later", client_id=CLIENT)
@@ -407,8 +449,81 @@ class TestOutage(SynchronousTestCase):
         self.assertEqual(session.patience, FIRST_TIMEBOMB / 2)
         session.beat_answered(says(7, 1, interval=2.0, timebomb=30.0))
         self.assertEqual(session.patience, 15.0)
-        session.beat_answered(says(7, 1, interval=20.0, timebomb=30.0))
+        session.beat_answered(says(7, 1, interval=20.0, timebomb=40.0))
         self.assertEqual(session.patience, 20.0)
+        session.beat_answered(says(7, 1, interval=2.0, timebomb=3600.0))
+        self.assertEqual(session.patience, LONGEST_PATIENCE)
+
+
+class TestBadServer(SynchronousTestCase):
+    def test_beats_answer_for_another_client_is_none(self) -> None:
+        others = ClientID("2")
+        for answer in (
+            lambda one: one.beat_answered(
+                replace(says(9, 5, RUNNING), client_id=others)
+            ),
+            lambda one: one.beat_refused(replace(SUPERSEDED, client_id=others)),
+        ):
+            session = initialised()
+            actions = answer(session)
+            self.assertEqual(len(told(actions, ServerLost)), 1)
+            self.assertGreaterEqual(next_beat(actions), INTERVAL)
+            self.assertEqual(
+                (session.incarnation, session.sequence, session.state),
+                (7, 1, UNCALIBRATED),
+            )
+            self.assertFalse(session.superseded)
+
+    def test_all_else_about_another_client_is_ignored(self) -> None:
+        others = ClientID("2")
+        session = initialised()
+        for ignored in (
+            session.state_published(
+                replace(publishes(7, 2, RUNNING), client_id=others)
+            ),
+            session.request_answered(replace(says(7, 2, RUNNING), client_id=others)),
+            session.request_refused(replace(SUPERSEDED, client_id=others)),
+        ):
+            self.assertEqual(ignored, [])
+        self.assertEqual((session.sequence, session.superseded), (1, False))
+
+    def test_sequence_too_high_does_not_block_what_beats_say_later(self) -> None:
+        session = initialised()
+        session.state_published(publishes(7, 2**63 - 1, RUNNING))
+        session.beat()
+        self.assertEqual(
+            told(session.beat_answered(says(7, 3, CALIBRATED)), StateChanged),
+            [StateChanged(CALIBRATED, 7, 3)],
+        )
+        self.assertEqual(
+            session.state_published(publishes(7, 4, RUNNING)),
+            [StateChanged(RUNNING, 7, 4)],
+        )
+
+    def test_answer_that_a_publication_has_overtaken_takes_nothing_back(self) -> None:
+        session = initialised()
+        session.beat()
+        session.state_published(publishes(7, 2, CALIBRATED))
+        self.assertEqual(session.beat_answered(says(7, 1)), [BeatAfter(INTERVAL)])
+        self.assertEqual((session.sequence, session.state), (2, CALIBRATED))
+
+    def test_refused_as_stale_it_asks_what_it_has_missed(self) -> None:
+        error = ErrorMessage(code="STALE_SEQUENCE", detail="no", client_id=CLIENT)
+        self.assertEqual(
+            initialised().request_refused(error), [Refused("STALE_SEQUENCE", "no"), ASK]
+        )
+
+    def test_no_event_carries_what_a_terminal_would_obey(self) -> None:
+        hostile = "\x1b[2Jno\r\n\x9b1m\u202e\u2028\0\ud800 é"
+        shown = r"\x1b[2Jno\r\n\x9b1m\u202e\u2028\x00\ud800 é"
+        for event in (
+            Refused(hostile, hostile),
+            ServerLost(hostile),
+            Superseded(hostile),
+        ):
+            self.assertEqual(event.detail, shown)
+        self.assertEqual(Refused(hostile, "").code, shown)
+        self.assertEqual(len(ServerLost("x" * 60_000).detail), LONGEST_TEXT + 2)
 
 
 class TestEnding(SynchronousTestCase):
