@@ -7,7 +7,6 @@ it and exits with status 1.
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
 from typing import Any
 
 from attrs import fields_dict
@@ -15,6 +14,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 from typing_extensions import override
 
+from heartbeat_service.host.files import read_file
 from heartbeat_service.settings import Settings, SettingsError
 
 
@@ -82,8 +82,8 @@ class Options(usage.Options):
         if path is None:
             return {}
         try:
-            values = tomllib.loads(Path(path).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            values = tomllib.loads(read_file(path).decode())
+        except ValueError as error:
             raise usage.UsageError(f"--config: cannot read {path!r}: {error}") from None
         names = {_option(name): name for name in fields_dict(Settings)}
         unknown = sorted(values.keys() - names.keys())

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hmac
 import re
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 
 from heartbeat_service.core.errors import Unauthorized
+from heartbeat_service.host.files import UnreadableFile, read_secret
 
 _TOKEN = re.compile(rb"[!-~]+")
 _BEARER = re.compile(rb"bearer +([!-~]+) *", re.IGNORECASE)
@@ -108,9 +108,9 @@ def is_local(address: Any) -> bool:
 
 def _read_tokens(path: str) -> list[bytes]:
     try:
-        tokens = Path(path).read_bytes().splitlines()
-    except OSError as error:
-        raise TokenFileError(f"{path}: {error.strerror}") from None
+        tokens = read_secret(path).splitlines()
+    except UnreadableFile as error:
+        raise TokenFileError(f"{path}: {error}") from None
     if not tokens:
         raise TokenFileError(f"{path}: there is no token in it")
     for number, token in enumerate(tokens, 1):

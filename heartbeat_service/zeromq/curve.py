@@ -7,7 +7,7 @@ Key files are pyzmq's certificates: ``NAME.key`` holds a public key,
 from __future__ import annotations
 
 import re
-import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
@@ -18,6 +18,7 @@ from typing_extensions import override
 from zmq.auth import load_certificate
 from zmq.utils import z85
 
+from heartbeat_service.host.files import UnreadableFile, read_file, read_secret
 from heartbeat_service.zeromq.connection import HardenedConnection
 
 #: The name of the server's own key files.
@@ -33,7 +34,6 @@ ZAP_DOMAIN = b"heartbeat"
 #: How many refused keys are told of, one line each; after that only their number.
 MOST_TOLD = 100
 
-_log = Logger()
 _KEY = re.compile(rb"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")  # Z85, 32 bytes
 
 
@@ -68,7 +68,7 @@ def read_public(path: Path) -> bytes:
 
     :raises BadKeys: if there is none.
     """
-    public, _ = _read(path)
+    public, _ = _read(path, read_file)
     return public
 
 
@@ -77,18 +77,9 @@ def read_pair(path: Path) -> KeyPair:
 
     :raises BadKeys: if there is none.
     """
-    public, secret = _read(path)
+    public, secret = _read(path, read_secret)
     if secret is None:
         raise BadKeys(f"{path}: there is no secret key in it")
-    # As PostgreSQL has it: a group may read only what is root's. Not refused: that is
-    # how pyzmq itself makes them.
-    status = path.stat()
-    if status.st_mode & (0o027 if status.st_uid == 0 else 0o077):
-        _log.warn(
-            "others may read {path}, {mode}: let only its owner",
-            path=path,
-            mode=stat.filemode(status.st_mode),
-        )
     if zmq.curve_public(secret) != public:
         raise BadKeys(f"{path}: its two keys are no pair")
     return KeyPair(public, secret)
@@ -117,11 +108,12 @@ def read_clients(folder: Path) -> frozenset[bytes]:
     return frozenset(read_public(path) for path in paths if path.stem != SERVER)
 
 
-def _read(path: Path) -> tuple[bytes, bytes | None]:
-    if not path.exists():
-        raise BadKeys(f"{path}: there is no such file")
+def _read(path: Path, check: Callable[[Path], object]) -> tuple[bytes, bytes | None]:
     try:
+        check(path)  # pyzmq opens whatever there is, and reads it to its end
         public, secret = load_certificate(path)
+    except UnreadableFile as error:
+        raise BadKeys(f"{path}: {error}") from None
     except (OSError, ValueError) as error:
         raise BadKeys(str(error)) from None
     for kind, key in ("public", public), ("secret", secret):

@@ -27,6 +27,7 @@ class TestDoor(SynchronousTestCase):
         folder = TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.path = Path(folder.name, "tokens")
+        self.path.touch(0o600)  # what others may read is warned of
         self.path.write_bytes(b"first\nsecond=/+\n")
         self.tokens = TokenFile(str(self.path))
         self.door = Door(self.tokens)
