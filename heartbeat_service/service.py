@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from twisted.python.failure import Failure
 from txzmq import ZmqFactory
 from typing_extensions import override
 
-from heartbeat_service.engine.engine import Engine
+from heartbeat_service.engine.engine import Engine, NotRestored
 from heartbeat_service.host.descriptors import allow_most, allowed
-from heartbeat_service.host.hangup import on_hangup
+from heartbeat_service.host.ending import fail_at_exit, stop_once
+from heartbeat_service.host.hangup import on_hangup, outlive_hangup
 from heartbeat_service.host.interpreter import shorten_pauses
 from heartbeat_service.host.monotonic import use_monotonic_time
 from heartbeat_service.host.supervision import Supervisor
@@ -58,11 +59,15 @@ _BOUND_TCP = re.compile(r"tcp://(?P<host>.+):(?P<port>\d+)")
 
 def makeService(options: Options) -> IService:
     """What twistd and ``tac/heartbeat.tac`` run."""
+    outlive_hangup()  # first: everything else takes its time
     from twisted.internet import reactor
 
+    stop_once(reactor)
     use_monotonic_time(reactor)
     allow_most()
-    return HeartbeatService(reactor, options.settings)
+    service = HeartbeatService(reactor, options.settings)
+    fail_at_exit(lambda: service.failed)
+    return service
 
 
 class CannotStart(SystemExit, Exception):
@@ -78,6 +83,7 @@ class HeartbeatService(Service):
 
     :param reactor: its sockets and its clock.
     :ivar started: fires once it serves, which needs its store to be open.
+    :ivar failed: whether it has stopped the reactor, as it couldn't be started.
     :ivar http: what HTTP listens on, each ``HOST:PORT``, while it runs.
     :ivar router: the address of the ROUTER socket, while it runs.
     :ivar pub: the address of the PUB socket, while it runs.
@@ -92,6 +98,7 @@ class HeartbeatService(Service):
         self._closers: list[Callable[[], object]] = []
         self._reloads: list[Callable[[], object]] = []
         self.started: Deferred[None] = succeed(None)
+        self.failed = False
         self.http: list[str] = []
         self.router = ""
         self.pub = ""
@@ -118,6 +125,8 @@ class HeartbeatService(Service):
 
     async def _start(self) -> None:
         settings = self._settings
+        # The first to come and the last to go: without it SIGHUP ends the process.
+        self._closers.append(on_hangup(self._reactor, self._reloads))
 
         factory = make_factory(self._reactor)
         self._closers.append(factory.shutdown)
@@ -138,9 +147,10 @@ class HeartbeatService(Service):
             max_timebomb=settings.max_timebomb,
             worked=time.thread_time,
         )
+        supervisor = Supervisor(self._reactor, os.environ, engine.trouble)
         self._closers.append(engine.close)
         # Before anything listens: nobody is told that he is unknown who isn't.
-        await engine.open()
+        await self._restored(engine.open())
 
         router = RequestRouter(
             factory,
@@ -166,7 +176,6 @@ class HeartbeatService(Service):
         engine.clock.unread = lambda: (
             router.has_unread() or any(port.has_unread() for port in ports)
         )
-        self._closers.append(on_hangup(self._reactor, self._reloads))
         await self._reactor_running()
         _log.info(
             "heartbeat service ready http={http} router={router} pub={pub}",
@@ -175,11 +184,17 @@ class HeartbeatService(Service):
             pub=self.pub,
         )
 
-        await engine.keep_opening()
+        await self._restored(engine.keep_opening())
         shorten_pauses()
-        supervisor = Supervisor(self._reactor, os.environ, engine.trouble)
         supervisor.ready()
         self._closers.append(supervisor.stopping)
+
+    async def _restored(self, opening: Awaitable[object]) -> None:
+        try:
+            await opening
+        except NotRestored as error:
+            store = self._settings.store
+            raise CannotStart(f"{CANNOT_START}: --store {store}: {error}") from None
 
     def _reactor_running(self) -> Deferred[None]:
         """Fires once a signal would stop the service rather than kill it."""
@@ -244,7 +259,7 @@ class HeartbeatService(Service):
 
     async def _close(self) -> None:
         self.http = []
-        self._reloads = []
+        self._reloads.clear()
         closers, self._closers = self._closers, []
         while closers:
             await maybeDeferred(closers.pop()).addErrback(
@@ -254,9 +269,14 @@ class HeartbeatService(Service):
     def _give_up(self, failures: list[Failure]) -> None:
         """End the program, if it failed to start after startService returned."""
         for failure in failures:
-            if not failure.check(CancelledError):
+            if failure.check(CancelledError):
+                continue
+            if failure.check(CannotStart):
                 _log.critical("{error}", error=failure.getErrorMessage())
-                self._reactor.stop()
+            else:
+                _log.failure(CANNOT_START, failure)
+            self.failed = True
+            self._reactor.stop()
 
 
 def _make_store(url: str, reactor: Any) -> Store:

@@ -29,6 +29,10 @@ from heartbeat_service.storage.store import Store, StoreTrouble
 _log = Logger()
 
 
+class NotRestored(Exception):
+    """The store can be read, but it holds what no client can be; the text says what."""
+
+
 class Engine:
     """Everything between the transports and the store.
 
@@ -81,24 +85,32 @@ class Engine:
         """Open the store, and know its clients before anybody asks for them.
 
         :return: whether it could be opened; the journal has said why not.
+        :raises NotRestored: if there is no way to go on with what it holds.
         """
         try:
             stored = await self.journal.open()
         except StoreTrouble:
             return False
-        deque(self.registry.restore(stored), maxlen=0)
+        try:
+            deque(self.registry.restore(stored), maxlen=0)
+        except Exception as error:  # whatever somebody has written into the store
+            raise NotRestored(f"what it holds can't be restored: {error!r}") from error
         self.opened = True
         return True
 
     async def keep_opening(self) -> None:
-        """Try until it is open: a disk may be mended, a lock be given back."""
+        """Try until it is open: a disk may be mended, a lock be given back.
+
+        :raises NotRestored: as :meth:`open`.
+        """
         while not self.opened:
             await deferLater(self._reactor, PAUSE)
             await self.open()
 
     async def close(self) -> None:
         """Write down what was counted, and let the store go; nobody asks any more."""
-        await in_slices(self._reactor, self.registry.defuse_all())
+        if self.opened:  # else nobody has beaten, and nothing is written back
+            await in_slices(self._reactor, self.registry.defuse_all())
         await self.journal.close()
         self.clock.stop()
         self.opened = False

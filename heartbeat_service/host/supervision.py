@@ -6,6 +6,7 @@ Does nothing where no supervisor asks to be told. Knows nothing of what it tells
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -14,11 +15,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+_MICROSECONDS = re.compile(r"[0-9]{1,20}")  # up to 2**64, as sd_watchdog_enabled(3)
+
 
 class Supervisor:
     """The one who started this process, if it wants to be told.
 
-    :param environment: names its socket, and how long the watchdog waits.
+    :param environment: names its socket, and how long the watchdog waits. What makes
+        no sense there is told in the log, and then the watchdog isn't fed.
     :param trouble: finds out what is wrong; None if nothing is. While something
         is, the watchdog isn't fed.
     """
@@ -35,7 +39,7 @@ class Supervisor:
         self._trouble = trouble
         self._feeding = LoopingCall(self._feed)
         self._feeding.clock = clock
-        self._interval = _watchdog_seconds(environment) / 2
+        self._interval = self._watchdog_seconds(environment) / 2
 
     def ready(self) -> None:
         """The service serves; from now on the watchdog is fed."""
@@ -75,10 +79,16 @@ class Supervisor:
                 error=str(error),
             )
 
-
-def _watchdog_seconds(environment: Mapping[str, str]) -> float:
-    """How long the watchdog waits; 0 if there is none for this process."""
-    if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    def _watchdog_seconds(self, environment: Mapping[str, str]) -> float:
+        """How long the watchdog waits; 0 if there is none for this process."""
+        if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+            return 0.0
+        microseconds = environment.get("WATCHDOG_USEC") or "0"
+        if _MICROSECONDS.fullmatch(microseconds):
+            return int(microseconds) / 1_000_000
+        self._log.warn(
+            "the watchdog isn't fed: WATCHDOG_USEC={microseconds} is no number of"
+            " microseconds",
+            microseconds=ascii(microseconds[:100]),
+        )
         return 0.0
-    microseconds = environment.get("WATCHDOG_USEC", "0")
-    return int(microseconds) / 1_000_000 if microseconds.isdecimal() else 0.0
