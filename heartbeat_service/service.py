@@ -39,9 +39,12 @@ from heartbeat_service.storage.store import Store
 from heartbeat_service.web.access import (
     OPEN_CONTROL,
     Door,
+    Grant,
     TokenFile,
     TokenFileError,
+    client_pass,
     is_local,
+    operator_pass,
 )
 from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.port import PatientPort, with_backlog
@@ -204,8 +207,12 @@ class HeartbeatService(Service):
 
     async def _serve_http(self, engine: Engine) -> list[PatientPort]:
         settings = self._settings
-        clients = self._door("client-token-file", settings.client_token_file)
-        operators = self._door("operator-token-file", settings.operator_token_file)
+        clients = self._door(
+            "client-token-file", settings.client_token_file, client_pass
+        )
+        operators = self._door(
+            "operator-token-file", settings.operator_token_file, operator_pass
+        )
         app = HeartbeatApp(engine.dispatcher, engine.trouble, clients, operators)
         # The other half is for ZeroMQ's peers, the store and the rest.
         site = HeartbeatSite(
@@ -235,11 +242,11 @@ class HeartbeatService(Service):
                 f"{CANNOT_START}: --{option} {address}: {error}"
             ) from None
 
-    def _door(self, option: str, path: str | None) -> Door:
+    def _door(self, option: str, path: str | None, grant: Grant) -> Door:
         if path is None:
             return Door()
         try:
-            tokens = TokenFile(path)
+            tokens = TokenFile(path, grant)
         except TokenFileError as error:
             raise CannotStart(f"{CANNOT_START}: --{option} {error}") from None
         self._reloads.append(tokens.reload)

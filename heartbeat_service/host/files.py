@@ -13,8 +13,8 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-#: The largest file that is read, in bytes: 10,000 tokens fit in.
-LARGEST = 1024 * 1024
+#: The largest file that is read, in bytes: 100,000 tokens fit in.
+LARGEST = 16 * 1024 * 1024
 
 _log = Logger()
 

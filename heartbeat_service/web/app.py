@@ -36,7 +36,7 @@ from heartbeat_service.protocol.messages import (
     StateOrders,
     as_state,
 )
-from heartbeat_service.web.access import Door
+from heartbeat_service.web.access import Door, authorization_of
 from heartbeat_service.web.listing import Listing, Places
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 
@@ -53,31 +53,19 @@ _R = TypeVar("_R")
 _P = ParamSpec("_P")
 
 
-def _behind(
-    door: Callable[[HeartbeatApp], Door],
-) -> Callable[
-    [Callable[Concatenate[HeartbeatApp, IRequest, _P], _R]],
-    Callable[Concatenate[HeartbeatApp, IRequest, _P], _R],
-]:
-    """Have a route ask at ``door``, before it looks at anything else."""
+def _for_operators(
+    route: Callable[Concatenate[HeartbeatApp, IRequest, _P], _R],
+) -> Callable[Concatenate[HeartbeatApp, IRequest, _P], _R]:
+    """Have a route ask at the operators' door, before it looks at anything else."""
 
-    def decorate(
-        route: Callable[Concatenate[HeartbeatApp, IRequest, _P], _R],
-    ) -> Callable[Concatenate[HeartbeatApp, IRequest, _P], _R]:
-        @wraps(route)
-        def guarded(
-            app: HeartbeatApp, request: IRequest, /, *args: _P.args, **kwargs: _P.kwargs
-        ) -> _R:
-            door(app).admit(request.getHeader(b"authorization"))
-            return route(app, request, *args, **kwargs)
+    @wraps(route)
+    def guarded(
+        app: HeartbeatApp, request: IRequest, /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R:
+        app.operator_door.admit(authorization_of(request))
+        return route(app, request, *args, **kwargs)
 
-        return guarded
-
-    return decorate
-
-
-_for_clients = _behind(lambda app: app.client_door)
-_for_operators = _behind(lambda app: app.operator_door)
+    return guarded
 
 
 class HeartbeatApp:
@@ -111,14 +99,15 @@ class HeartbeatApp:
 
     @app.route("/heartbeat", methods=["POST"])
     @app.route("/Heartbeat/Update", methods=["POST"])
-    @_for_clients
     def heartbeat(self, request: IRequest) -> Deferred[bytes]:
         """A client lives."""
+        bearer = self.client_door.admit(authorization_of(request))
         message = decode_request(_read(request))
         if not isinstance(message, HeartbeatMessage):
             raise BadMessage(
                 "Only a HEARTBEAT is taken here - at `$.messageType`", message.client_id
             )
+        bearer.must_speak_for(message.client_id)
         return self._dispatcher.dispatch(message).addCallback(_reply, request)
 
     @app.route("/clients", methods=["GET"])

@@ -48,7 +48,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:(Passing pyOpenSSL|X509.).*:DeprecationWarning"
 )
 
-TOKEN = "an-open-sesame"  # noqa: S105 - of this test only
+TOKEN = "a-quite-open-sesame"  # noqa: S105 - of this test only
 
 
 @frozen

@@ -56,8 +56,8 @@ def absolutely(
 def tokens(tmp_path: Path) -> dict[str, str]:
     """A token file for operators, and one for clients."""
     operators, clients = tmp_path / "operators", tmp_path / "clients"
-    operators.write_text("operator-old\noperator-new\n")
-    clients.write_text("client\n")
+    operators.write_text("operator-token-old\noperator-token-new\n")
+    clients.write_text("any-client-token\n")
     return {"operator_token_file": str(operators), "client_token_file": str(clients)}
 
 
@@ -95,11 +95,17 @@ async def test_operator_routes_want_the_operators_token_before_anything_else(
     serve: Serve, tokens: dict[str, str], method: str, path: str, body: bytes
 ) -> None:
     running = await serve(**tokens)
-    beat = await ask(running, "POST", "/heartbeat", heartbeat("1"), "client")
+    beat = await ask(running, "POST", "/heartbeat", heartbeat("1"), "any-client-token")
     assert beat.status == 200
-    for token in (None, "", "client", "operator-ol", "operator-old operator-new"):
+    for token in (
+        None,
+        "",
+        "any-client-token",
+        "operator-token-ol",
+        "operator-token-old operator-token-new",
+    ):
         assert_unauthorized(await ask(running, method, path, body, token))
-    for token in ("operator-old", "operator-new"):
+    for token in ("operator-token-old", "operator-token-new"):
         assert (await ask(running, method, path, body, token)).status != 401
 
 
@@ -111,12 +117,12 @@ async def test_heartbeats_want_the_clients_token_before_anything_else(
     serve: Serve, tokens: dict[str, str], method: str, path: str, body: bytes
 ) -> None:
     running = await serve(**tokens)
-    for token in (None, "operator-old"):
+    for token in (None, "operator-token-old"):
         assert_unauthorized(await ask(running, method, path, body, token))
     assert json.loads(
-        (await ask(running, "GET", "/clients", b"", "operator-old")).body
+        (await ask(running, "GET", "/clients", b"", "operator-token-old")).body
     ) == {"clients": []}
-    assert (await ask(running, method, path, body, "client")).status != 401
+    assert (await ask(running, method, path, body, "any-client-token")).status != 401
 
 
 @pytest_twisted.ensureDeferred
@@ -140,6 +146,73 @@ async def test_health_wants_no_token(serve: Serve, tokens: dict[str, str]) -> No
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_clients_token_is_good_for_the_clients_on_its_line(
+    serve: Serve, tokens: dict[str, str]
+) -> None:
+    path = Path(tokens["client_token_file"])
+    path.write_text("token-of-headset-1 headset-1\ntoken-of-the-wall wall-* 7\n")
+    running = await serve(client_token_file=str(path))
+    for token, known, unknown in (
+        ("token-of-headset-1", ["headset-1"], ["headset-11", "Headset-1", "wall-1"]),
+        ("token-of-the-wall", ["wall-1", "wall-", 7, "7"], ["headset-1", 77, "wal"]),
+    ):
+        for route in ("/heartbeat", "/Heartbeat/Update"):
+            for client_id in known:
+                body = heartbeat(client_id)
+                assert (await ask(running, "POST", route, body, token)).status == 200
+            for client_id in unknown:
+                body = heartbeat(client_id, instanceID="another")
+                answer = await ask(running, "POST", route, body, token)
+                detail = assert_unauthorized(answer)
+                assert detail == f"This token is not good for client {client_id}"
+                assert answer.json()["clientID"] == str(client_id)
+    listed = (await running.get("/clients"))["clients"]
+    assert {one["clientID"] for one in listed} == {"headset-1", "wall-1", "wall-", "7"}
+    assert {one["instanceID"] for one in listed} == {None}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_token_is_good_for_what_its_line_says_since_sighup(
+    serve: Serve, tokens: dict[str, str]
+) -> None:
+    path = Path(tokens["client_token_file"])
+    path.write_text("token-of-headset-1 headset-1\n")
+    running = await serve(client_token_file=str(path))
+
+    async def status(client_id: str) -> int:
+        beat = ("POST", "/heartbeat", heartbeat(client_id))
+        return (await ask(running, *beat, "token-of-headset-1")).status
+
+    assert (await status("headset-1"), await status("headset-2")) == (200, 401)
+    path.write_text("token-of-headset-1 headset-2\n")
+    os.kill(os.getpid(), signal.SIGHUP)
+
+    async def is_moved() -> bool:
+        return await status("headset-2") == 200
+
+    await until(is_moved)
+    assert await status("headset-1") == 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_authorizations_open_nothing(
+    serve: Serve, tokens: dict[str, str]
+) -> None:
+    running = await serve(**tokens)
+    body = heartbeat("1")
+    for route, length, good in (
+        ("POST /heartbeat", len(body), "any-client-token"),
+        ("GET /clients", 0, "operator-token-old"),
+    ):
+        head = f"{route} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n"
+        for pair in ((good, "no-token-at-all-1"), ("no", good), (good, good)):
+            wire = await running.wire()
+            lines = "".join(f"Authorization: Bearer {one}\r\n" for one in pair)
+            wire.send(f"{head}{lines}\r\n".encode() + body[:length])
+            assert (await wire.answer()).status in {400, 401}
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_connection_lives_on_after_a_401(
     serve: Serve, tokens: dict[str, str]
 ) -> None:
@@ -149,7 +222,7 @@ async def test_the_connection_lives_on_after_a_401(
     head = b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(body)
     wire.send(head + b"\r\n" + body)
     assert_unauthorized(await wire.answer())
-    wire.send(head + b"Authorization: bearer client\r\n\r\n" + body)
+    wire.send(head + b"Authorization: bearer any-client-token\r\n\r\n" + body)
     assert (await wire.answer()).status == 200
 
 
@@ -164,24 +237,24 @@ async def test_tokens_are_read_again_at_sighup(
     async def opens(token: str) -> bool:
         return (await ask(running, "GET", "/clients", b"", token)).status == 200
 
-    path.write_text("operator-new\noperator-newer\n")
+    path.write_text("operator-token-new\noperator-token-newer\n")
     os.kill(os.getpid(), signal.SIGHUP)
-    await until(lambda: opens("operator-newer"))
-    assert await opens("operator-new")
-    assert not await opens("operator-old")
+    await until(lambda: opens("operator-token-newer"))
+    assert await opens("operator-token-new")
+    assert not await opens("operator-token-old")
 
     path.write_text("not a token\n")
-    Path(tokens["client_token_file"]).write_text("client-new\n")
+    Path(tokens["client_token_file"]).write_text("new-client-token\n")
     os.kill(os.getpid(), signal.SIGHUP)
 
     async def client_is_let_in() -> bool:
         beat = CLIENT_ROUTES[0]
-        return (await ask(running, *beat, "client-new")).status == 200
+        return (await ask(running, *beat, "new-client-token")).status == 200
 
     await until(client_is_let_in)
-    assert await opens("operator-newer")
+    assert await opens("operator-token-newer")
     for event in logged:
-        assert "operator-new" not in repr(event)
+        assert "operator-token-new" not in repr(event)
 
     await running.stop()
     assert signal.getsignal(signal.SIGHUP) is former
@@ -260,7 +333,9 @@ async def test_beyond_loopback_operators_are_let_in_by_token_or_permission(
     guarded = await serve(
         http="tcp:0", operator_token_file=tokens["operator_token_file"]
     )
-    assert (await ask(guarded, "GET", "/clients", b"", "operator-old")).status == 200
+    assert (
+        await ask(guarded, "GET", "/clients", b"", "operator-token-old")
+    ).status == 200
     assert (await ask(guarded, "GET", "/clients", b"", None)).status == 401
     permitted = await serve(http="tcp:0", allow_open_control=True)
     assert (await ask(permitted, "GET", "/clients", b"", None)).status == 200
@@ -293,7 +368,7 @@ async def test_over_zeromq_only_heartbeats_want_a_token(
     serve: Serve, tokens: dict[str, str]
 ) -> None:
     running = await serve(**tokens)
-    beat = await ask(running, "POST", "/heartbeat", heartbeat("1"), "client")
+    beat = await ask(running, "POST", "/heartbeat", heartbeat("1"), "any-client-token")
     assert beat.status == 200
     dealer: Peer = running.peer(zmq.DEALER, running.service.router)
     assert (await dealer.ask(heartbeat("1")))["body"]["code"] == "UNAUTHORIZED"
