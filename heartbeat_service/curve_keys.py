@@ -16,6 +16,7 @@ from twisted.python import usage
 from typing_extensions import override
 from zmq.auth import create_certificates
 
+from heartbeat_service.protocol.scope import Scope
 from heartbeat_service.zeromq.curve import SERVER, BadKeys, read_public
 
 #: Writes a new file: its path, its content, its mode.
@@ -31,7 +32,7 @@ class Options(usage.Options):
     :ivar out: what is carried to the client's machine.
     """
 
-    synopsis = "DIR [--client NAME [--out FOLDER]]"
+    synopsis = "DIR [--client NAME [--clients IDS] [--out FOLDER]]"
     longdesc = (
         "Makes the server's pair of keys in DIR, if there is none; with --client, "
         "a client's: its public key in DIR, its secret one and the server's public "
@@ -41,7 +42,8 @@ class Options(usage.Options):
     out: Path
 
     optParameters = [  # noqa: RUF012 - usage.Options wants a list
-        ["client", None, None, "The name of the client, any that tells it from others"],
+        ["client", None, None, "The ID of the client, which the key speaks for"],
+        ["clients", None, "", "IDs and patterns (wall-*) that it speaks for, too"],
         ["out", None, None, "Where the client's files go [./NAME]"],
     ]
 
@@ -57,14 +59,20 @@ class Options(usage.Options):
         """Check what was given."""
         name = self["client"]
         if name is None:
-            if self["out"] is not None:
-                raise usage.UsageError("--out: only with --client")
+            for option in ("out", "clients"):
+                if self[option]:
+                    raise usage.UsageError(f"--{option}: only with --client")
             return
         if not _NAME.fullmatch(name) or name == SERVER:
             raise usage.UsageError(
                 "--client: expected a name of A-Z a-z 0-9 . _ @ - other than "
                 f"{SERVER!r}, got {name!r}"
             )
+        if self["clients"]:
+            try:
+                Scope.parse(self["clients"])
+            except ValueError as error:
+                raise usage.UsageError(f"--clients: {error}") from None
         self.out = Path(self["out"] or name)
         if self.out.resolve() == self.folder.resolve():
             raise usage.UsageError(
@@ -83,9 +91,10 @@ def make_server_keys(folder: Path) -> None:
         _make_pair(SERVER, public, secret, write)
 
 
-def make_client_keys(folder: Path, name: str, out: Path) -> None:
+def make_client_keys(folder: Path, name: str, out: Path, clients: str = "") -> None:
     """Make a client's pair, which the server with this folder will let in.
 
+    :param clients: whom it may speak for besides the client of that name.
     :raises BadKeys: if the folder holds no server's key.
     :raises FileExistsError: if there is such a client, or what ``out`` holds differs.
     """
@@ -97,12 +106,15 @@ def make_client_keys(folder: Path, name: str, out: Path) -> None:
         raise FileExistsError(f"{copy}: it is there already, of another server")
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _all_or_none() as write:
-        _make_pair(name, folder / f"{name}.key", out / f"{name}.key_secret", write)
+        public, secret = folder / f"{name}.key", out / f"{name}.key_secret"
+        _make_pair(name, public, secret, write, clients)
         if not copied:
             write(copy, server.read_bytes(), 0o644)
 
 
-def _make_pair(name: str, public: Path, secret: Path, write: _Write) -> None:
+def _make_pair(
+    name: str, public: Path, secret: Path, write: _Write, clients: str = ""
+) -> None:
     for path in (public, secret):
         if path.exists():
             raise FileExistsError(f"{path}: it is there already")
@@ -110,7 +122,8 @@ def _make_pair(name: str, public: Path, secret: Path, write: _Write) -> None:
     with TemporaryDirectory(dir=secret.parent) as made:
         made_public, made_secret = map(Path, create_certificates(made, name))
         write(secret, made_secret.read_bytes(), 0o600)
-        write(public, made_public.read_bytes(), 0o644)
+        listed = f"# clients: {clients}\n".encode() if clients else b""
+        write(public, listed + made_public.read_bytes(), 0o644)
 
 
 @contextmanager
@@ -145,7 +158,7 @@ def main() -> None:
         if options["client"] is None:
             _server(options.folder)
         else:
-            _client(options.folder, options["client"], options.out)
+            _client(options.folder, options["client"], options.out, options["clients"])
     except (OSError, BadKeys) as error:
         raise SystemExit(f"No keys were made: {error}") from None
 
@@ -163,9 +176,10 @@ def _server(folder: Path) -> None:
     print(f"Start the service with --curve-keys {folder}, as the user who owns them.")
 
 
-def _client(folder: Path, name: str, out: Path) -> None:
-    make_client_keys(folder, name, out)
+def _client(folder: Path, name: str, out: Path, clients: str) -> None:
+    make_client_keys(folder, name, out, clients)
     print(f"{folder / name}.key  stays at the server, which lets {name} in by it")
+    print(f"  The clients that it speaks for: {' '.join([name, *clients.split()])}")
     print(f"{out / name}.key_secret and {out / SERVER}.key")
     print(f"  belong on the machine of {name}: carry them there, and keep no copy")
     print("A running service reads its clients' keys again on SIGHUP.")

@@ -161,6 +161,7 @@ class HeartbeatService(Service):
             # Their key stands for the token; without one, they can't show it here.
             heartbeats_allowed=bool(settings.curve_keys)
             or not settings.client_token_file,
+            speaks_for=None if self.key_check is None else self.key_check.speaks_for,
         )
         self.router = self._bind("router", router, settings.router)
         self._closers.append(router.shutdown)

@@ -142,8 +142,12 @@ class HardenedConnection(ZmqConnection):
                 return
             if not self._has_frame():
                 return
-            self._frame_received(self.socket.recv(zmq.NOBLOCK))
+            self._frame_received(self._receive())
         self._read_later()
+
+    def _receive(self) -> bytes:
+        """Take the next frame from the socket, which has one."""
+        return self.socket.recv(zmq.NOBLOCK)
 
     def _frame_received(self, frame: bytes) -> None:
         if len(self._frames) <= MAX_FRAMES:

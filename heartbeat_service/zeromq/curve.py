@@ -1,7 +1,9 @@
-"""ZeroMQ's encryption: key files, and who is let in (contract, section 6).
+"""ZeroMQ's encryption: key files, who is let in, and whom each key speaks for.
 
 Key files are pyzmq's certificates: ``NAME.key`` holds a public key,
-``NAME.key_secret`` the whole pair. Knows nothing of messages.
+``NAME.key_secret`` the whole pair. A key speaks for the client that its file is named
+after, and for those that a line ``# clients: …`` in it lists (contract, section 6).
+Knows nothing of messages.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ from attrs import field, frozen
 from twisted.logger import Logger
 from txzmq import ZmqFactory
 from typing_extensions import override
-from zmq.auth import load_certificate
 from zmq.utils import z85
 
-from heartbeat_service.host.files import UnreadableFile, read_file, read_secret
+from heartbeat_service.host.files import read_file, read_secret
+from heartbeat_service.protocol.scope import NOBODY, Scope
 from heartbeat_service.zeromq.connection import HardenedConnection
 
 #: The name of the server's own key files.
@@ -34,7 +36,10 @@ ZAP_DOMAIN = b"heartbeat"
 #: How many refused keys are told of, one line each; after that only their number.
 MOST_TOLD = 100
 
-_KEY = re.compile(rb"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")  # Z85, 32 bytes
+_log = Logger()
+_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")  # Z85, 32 bytes
+_KEY_LINE = re.compile(r"""\s*(public|secret)-key\s*=\s*["']?([^"']*?)["']?\s*""")
+_CLIENTS_LINE = re.compile(r"\s*#\s*clients:(.*)")
 
 
 class BadKeys(Exception):
@@ -68,8 +73,7 @@ def read_public(path: Path) -> bytes:
 
     :raises BadKeys: if there is none.
     """
-    public, _ = _read(path, read_file)
-    return public
+    return _read(path, read_file).public
 
 
 def read_pair(path: Path) -> KeyPair:
@@ -77,12 +81,12 @@ def read_pair(path: Path) -> KeyPair:
 
     :raises BadKeys: if there is none.
     """
-    public, secret = _read(path, read_secret)
-    if secret is None:
+    file = _read(path, read_secret)
+    if file.secret is None:
         raise BadKeys(f"{path}: there is no secret key in it")
-    if zmq.curve_public(secret) != public:
+    if zmq.curve_public(file.secret) != file.public:
         raise BadKeys(f"{path}: its two keys are no pair")
-    return KeyPair(public, secret)
+    return KeyPair(file.public, file.secret)
 
 
 def read_server_pair(folder: Path) -> KeyPair:
@@ -96,8 +100,10 @@ def read_server_pair(folder: Path) -> KeyPair:
     return pair
 
 
-def read_clients(folder: Path) -> frozenset[bytes]:
-    """The public keys of the clients in a folder of keys.
+def read_clients(folder: Path) -> dict[bytes, Scope]:
+    """The public keys of the clients in a folder of keys, and whom each speaks for.
+
+    Says in the log which of them speak for anybody or for nobody.
 
     :raises BadKeys: if the folder or one of its keys can't be read.
     """
@@ -105,28 +111,71 @@ def read_clients(folder: Path) -> frozenset[bytes]:
         paths = [path for path in folder.iterdir() if path.suffix == ".key"]
     except OSError as error:
         raise BadKeys(str(error)) from None
-    return frozenset(read_public(path) for path in paths if path.stem != SERVER)
+    clients: dict[bytes, Scope] = {}
+    for path in sorted(paths):
+        if path.stem == SERVER:
+            continue
+        file = _read(path, read_file)
+        scope = file.clients | Scope.of(path.stem)
+        if scope.is_everybody():
+            _log.info("the key {name!r} may speak for any client", name=path.name)
+        elif scope == NOBODY:
+            _log.info(
+                "the key {name!r} names no client: it may subscribe, and ask nothing",
+                name=path.name,
+            )
+        # One key in two files speaks for the clients of both.
+        clients[file.public] = clients.get(file.public, NOBODY) | scope
+    return clients
 
 
-def _read(path: Path, check: Callable[[Path], object]) -> tuple[bytes, bytes | None]:
+@frozen
+class _KeyFile:
+    public: bytes
+    secret: bytes | None = field(repr=False)
+    clients: Scope
+
+
+def _read(path: Path, read: Callable[[Path], bytes]) -> _KeyFile:
     try:
-        check(path)  # pyzmq opens whatever there is, and reads it to its end
-        public, secret = load_certificate(path)
-    except UnreadableFile as error:
+        return _parse(read(path))
+    except ValueError as error:
         raise BadKeys(f"{path}: {error}") from None
-    except (OSError, ValueError) as error:
-        raise BadKeys(str(error)) from None
-    for kind, key in ("public", public), ("secret", secret):
-        if key is not None and not _KEY.fullmatch(key):
-            raise BadKeys(f"{path}: its {kind} key is none")
-    return public, secret
+
+
+def _parse(content: bytes) -> _KeyFile:
+    # Not by pyzmq's load_certificate, which opens the file by itself and passes its
+    # comments over: a key and its clients have to be of one reading.
+    keys: dict[str, bytes] = {}
+    clients = NOBODY
+    for one in content.splitlines():
+        line = one.decode("utf-8", "surrogateescape")
+        if match := _CLIENTS_LINE.fullmatch(line):
+            clients |= _listed(match[1])
+        elif match := _KEY_LINE.fullmatch(line):
+            kind, key = match.groups()
+            if not _KEY.fullmatch(key):
+                raise ValueError(f"its {kind} key is none")
+            keys[kind] = key.encode()
+    if "public" not in keys:
+        raise ValueError("there is no public key in it")
+    return _KeyFile(keys["public"], keys.get("secret"), clients)
+
+
+def _listed(words: str) -> Scope:
+    try:
+        return Scope.parse(words)
+    except ValueError as error:
+        raise ValueError(f"after `clients:` {error}") from None
 
 
 class KeyCheck(HardenedConnection):
     """Tells libzmq which keys may come in: the ZAP handler of a CURVE server.
 
     libzmq asks it once for each connection that is made, so who is let in stays in
-    until the connection ends.
+    until the connection ends. The key is the name that it gives to the connection;
+    libzmq puts that into each message (``User-Id``), and whom the key speaks for is
+    looked up then, so that a key that was taken off the list speaks for nobody.
 
     :param folder: the server's pair, and one public key a file for each client.
     :raises BadKeys: if they can't be used; nothing is open then.
@@ -162,19 +211,26 @@ class KeyCheck(HardenedConnection):
         self._told.clear()
         self._log.info("keys reloaded: {count} clients", count=len(self._clients))
 
+    def speaks_for(self, key: str, client_id: str) -> bool:
+        """Whether who shows this key may speak for this client, as the list is now.
+
+        :param key: a public key (Z85).
+        """
+        return client_id in self._clients.get(key.encode(), NOBODY)
+
     @override
     def messageReceived(self, message: list[bytes]) -> None:
         """One question of libzmq (RFC 27), which always has these frames."""
         *envelope, version, number, _domain, address, _, _mechanism, key = message
         public = z85.encode(key)
         if public in self._clients:
-            answer = [b"200", b"OK"]
+            answer = [b"200", b"OK", public]
         else:
             self._refuse(public, address)
             # 300, "temporary": the client tries again, and may be known by then. After
             # a 400 libzmq's clients give up for good.
-            answer = [b"300", b"Unknown key"]
-        self.send_multipart([*envelope, version, number, *answer, b"", b""])
+            answer = [b"300", b"Unknown key", b""]
+        self.send_multipart([*envelope, version, number, *answer, b""])
 
     def _refuse(self, public: bytes, address: bytes) -> None:
         self._refusals += 1

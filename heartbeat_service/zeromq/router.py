@@ -45,6 +45,8 @@ class RequestRouter(HardenedConnection):
     :param dispatch: fires with a reply, or fails with a :class:`HeartbeatError`.
     :param heartbeats_allowed: whether clients may beat here. They may not where a beat
         wants a token, which it can't carry here, and no key stands for it.
+    :param speaks_for: whether who shows that CURVE key (Z85) may speak for the client
+        of that ID; None where nobody shows a key.
     """
 
     socketType = zmq.ROUTER
@@ -66,9 +68,12 @@ class RequestRouter(HardenedConnection):
         dispatch: Callable[[Request], Deferred[ClientStateMessage]],
         *,
         heartbeats_allowed: bool = True,
+        speaks_for: Callable[[str, str], bool] | None = None,
     ) -> None:
         self._dispatch = dispatch
         self._heartbeats_allowed = heartbeats_allowed
+        self._speaks_for = speaks_for
+        self._frame = zmq.Frame()  # the one that was read last
         self._dropped = 0
         super().__init__(factory)
 
@@ -76,18 +81,39 @@ class RequestRouter(HardenedConnection):
     def messageReceived(self, message: list[bytes]) -> Deferred[None]:
         """One request, behind the frames that its reply is routed by."""
         envelope, frames = _opened(message)
+        key = self._key()
         return (
             execute(_decode, frames)
-            .addCallback(self._serve)
+            .addCallback(lambda request: self._serve(request, key))
             .addErrback(self._error)
             .addCallback(self._reply, envelope)
         )
 
-    def _serve(self, request: Request) -> Deferred[ClientStateMessage]:
+    @override
+    def _receive(self) -> bytes:
+        if self._speaks_for is None:
+            return super()._receive()
+        self._frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+        return self._frame.bytes
+
+    def _key(self) -> str:
+        """The key of the connection that the last message came by.
+
+        libzmq puts it into each frame. It is never remembered for a route: another
+        peer, with another key, may take that over.
+        """
+        return "" if self._speaks_for is None else str(self._frame.get("User-Id"))
+
+    def _serve(self, request: Request, key: str) -> Deferred[ClientStateMessage]:
+        client_id = request.client_id
+        if self._speaks_for and not self._speaks_for(key, client_id):
+            raise Unauthorized(
+                f"This key is not good for client {client_id}", client_id
+            )
         if isinstance(request, HeartbeatMessage) and not self._heartbeats_allowed:
             raise Unauthorized(
                 "send heartbeats by HTTP with the token, or use --curve-keys",
-                request.client_id,
+                client_id,
             )
         return self._dispatch(request)
 

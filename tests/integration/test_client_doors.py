@@ -108,7 +108,7 @@ def files(tmp_path: Path) -> Files:
     made = Files(tmp_path)
     make_certificate(made.certificate)
     make_server_keys(tmp_path / "keys")
-    make_client_keys(tmp_path / "keys", "headset", tmp_path / "carried")
+    make_client_keys(tmp_path / "keys", "headset", tmp_path / "carried", "1")
     made.token.write_text(f"{TOKEN}\n")
     return made
 

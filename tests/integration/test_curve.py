@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -20,7 +22,7 @@ from heartbeat_service.zeromq.curve import MOST_TOLD, ClientKeys, read_pair, rea
 from tests.integration.conftest import Peer, Running, Serve, Subscriber
 from tests.integration.processes import BIN, LOOPBACK, READY, Process
 from tests.integration.waiting import SILENCE, pause, reactor, until
-from tests.messages import heartbeat
+from tests.messages import heartbeat, message
 
 
 class Keys:
@@ -31,9 +33,12 @@ class Keys:
         self._carried = folder / "carried"
         make_server_keys(self.folder)
 
-    def make(self, name: str) -> ClientKeys:
-        """Keys of a new client, which the server will let in."""
-        make_client_keys(self.folder, name, self._carried)
+    def make(self, name: str, clients: str = "*") -> ClientKeys:
+        """Keys of a new client, which the server will let in.
+
+        :param clients: whom it may speak for besides the client of that name.
+        """
+        make_client_keys(self.folder, name, self._carried, clients)
         return ClientKeys(
             read_pair(self._carried / f"{name}.key_secret"),
             read_public(self._carried / "server.key"),
@@ -74,9 +79,9 @@ def dealer(running: Running, keys: ClientKeys | None) -> Peer:
     return peer
 
 
-def subscriber(running: Running, keys: ClientKeys | None) -> Subscriber:
+def subscriber(running: Running, keys: ClientKeys | None, *topics: bytes) -> Subscriber:
     """A SUB socket with these keys."""
-    peer = Subscriber(running.factory, [b"OnStateChange/1/"])
+    peer = Subscriber(running.factory, topics or [b"OnStateChange/1/"])
     if keys is not None:
         keys.protect(peer)
     peer.connect(running.service.pub)
@@ -121,6 +126,14 @@ async def assert_kept_out(
     listening.shutdown()
     clients = (await running.get("/clients"))["clients"]
     assert "kept-out" not in {client["clientID"] for client in clients}
+
+
+def assert_refused(reply: dict[str, Any], client_id: str) -> None:
+    """It says that the key is not good for this client, and that client it names."""
+    assert reply["messageType"] == "Error"
+    assert reply["body"]["code"] == "UNAUTHORIZED"
+    assert reply["body"]["clientID"] == client_id
+    assert client_id in reply["body"]["detail"]
 
 
 @pytest_twisted.ensureDeferred
@@ -197,8 +210,8 @@ async def test_a_revoked_key_is_kept_out_once_the_keys_are_reloaded(
     assert running.service.key_check is not None
     running.service.key_check.reload()
     await assert_kept_out(running, revoked, known)
-    # Who is in stays in, until its connection ends.
-    assert (await early.ask(heartbeat("early")))["messageType"] == "ClientState"
+    # Who is in stays in, until its connection ends, but speaks for nobody.
+    assert_refused(await early.ask(heartbeat("early")), "early")
 
 
 @pytest_twisted.ensureDeferred
@@ -213,7 +226,7 @@ async def test_an_added_key_is_let_in_once_the_keys_are_reloaded(
         "heartbeat_service.zeromq.connection.HANDSHAKE_MILLISECONDS", 500
     )
     running = await guard()
-    added = keys.make("added")
+    added = keys.make("added", "1 early")
     early = dealer(running, added)
     early.send_multipart([heartbeat("early")])
     await pause(SILENCE)
@@ -262,6 +275,194 @@ async def test_refusals_are_told_of_in_few_lines(
     for _ in range(10 * MOST_TOLD):
         check.messageReceived([*question, b"%032d" % 0])
     assert len(logged) == MOST_TOLD + 4  # and at 128, 256, 512, 1024
+
+
+def requests_of(client_id: Any) -> list[bytes]:
+    """Each request that there is, for a client."""
+    return [
+        heartbeat(client_id),
+        heartbeat(client_id, instanceID="another"),
+        message("GetClientState", clientID=client_id),
+        message("SetClientState", clientID=client_id, clientState="CALIBRATED"),
+        message("Goodbye", clientID=client_id),
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_speaks_for_its_own_client_and_no_other(
+    guard: Guard, keys: Keys
+) -> None:
+    mine, theirs = keys.make("a", ""), keys.make("b", "")
+    running = await guard()
+    asking, victim = dealer(running, mine), dealer(running, theirs)
+    for request in requests_of("a"):
+        assert (await asking.ask(request))["messageType"] == "ClientState"
+    await victim.ask(heartbeat("b", instanceID="first"))
+    before = await running.get("/clients/b/history")
+    for stranger in ("b", "A", "aa", "a.", "unknown"):
+        for request in requests_of(stranger):
+            assert_refused(await asking.ask(request), stranger)
+    assert await running.get("/clients/b/history") == before
+    reply = await victim.ask(heartbeat("b", instanceID="first"))
+    assert reply["body"]["sequence"] == 1  # not superseded
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_speaks_for_those_that_its_file_lists(
+    guard: Guard, keys: Keys
+) -> None:
+    running = await guard()
+    known = keys.make("1", "wall-* a:b@c")
+    assert running.service.key_check is not None
+    running.service.key_check.reload()
+    asking = dealer(running, known)
+    for client_id in (1, "1", "wall-", "wall-7", "a:b@c"):
+        reply = await asking.ask(heartbeat(client_id))
+        assert reply["body"]["clientID"] == str(client_id)
+        assert reply["messageType"] == "ClientState"
+    for client_id in (11, "01", "Wall-7", "the-wall-7", "a:b", "server"):
+        assert_refused(await asking.ask(heartbeat(client_id)), str(client_id))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_that_names_no_client_hears_all_and_may_ask_nothing(
+    guard: Guard, keys: Keys, logged: list[LogEvent]
+) -> None:
+    tool = keys.make("tool", "")
+    (keys.folder / "tool.key").rename(keys.folder / "the tool.key")
+    running = await guard()
+    [event] = [one for one in logged if one.get("name") == "the tool.key"]
+    assert "names no client" in event["log_format"]
+    asking, listening = dealer(running, tool), subscriber(running, tool)
+    for client_id in ("tool", "1"):
+        for request in requests_of(client_id):
+            assert_refused(await asking.ask(request), client_id)
+    await hears(running, listening)
+    await running.beat("1")
+    assert (await listening.change())["clientID"] == "1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_whom_a_connected_key_speaks_for_is_what_was_reloaded_last(
+    guard: Guard, keys: Keys
+) -> None:
+    known = keys.make("a", "b")
+    running = await guard()
+    check = running.service.key_check
+    assert check is not None
+    asking = dealer(running, known)
+    for client_id in ("a", "b"):
+        reply = await asking.ask(heartbeat(client_id))
+        assert reply["messageType"] == "ClientState"
+    path = keys.folder / "a.key"
+    text = path.read_text()
+    path.write_text(text.replace("# clients: b", "# clients: c"))
+    check.reload()
+    assert_refused(await asking.ask(heartbeat("b")), "b")
+    assert (await asking.ask(heartbeat("c")))["messageType"] == "ClientState"
+    # The name goes over to another key: the former one is nobody's.
+    keys.revoke("a")
+    keys.make("fresh", "")
+    (keys.folder / "fresh.key").rename(path)
+    check.reload()
+    for client_id in ("a", "c"):
+        assert_refused(await asking.ask(heartbeat(client_id)), client_id)
+
+
+@pytest_twisted.ensureDeferred
+async def test_its_key_takes_no_room_from_a_subscribers_many_topics(
+    guard: Guard, keys: Keys
+) -> None:
+    known = keys.make("a", "")
+    running = await guard()
+    topics = [b"OnStateChange/%d/" % number for number in range(500)]
+    listening = subscriber(running, known, *topics)
+    await hears(running, listening)  # its last topic has arrived
+    await running.beat("0")
+    assert (await listening.change())["clientID"] == "0"
+
+
+def named_dealer(running: Running, keys: ClientKeys, route: bytes) -> Peer:
+    """A DEALER that chose the name that replies are routed by."""
+    peer = Peer(running.factory, zmq.DEALER)
+    peer.socket.set(zmq.ROUTING_ID, route)
+    keys.protect(peer)
+    peer.connect(running.service.router)
+    return peer
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_takes_over_a_route_takes_over_no_key(
+    guard: Guard, keys: Keys
+) -> None:
+    mine, theirs = keys.make("a", ""), keys.make("b", "")
+    running = await guard()
+    victim = named_dealer(running, theirs, b"route")
+    assert (await victim.ask(heartbeat("b")))["messageType"] == "ClientState"
+    thief = named_dealer(running, mine, b"route")  # while the other is connected
+    for request in requests_of("b"):
+        assert_refused(await thief.ask(request), "b")
+    assert (await thief.ask(heartbeat("a")))["messageType"] == "ClientState"
+    thief.shutdown()
+    victim.shutdown()
+    again = named_dealer(running, theirs, b"route")  # after the other has gone
+    assert_refused(await again.ask(heartbeat("a")), "a")
+    assert (await again.ask(heartbeat("b")))["messageType"] == "ClientState"
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_of_many_messages_at_once_counts_by_its_own_key(
+    guard: Guard, keys: Keys
+) -> None:
+    names = [f"headset-{number}" for number in range(4)]
+    running = await guard()
+    made = [keys.make(name, "") for name in names]
+    assert running.service.key_check is not None
+    running.service.key_check.reload()
+    peers = [dealer(running, one) for one in made]
+    for _ in range(50):
+        for peer in peers:
+            for name in names:
+                peer.send_multipart([b"", heartbeat(name)])
+                peer.send_multipart([heartbeat(name)])
+    for own, peer in zip(names, peers, strict=True):
+        good = 0
+        for _ in range(50 * len(names) * 2):
+            reply = json.loads((await peer.receive())[-1])
+            if reply["body"]["clientID"] == own:
+                good += reply["messageType"] == "ClientState"
+            else:
+                assert_refused(reply, reply["body"]["clientID"])
+        assert good == 100
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_superseded_instance_is_told_so_by_its_own_key_alone(
+    guard: Guard, keys: Keys
+) -> None:
+    mine, theirs = keys.make("a", ""), keys.make("b", "")
+    running = await guard()
+    asking, other = dealer(running, mine), dealer(running, theirs)
+    for instance in ("one", "two"):
+        await asking.ask(heartbeat("a", instanceID=instance))
+    late = heartbeat("a", instanceID="one")
+    reply = await asking.ask(late)
+    assert reply["body"]["code"] == "INSTANCE_SUPERSEDED"
+    assert_refused(await other.ask(late), "a")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_request_is_answered_whoever_sends_it(
+    guard: Guard, keys: Keys
+) -> None:
+    known = keys.make("a", "")
+    running = await guard()
+    asking = dealer(running, known)
+    for frames in ([b"no JSON"], [b""], [b"x"] * 30, [b"", b"", heartbeat("b")]):
+        assert (await asking.ask(*frames))["body"]["code"] == "BAD_MESSAGE"
+    twice = heartbeat("b").replace(b'"clientID":"b"', b'"clientID":"a","clientID":"b"')
+    assert_refused(await asking.ask(twice), "b")
+    assert (await asking.ask(heartbeat("a")))["messageType"] == "ClientState"
 
 
 def lose(path: Path) -> None:
@@ -325,15 +526,15 @@ async def test_the_programs_follow_each_other_by_keys_alone(
         *("--store", "memory:", "--curve-keys", "keys"),
     )
     host = (await service.says(READY))[1]
-    game = (sys.executable, "-m", "heartbeat_service.game_client", "--id", "1")
+    game = (sys.executable, "-m", "heartbeat_service.game_client", "--id", "headset")
     player = spawn(
         *(*game, "--server", f"http://{host}"),
         *("--curve-key", "headset/headset.key_secret"),
         *("--curve-server-key", "headset/server.key"),
     )
-    await player.says("1 UNCALIBRATED")
+    await player.says("headset UNCALIBRATED")
     assert await player.ends("TERM") == 0
-    await service.says(r"client 1: UNCALIBRATED -> DISCONNECTED \(goodbye\)")
+    await service.says(r"client headset: UNCALIBRATED -> DISCONNECTED \(goodbye\)")
     for process in (service, player):
         assert "Traceback" not in process.output
 

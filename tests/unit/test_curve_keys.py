@@ -10,10 +10,12 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from zmq.auth import load_certificate
 
 from heartbeat_service.curve_keys import main
+from heartbeat_service.protocol.scope import NOBODY, Scope
 from heartbeat_service.zeromq.curve import (
     BadKeys,
     read_clients,
@@ -52,7 +54,7 @@ class TestCurveKeys(SynchronousTestCase):
     def test_makes_the_servers_pair(self) -> None:
         printed = self.run_it(self.folder)
         pair = read_server_pair(self.folder)
-        self.assertEqual(read_clients(self.folder), frozenset())
+        self.assertEqual(read_clients(self.folder), {})
         self.assertIn(str(self.folder / "server.key_secret"), printed)
         self.assertNotIn(pair.secret.decode(), printed)
         self.assertNotIn(pair.secret.decode(), repr(pair))
@@ -77,13 +79,30 @@ class TestCurveKeys(SynchronousTestCase):
         self.run_it(self.folder, "--client", "one", "--out", self.out)
         self.run_it("--client", "two", "--out", self.out, self.folder)
         pairs = [read_pair(self.out / f"{name}.key_secret") for name in ("one", "two")]
-        self.assertEqual(read_clients(self.folder), {pair.public for pair in pairs})
+        self.assertEqual(
+            read_clients(self.folder),
+            {pairs[0].public: Scope.of("one"), pairs[1].public: Scope.of("two")},
+        )
         server = read_server_pair(self.folder)
         self.assertEqual(read_public(self.out / "server.key"), server.public)
         self.assertEqual(
             {path.name for path in (*self.folder.iterdir(), *self.out.iterdir())},
             {"server.key", "server.key_secret", "one.key", "two.key"}
             | {"one.key_secret", "two.key_secret"},
+        )
+
+    def test_a_key_may_speak_for_more_clients_than_one(self) -> None:
+        self.run_it(self.folder)
+        printed = self.run_it(
+            *(self.folder, "--client", "wall", "--clients", "wall-* a:b"),
+            *("--out", self.out),
+        )
+        self.assertIn("wall wall-* a:b", printed)
+        [clients] = read_clients(self.folder).values()
+        self.assertEqual(clients, Scope.parse("wall wall-* a:b"))
+        self.assertEqual(
+            read_public(self.folder / "wall.key"),
+            load_certificate(self.folder / "wall.key")[0],  # pyzmq reads it, too
         )
 
     def test_secrets_are_nobody_elses_whatever_the_umask(self) -> None:
@@ -141,7 +160,7 @@ class TestCurveKeys(SynchronousTestCase):
         self.run_it(self.folder, "--client", "one", "--out", self.out)
         failed = self.fails(self.folder / "other", "--client", "two", "--out", self.out)
         self.assertIn("of another server", failed)
-        self.assertEqual(read_clients(self.folder / "other"), frozenset())
+        self.assertEqual(read_clients(self.folder / "other"), {})
 
     def test_without_a_server_there_is_no_client(self) -> None:
         failed = self.fails(self.folder, "--client", "one", "--out", self.out)
@@ -157,11 +176,14 @@ class TestCurveKeys(SynchronousTestCase):
             ((self.folder, "--client", "../x"), "--client"),
             ((self.folder, "--client", ""), "--client"),
             ((self.folder, "--client", "one", "--out", self.folder), "--out"),
+            ((self.folder, "--clients", "one"), "--clients"),
+            ((self.folder, "--client", "one", "--clients", "a,b"), "--clients"),
+            ((self.folder, "--client", "one", "--clients", "a\nb"), "--clients"),
             ((self.folder, "and more"), "arguments"),
             ((self.folder, "--unknown"), "--unknown"),
         ]:
             self.assertIn(named, self.fails(*arguments))
-        self.assertEqual(read_clients(self.folder), frozenset())
+        self.assertEqual(read_clients(self.folder), {})
 
 
 class TestReadingKeys(SynchronousTestCase):
@@ -214,3 +236,67 @@ class TestReadingKeys(SynchronousTestCase):
             refusal = self.refusal()
             self.assertIn("its secret key is none", refusal)
             self.assertNotIn(secret[:-1], refusal)
+
+
+class TestWhomAKeySpeaksFor(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = new_place(self)
+
+    def write(self, name: str, *lines: str, key: str = "1" * 40) -> None:
+        """A file with a public key."""
+        text = "\n".join([*lines, f'    public-key = "{key}"', ""])
+        (self.folder / name).write_text(text)
+
+    def scope(self) -> Scope:
+        """Whom the only key speaks for."""
+        [clients] = read_clients(self.folder).values()
+        return clients
+
+    def test_it_speaks_for_the_client_that_its_file_is_named_after(self) -> None:
+        for name in ("headset-1", "a.b", "a:b@c", "a.key", "-x", ".x", "1" * 64):
+            self.write(f"{name}.key")
+            self.assertEqual(self.scope(), Scope.of(name))
+            self.assertIn(name, self.scope())
+            (self.folder / f"{name}.key").unlink()
+
+    def test_a_name_that_no_client_can_have_is_nobodys_and_told(self) -> None:
+        for name in ("the tool", "*", "headset-*", ".", "..", "1" * 65, "a\nb"):
+            self.write(f"{name}.key")
+            with capturedLogs() as log:
+                self.assertEqual(self.scope(), NOBODY)
+            [event] = log
+            self.assertIn("names no client", event["log_format"])
+            self.assertNotIn("\n", formatEvent(event))
+            (self.folder / f"{name}.key").unlink()
+
+    def test_it_speaks_for_those_that_its_comments_list_too(self) -> None:
+        self.write(
+            *("1.key", "# clients: 2 3-*", "metadata", "  #clients:  4 ", "# clients 5")
+        )
+        self.assertEqual(self.scope(), Scope.parse("1 2 3-* 4"))
+
+    def test_one_that_speaks_for_anybody_is_told(self) -> None:
+        for words in ("*", "2 **"):
+            self.write("1.key", f"# clients: {words}")
+            with capturedLogs() as log:
+                self.assertIn("anybody", self.scope())
+            self.assertIn("any client", log[0]["log_format"])
+        self.write("1.key", "# clients: 2-*")
+        with capturedLogs() as log:
+            self.assertNotIn("anybody", self.scope())
+        self.assertEqual(len(log), 0)
+
+    def test_one_key_in_two_files_speaks_for_both(self) -> None:
+        self.write("1.key")
+        self.write("2.key", "# clients: 3")
+        self.assertEqual(self.scope(), Scope.parse("1 2 3"))
+
+    def test_the_servers_file_lets_nobody_speak_for_server(self) -> None:
+        self.write("server.key", "# clients: *")
+        self.assertEqual(read_clients(self.folder), {})
+
+    def test_a_list_that_cannot_be_is_refused(self) -> None:
+        for words in ("", " ", "1, 2", "headset-?", "[12]", "..", "1\t2", "ä"):
+            self.write("1.key", f"# clients: {words}")
+            with self.assertRaisesRegex(BadKeys, "1.key: after `clients:`"):
+                read_clients(self.folder)
