@@ -57,10 +57,20 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self["http"] = []
+        self["allow-origin"] = []
+        self["host"] = []
 
     def opt_http(self, endpoint: str) -> None:
         """Endpoint for HTTP, repeatable [tcp:6969:interface=127.0.0.1]."""
         self["http"].append(endpoint)
+
+    def opt_allow_origin(self, origin: str) -> None:
+        """Another site whose pages may use it, repeatable [none]."""
+        self["allow-origin"].append(origin)
+
+    def opt_host(self, name: str) -> None:
+        """A name that browsers may know it by, repeatable [this machine's]."""
+        self["host"].append(name)
 
     @override
     def postOptions(self) -> None:

@@ -47,6 +47,7 @@ from heartbeat_service.web.access import (
     operator_pass,
 )
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.names import Names, machine_names
 from heartbeat_service.web.port import PatientPort, with_backlog
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
@@ -214,7 +215,8 @@ class HeartbeatService(Service):
         operators = self._door(
             "operator-token-file", settings.operator_token_file, operator_pass
         )
-        app = HeartbeatApp(engine.dispatcher, engine.trouble, clients, operators)
+        names = Names(_hosts(settings), settings.allow_origin)
+        app = HeartbeatApp(engine.dispatcher, engine.trouble, clients, operators, names)
         # The other half is for ZeroMQ's peers, the store and the rest.
         site = HeartbeatSite(
             app.resource(), self._reactor, allowed() // 2, engine.clock
@@ -309,6 +311,11 @@ def advertised(bound: str, host: str | None) -> str:
         wildcard = match["host"] in ("0.0.0.0", "[::]")  # noqa: S104 - compared only
         host = socket.gethostname() if wildcard else match["host"]
     return f"tcp://{host}:{match['port']}"
+
+
+def _hosts(settings: Settings) -> set[str]:
+    given = {settings.advertise} if settings.advertise else set()
+    return {*settings.host, *given, *machine_names(socket.gethostname())}
 
 
 def _is_beyond_loopback(bound: str) -> bool:

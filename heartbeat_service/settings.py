@@ -14,6 +14,7 @@ from typing import Any
 from attrs import field, frozen
 
 from heartbeat_service.core.heartbeat import LONGEST_FUSE, SHORTEST_FUSE
+from heartbeat_service.web.names import Origin
 
 _ZMQ_ADDRESS = re.compile(
     r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>\d+|\*)|ipc://.+"
@@ -40,15 +41,39 @@ def _fail(name: str, expected: str, value: object) -> SettingsError:
     return SettingsError(f"--{name}: expected {expected}, got {value!r}")
 
 
-def _endpoints(value: Any) -> tuple[str, ...]:
-    descriptions = [value] if isinstance(value, str) else value
-    if (
-        not isinstance(descriptions, list | tuple)
-        or not descriptions
-        or not all(isinstance(one, str) for one in descriptions)
+def _strings(name: str, expected: str, value: Any) -> tuple[str, ...]:
+    strings = [value] if isinstance(value, str) else value
+    if not isinstance(strings, list | tuple) or not all(
+        isinstance(one, str) for one in strings
     ):
-        raise _fail("http", "a Twisted endpoint string, or a list of them", value)
+        raise _fail(name, f"{expected}, or a list of them", value)
+    return tuple(strings)
+
+
+def _endpoints(value: Any) -> tuple[str, ...]:
+    expected = "a Twisted endpoint string"
+    descriptions = _strings("http", expected, value or None)
     return tuple(_ANY_TCP_PORT.sub(r"\1:0", one) for one in descriptions)
+
+
+def _origins(value: Any) -> tuple[str, ...]:
+    expected = "an origin like https://console.example:8443"
+    origins = _strings("allow-origin", expected, value)
+    for one in origins:
+        try:
+            Origin.parse(one)
+        except ValueError:
+            raise _fail("allow-origin", expected, one) from None
+    return origins
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    expected = "a host name without a port"
+    hosts = _strings("host", expected, value)
+    for one in hosts:
+        if not _HOST.fullmatch(one.removesuffix(".")):
+            raise _fail("host", expected, one)
+    return hosts
 
 
 def _seconds(name: str, least: float, value: Any) -> float:
@@ -158,6 +183,8 @@ class Settings:
     :ivar curve_keys: the folder of the CURVE keys; None for open ZeroMQ sockets.
     :ivar allow_open_control: whether anyone may steer a service that is reachable
         from beyond this machine and has no operator's token.
+    :ivar allow_origin: the pages of other sites that may use the service.
+    :ivar host: names of the service that browsers may ask for.
     :ivar max_clients: how many clients may live at once.
     :ivar max_registrations: how many lives may begin a second; None for any number.
     :ivar max_timebomb: the most seconds to its death that a client may ask for.
@@ -179,6 +206,8 @@ class Settings:
     client_token_file: str | None = field(default=None, converter=_client_token_file)
     curve_keys: str | None = field(default=None, converter=_curve_keys)
     allow_open_control: bool = field(default=False, converter=_flag)
+    allow_origin: tuple[str, ...] = field(default=(), converter=_origins)
+    host: tuple[str, ...] = field(default=(), converter=_hosts)
     max_clients: int = field(default=250_000, converter=_max_clients)
     max_registrations: int | None = field(default=None, converter=_max_registrations)
     max_timebomb: float = field(default=LONGEST_FUSE, converter=_max_timebomb)

@@ -61,6 +61,12 @@ class Unauthorized(HeartbeatError):
     code = "UNAUTHORIZED"
 
 
+class Forbidden(HeartbeatError):
+    """A request that a page of another site has sent, or may have sent."""
+
+    code = "FORBIDDEN"
+
+
 class Overloaded(HeartbeatError):
     """The service can't answer now; the same request may succeed later."""
 

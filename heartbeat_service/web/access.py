@@ -139,6 +139,11 @@ class Door:
         self._tokens = tokens
         self.shut: str | None = None
 
+    @property
+    def wants_token(self) -> bool:
+        """Whether nobody passes without a token."""
+        return self._tokens is not None
+
     def admit(self, authorization: bytes | None) -> Pass:
         """Let a request pass.
 

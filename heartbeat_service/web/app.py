@@ -19,7 +19,12 @@ from twisted.web.iweb import IRequest
 from typing_extensions import override
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from heartbeat_service.core.errors import BadMessage, HeartbeatError, UnknownClient
+from heartbeat_service.core.errors import (
+    BadMessage,
+    Forbidden,
+    HeartbeatError,
+    UnknownClient,
+)
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.protocol.codec import (
     decode_body,
@@ -38,6 +43,7 @@ from heartbeat_service.protocol.messages import (
 )
 from heartbeat_service.web.access import Door, authorization_of
 from heartbeat_service.web.listing import Listing, Places
+from heartbeat_service.web.names import Names, is_preflight
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 
 #: How many listings that don't fit in one chunk may be read at once. Each has the
@@ -63,6 +69,8 @@ def _for_operators(
         app: HeartbeatApp, request: IRequest, /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _R:
         app.operator_door.admit(authorization_of(request))
+        if not app.operator_door.wants_token:
+            app.names.check_host(request.requestHeaders)
         return route(app, request, *args, **kwargs)
 
     return guarded
@@ -74,10 +82,12 @@ class HeartbeatApp:
     :param trouble: finds out why the service isn't ready; None if it is.
     :param client_door: where heartbeats ask to be let in.
     :param operator_door: where all other routes do, but for the service's health.
+    :param names: which Hosts it is known by, and which pages may ask.
     """
 
     client_door: Door
     operator_door: Door
+    names: Names
     app = Klein()
     # No answer is a redirect.
     app.url_map.merge_slashes = False
@@ -89,6 +99,7 @@ class HeartbeatApp:
         trouble: Callable[[], Awaitable[str | None]],
         client_door: Door,
         operator_door: Door,
+        names: Names,
     ) -> None:
         self._dispatcher = dispatcher
         self._trouble = trouble
@@ -96,6 +107,7 @@ class HeartbeatApp:
         self._orders = Places(MOST_ORDERS, "too many orders are being carried out")
         self.client_door = client_door
         self.operator_door = operator_door
+        self.names = names
 
     @app.route("/heartbeat", methods=["POST"])
     @app.route("/Heartbeat/Update", methods=["POST"])
@@ -201,14 +213,31 @@ class HeartbeatApp:
 
     def resource(self) -> HeartbeatResource:
         """What a site serves."""
-        return HeartbeatResource(self.app)
+        return HeartbeatResource(self.app, self.names)
 
 
 class HeartbeatResource(KleinResource):
-    """The app's resource, which also answers what Klein can't route at all."""
+    """The app's resource: asks where a request comes from before it is routed.
+
+    Also answers what Klein can't route at all.
+    """
+
+    def __init__(self, app: Klein, names: Names) -> None:
+        super().__init__(app)
+        self._names = names
 
     @override
     def render(self, request: IRequest) -> Any:
+        headers = request.requestHeaders
+        for name, value in self._names.cors(request.method, headers):
+            request.setHeader(name, value)
+        try:
+            self._names.check(headers)
+        except Forbidden as error:
+            return write_problem(request, Problem.of(error))
+        if is_preflight(request.method, headers):
+            request.setResponseCode(HTTPStatus.NO_CONTENT)
+            return b""
         try:
             request.getRequestHostname().decode("utf-8")
             b"/".join(request.postpath).decode("utf-8")

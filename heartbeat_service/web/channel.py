@@ -44,8 +44,8 @@ LINGER = 2.0
 KERNEL_BUFFER = 128 * 1024
 
 #: How a request to a proxy begins, which a server has to take as well (RFC 9112,
-#: section 3.2.2). A URI of HTTP has a host.
-_AUTHORITY = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+#: section 3.2.2). A URI of HTTP has a host, which counts whatever ``Host`` says.
+_AUTHORITY = re.compile(rb"https?://([^/?#@]*@)?(?P<host>[^/?#]+)", re.IGNORECASE)
 
 
 class BoundedRequest(Request):
@@ -77,6 +77,7 @@ class BoundedRequest(Request):
         # Before anything else looks at it: there is one way to write each path.
         authority = _AUTHORITY.match(path)
         if authority is not None:
+            self.requestHeaders.setRawHeaders(b"host", [authority["host"]])
             path = path[authority.end() :]
             if not path.startswith(b"/"):
                 path = b"/" + path

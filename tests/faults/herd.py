@@ -104,7 +104,8 @@ class Line(Protocol):
 
     def request(self, method: str, path: str, body: bytes) -> None:
         """Send a request: when this returns, it has left."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Content-Length: {len(body)}"
         request = head.encode() + b"\r\n\r\n" + body
         with suppress(OSError):  # now, not in the reactor's next turn
             request = request[self.transport.getHandle().send(request) :]

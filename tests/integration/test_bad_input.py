@@ -38,7 +38,7 @@ STATUS = {"BAD_MESSAGE": 400, "TOO_LARGE": 413}
 
 def post(body: bytes, *headers: str, path: str = "/heartbeat") -> bytes:
     """A POST as it goes over the wire."""
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, *headers, "", ""]).encode() + body
 
 
@@ -135,14 +135,16 @@ async def test_an_incarnation_of_any_length_is_one_that_is_not_known(
 
 # What only HTTP can get wrong.
 
-_HEAD = b"POST /heartbeat HTTP/1.1\r\nHost: x\r\n"
+_HEAD = b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\n"
 _CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 _TOO_LONG = b"Content-Length: %d\r\n" % (LIMIT + 1)
 
 
 def request(first_line: bytes, *lines: bytes) -> bytes:
     """A request without a body; it has a Host unless it brings its own."""
-    host = [] if any(line.startswith(b"Host") for line in lines) else [b"Host: x"]
+    host = (
+        [] if any(line.startswith(b"Host") for line in lines) else [b"Host: localhost"]
+    )
     return b"\r\n".join([first_line + b" HTTP/1.1", *host, *lines, b"", b""])
 
 

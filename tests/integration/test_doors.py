@@ -67,7 +67,7 @@ async def ask(
     """One request, with a token or without."""
     wire = await running.wire()
     bearer = "" if token is None else f"Authorization: Bearer {token}\r\n"
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{bearer}"
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{bearer}"
     wire.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     answer = await wire.answer(to_head=method == "HEAD")
     wire.abort()
@@ -219,7 +219,10 @@ async def test_the_connection_lives_on_after_a_401(
     running = await serve(**tokens)
     wire = await running.wire()
     body = heartbeat("1")
-    head = b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(body)
+    head = (
+        b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
+        % len(body)
+    )
     wire.send(head + b"\r\n" + body)
     assert_unauthorized(await wire.answer())
     wire.send(head + b"Authorization: bearer any-client-token\r\n\r\n" + body)
@@ -359,7 +362,7 @@ async def test_loopback_and_unix_sockets_are_local(
         connectProtocol(UNIXClientEndpoint(reactor, str(path)), Wire())
     )
     running.wires.append(wire)
-    wire.send(b"GET /clients HTTP/1.1\r\nHost: x\r\n\r\n")
+    wire.send(b"GET /clients HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await wire.answer()).json() == {"clients": []}
 
 

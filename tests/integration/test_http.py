@@ -54,7 +54,7 @@ def send(
     wire: Wire, method: str, path: str, body: bytes | None = None, *headers: str
 ) -> None:
     """Write one request, byte by byte as told."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", *headers]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
     wire.send("\r\n".join([*lines, "", ""]).encode() + (body or b""))
@@ -455,7 +455,7 @@ async def test_a_connection_is_kept_for_the_next_beat(running: Running) -> None:
 async def test_two_beats_at_once_are_answered_in_order(running: Running) -> None:
     wire = await running.wire()
     beats = [
-        b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+        b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
         % (len(beat), beat)
         for beat in (heartbeat("1"), heartbeat("2"))
     ]
@@ -480,7 +480,7 @@ async def test_a_beat_that_comes_byte_by_byte_is_a_beat(running: Running) -> Non
     wire = await running.wire()
     wire.transport.setTcpNoDelay(True)
     body = heartbeat("1")
-    head = b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     for byte in head % len(body) + body:
         wire.send(bytes([byte]))
         await pause(0)

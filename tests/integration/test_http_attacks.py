@@ -31,6 +31,7 @@ from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.web import channel as channel_module
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.names import Names
 from heartbeat_service.web.port import BACKLOG, PatientPort
 from heartbeat_service.web.site import HeartbeatSite
 from tests.integration.conftest import Serve, Wire
@@ -46,13 +47,13 @@ LONG = 16 * 1024 * 1024
 
 def get(path: str, *headers: str) -> bytes:
     """A GET as it goes over the wire."""
-    lines = [f"GET {path} HTTP/1.1", "Host: x", *headers, "", ""]
+    lines = [f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]
     return "\r\n".join(lines).encode()
 
 
 NOW, LATE, MUCH = get("/now"), get("/late"), get("/much")
-POST = b"POST /now HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
-CHUNKED = b"POST /now HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+POST = b"POST /now HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+CHUNKED = b"POST /now HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Answers(Resource):
@@ -462,7 +463,7 @@ async def crowd() -> AsyncIterator[Crowd]:
     values = Raw(b'{"x":"%s"}' % (b"x" * (MAX_VALUES - 10)))
     for number in range(2000):
         engine.registry.beat(f"c{number}", ClientState.RUNNING, None, 3600.0, values)
-    app = HeartbeatApp(engine.dispatcher, engine.trouble, Door(), Door())
+    app = HeartbeatApp(engine.dispatcher, engine.trouble, Door(), Door(), Names([]))
     site = HeartbeatSite(app.resource(), reactor, 100, engine.clock)
     port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")
     yield Crowd(site, engine, port.getHost().port)

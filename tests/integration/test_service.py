@@ -121,7 +121,7 @@ async def test_who_is_still_sending_is_answered_before_it_stops(
     wire = await running.wire()
     body = heartbeat("1")
     wire.send(
-        b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
         b"Content-Length: %d\r\n\r\n" % len(body)
     )
     go_on = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -143,7 +143,7 @@ async def test_who_leaves_before_its_answer_leaves_no_trace(
     wire = await running.wire()
     body = heartbeat("1")
     wire.send(
-        b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+        b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
         % (len(body), body)
     )
 
@@ -151,8 +151,8 @@ async def test_who_leaves_before_its_answer_leaves_no_trace(
     other = await running.wire()
     order = b'{"clientState": "DISCONNECTED"}'
     other.send(
-        b"PUT /clients/1/state HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
-        % (len(order), order)
+        b"PUT /clients/1/state HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(order), order)
     )
     wire.abort()
     await other.leave()

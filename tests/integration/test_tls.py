@@ -39,7 +39,7 @@ from tests.integration.processes import BIN, Process
 from tests.integration.waiting import patiently, reactor, until
 from tests.messages import heartbeat
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LIMIT = 64 * 1024
 
 T = TypeVar("T")
@@ -47,9 +47,12 @@ T = TypeVar("T")
 
 def post(body: bytes) -> bytes:
     """A heartbeat as it goes over the wire."""
-    return b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (
-        len(body),
-        body,
+    return (
+        b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
+        % (
+            len(body),
+            body,
+        )
     )
 
 
@@ -138,7 +141,7 @@ async def test_a_beat_inside_tls_is_a_beat(
         wire.send(post(heartbeat("1")))
         answer = await wire.answer()
         assert (answer.status, answer.json()["body"]["clientID"]) == (200, "1")
-    wire.send(b"GET /clients/1/history HTTP/1.1\r\nHost: x\r\n\r\n")
+    wire.send(b"GET /clients/1/history HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await wire.answer()).json()["lives"][0]["beats"] == 2
 
 
@@ -174,7 +177,7 @@ async def test_an_answer_of_any_length_arrives_inside_tls(
     for number in range(count):
         wire.send(post(heartbeat(str(number), values={"x": "y" * 4000})))
         assert (await wire.answer()).status == 200
-    wire.send(b"GET /clients HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    wire.send(b"GET /clients HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert len((await wire.answer()).json()["clients"]) == count
     await wire.end()
 
@@ -309,7 +312,7 @@ async def test_garbage_at_a_tls_port_disturbs_nobody(
     wire.send(garbage)
     await wire.until(lambda: wire.ended)
     good = await secure(running, papers)
-    good.send(b"GET /clients HTTP/1.1\r\nHost: x\r\n\r\n")
+    good.send(b"GET /clients HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await good.answer()).json() == {"clients": []}
     assert tracebacks == []
 

@@ -53,6 +53,8 @@ class TestGoodOptions(OptionsTestCase):
                 client_token_file=None,
                 curve_keys=None,
                 allow_open_control=False,
+                allow_origin=(),
+                host=(),
                 max_clients=250_000,
                 max_registrations=None,
                 max_timebomb=3600.0,
@@ -68,6 +70,8 @@ class TestGoodOptions(OptionsTestCase):
             *("--client-token-file", "/run/client", "--curve-keys", "/run/keys"),
             *("--max-clients", "3", "--max-registrations", "7"),
             *("--max-timebomb", "60"),
+            *("--allow-origin", "https://console.example:8443"),
+            *("--allow-origin", "http://a", "--host", "show", "--host", "show.example"),
         )
         self.assertEqual(
             settings,
@@ -86,6 +90,8 @@ class TestGoodOptions(OptionsTestCase):
                 max_clients=3,
                 max_registrations=7,
                 max_timebomb=60.0,
+                allow_origin=("https://console.example:8443", "http://a"),
+                host=("show", "show.example"),
             ),
         )
 
@@ -127,6 +133,8 @@ class TestConfig(OptionsTestCase):
             max-clients = 3
             max-registrations = 7
             max-timebomb = 60
+            allow-origin = "https://console.example"
+            host = ["show", "show.example"]
             """
         )
         self.assertEqual(
@@ -146,6 +154,8 @@ class TestConfig(OptionsTestCase):
                 max_clients=3,
                 max_registrations=7,
                 max_timebomb=60.0,
+                allow_origin=("https://console.example",),
+                host=("show", "show.example"),
             ),
         )
 
@@ -177,6 +187,8 @@ class TestConfig(OptionsTestCase):
             ("max-clients = true", "--max-clients"),
             ("max-clients = 1.5", "--max-clients"),
             ("max-registrations = 0", "--max-registrations"),
+            ("allow-origin = [1]", "--allow-origin"),
+            ("host = 1", "--host"),
             ("fuse = 1", "'fuse'"),
             ("timebomb = ", "--config"),
             ("[http]", "--http"),
@@ -209,6 +221,8 @@ class TestBadOptions(OptionsTestCase):
             ("--curve-keys", ""),
             ("--max-clients", "", "0", "-1", "1.5", "many", "10000001"),
             ("--max-registrations", "", "0", "-1", "1e3"),
+            ("--allow-origin", "", "*", "null", "console.example", "https://a/"),
+            ("--host", "", "*", "show:6969", "http://show", "a b", "[a]"),
         ):
             for value in values:
                 with self.subTest(option=option, value=value):

@@ -15,6 +15,7 @@ from heartbeat_service.engine.engine import Engine
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.names import Names
 
 
 class BrokenStore(MemoryStore):
@@ -34,7 +35,9 @@ class TestApp(SynchronousTestCase):
         clock = Clock()
         engine = Engine(clock, BrokenStore(clock.seconds))
         self.successResultOf(Deferred.fromCoroutine(engine.open()))
-        app = HeartbeatApp(engine.dispatcher, self.find_trouble, Door(), Door())
+        app = HeartbeatApp(
+            engine.dispatcher, self.find_trouble, Door(), Door(), Names([])
+        )
         self.web: Any = StubTreq(app.resource())  # its methods have no types
 
     async def find_trouble(self) -> str | None:

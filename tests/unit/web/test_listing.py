@@ -27,6 +27,7 @@ from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import MOST_LISTINGS, MOST_ORDERS, HeartbeatApp
 from heartbeat_service.web.channel import IDLE, LINGER, REQUEST_DEADLINE
 from heartbeat_service.web.listing import CHUNK
+from heartbeat_service.web.names import Names
 from heartbeat_service.web.site import HeartbeatSite
 from tests.unit.engine.test_dispatch import House
 
@@ -98,7 +99,7 @@ class Wire:
         self, method: str, path: str, body: bytes = b"", version: str = "1.1"
     ) -> None:
         """Send a request."""
-        head = f"{method} {path} HTTP/{version}\r\nHost: x\r\n"
+        head = f"{method} {path} HTTP/{version}\r\nHost: localhost\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         self.channel.dataReceived(head.encode() + body)
         self.turn()
@@ -155,7 +156,7 @@ class ListingTestCase(SynchronousTestCase):
         )
         self.patch(listing_module, "cooperate", cooperator.cooperate)
         app = HeartbeatApp(
-            self.house.dispatcher, self.house.engine.trouble, Door(), Door()
+            self.house.dispatcher, self.house.engine.trouble, Door(), Door(), Names([])
         )
         self.site = HeartbeatSite(app.resource(), self.clock, 100, self.clock)
 
@@ -226,7 +227,7 @@ class TestListing(ListingTestCase):
     def test_head_of_a_long_answer_has_no_body_and_makes_none(self) -> None:
         names = self.register(MANY)
         wire = Wire(self.clock, self.site)
-        wire.channel.dataReceived(b"HEAD /clients HTTP/1.1\r\nHost: x\r\n\r\n")
+        wire.channel.dataReceived(b"HEAD /clients HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.house.dispatcher.steer(names[-1], ClientState.RUNNING)
         wire.turn()
         wire.read()
