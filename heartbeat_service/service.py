@@ -48,7 +48,7 @@ from heartbeat_service.web.access import (
 )
 from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.names import Names, machine_names
-from heartbeat_service.web.port import PatientPort, with_backlog
+from heartbeat_service.web.port import PatientPort, is_wrapped, with_backlog
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 from heartbeat_service.zeromq.curve import BadKeys, KeyCheck
@@ -227,7 +227,10 @@ class HeartbeatService(Service):
         if not guarded:  # until it is known who can reach it
             operators.shut = OPEN_CONTROL
         ports = [await self._listen(site, one) for one in settings.http]
-        if all(is_local(port.address) for port in ports):
+        if all(
+            is_local(port.address) and not is_wrapped(description)
+            for description, port in zip(settings.http, ports, strict=True)
+        ):
             operators.shut = None
         elif not guarded:
             _log.warn("operators are locked out: {reason}", reason=OPEN_CONTROL)

@@ -33,6 +33,9 @@ MAKE_ROOM = 10
 TELL_EVERY = 60.0
 
 _BACKLOG_KINDS = ("tcp", "tcp6", "ssl", "unix")
+#: Endpoints that are reached where they listen. One that is inherited from systemd
+#: listens where its own address says.
+_PLAIN_KINDS = (*_BACKLOG_KINDS, "systemd")
 _COLON = re.compile(r"(?<!\\):")
 
 
@@ -45,6 +48,16 @@ def with_backlog(description: str) -> str:
     if kind not in _BACKLOG_KINDS or not by_name or given:
         return description
     return f"{description}:backlog={BACKLOG}"
+
+
+def is_wrapped(description: str) -> bool:
+    """Whether others than those who reach its address may come in by this endpoint.
+
+    So it is behind a proxy (``haproxy:``) or an onion service, whose peers are
+    anywhere while it listens on loopback; and so, for all we know, with any other kind.
+    """
+    kind, *_ = _COLON.split(description)
+    return kind not in _PLAIN_KINDS
 
 
 @implementer(IReadDescriptor)

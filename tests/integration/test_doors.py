@@ -14,7 +14,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.logger import LogEvent
 
 from heartbeat_service.service import CannotStart
-from tests.integration.conftest import Answer, Peer, Running, Serve, Wire
+from tests.integration.conftest import Answer, Peer, Running, Serve, Wire, port_of
 from tests.integration.processes import BIN, LOOPBACK, Process
 from tests.integration.waiting import patiently, reactor, until
 from tests.messages import heartbeat, message
@@ -364,6 +364,47 @@ async def test_loopback_and_unix_sockets_are_local(
     running.wires.append(wire)
     wire.send(b"GET /clients HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await wire.answer()).json() == {"clients": []}
+
+
+WRAPPED = "haproxy:tcp:0:interface=127.0.0.1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_wrapped_endpoint_is_beyond_loopback_wherever_it_listens(
+    serve: Serve, logged: list[LogEvent]
+) -> None:
+    running = await serve(http=[WRAPPED, "tcp:0:interface=127.0.0.1"])
+    [line] = locked_out(logged)
+    assert "--operator-token-file" in line
+    for peer in ("TCP4 203.0.113.5 127.0.0.1", "TCP4 127.0.0.1 127.0.0.1"):
+        wire = await running.wire()
+        wire.send(f"PROXY {peer} 4711 6969\r\n".encode())
+        body = heartbeat("v")
+        head = "POST /heartbeat HTTP/1.1\r\nHost: localhost\r\n"
+        wire.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert (await wire.answer()).status == 200
+        wire.send(b"DELETE /clients/v HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert_unauthorized(await wire.answer())
+    # The other one, too: it is one service, whose operators have no token.
+    other = await running.wire(port_of(running.service.http[1]))
+    other.send(b"DELETE /clients/v HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert_unauthorized(await other.answer())
+
+
+@pytest_twisted.ensureDeferred
+async def test_behind_a_wrapped_endpoint_a_token_or_permission_lets_operators_in(
+    serve: Serve, logged: list[LogEvent], tokens: dict[str, str]
+) -> None:
+    for settings, bearer in (
+        (tokens, b"Authorization: Bearer operator-old\r\n"),
+        ({"allow_open_control": True}, b""),
+    ):
+        running = await serve(http=WRAPPED, **settings)
+        wire = await running.wire()
+        wire.send(b"PROXY TCP4 203.0.113.5 127.0.0.1 4711 6969\r\n")
+        wire.send(b"GET /clients HTTP/1.1\r\nHost: localhost\r\n%s\r\n" % bearer)
+        assert (await wire.answer()).json() == {"clients": []}
+    assert locked_out(logged) == []
 
 
 @pytest_twisted.ensureDeferred

@@ -1,10 +1,10 @@
-"""Endpoint strings and their backlog."""
+"""Endpoint strings: their backlog, and who is behind them."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.web.port import with_backlog
+from heartbeat_service.web.port import is_wrapped, with_backlog
 
 
 class TestBacklog(SynchronousTestCase):
@@ -30,3 +30,29 @@ class TestBacklog(SynchronousTestCase):
             "haproxy:tcp:6969",
         ):
             self.assertEqual(with_backlog(description), description)
+
+
+class TestWrapped(SynchronousTestCase):
+    """Whose address says who can reach them, and whose doesn't."""
+
+    def test_the_kinds_of_twisted_that_listen_themselves_are_plain(self) -> None:
+        for description in (
+            "tcp:6969",
+            r"tcp6:6969:interface=\:\:1",
+            "ssl:443:privateKey=a.pem:certKey=b.pem",
+            "unix:/run/a",
+            "systemd:domain=INET:index=0",
+        ):
+            self.assertFalse(is_wrapped(description))
+
+    def test_whatever_is_not_known_to_be_plain_is_wrapped(self) -> None:
+        for description in (
+            "haproxy:tcp:6969:interface=127.0.0.1",
+            "HAPROXY:tcp:6969",
+            "onion:80",
+            "tls:/etc/keys:tcp:443",
+            r"t\cp:6969",
+            "TCP:6969",
+            "",
+        ):
+            self.assertTrue(is_wrapped(description))
