@@ -12,6 +12,7 @@ from enum import Enum
 
 from attrs import field, frozen
 from msgspec import Struct
+from msgspec.structs import replace
 
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
@@ -78,6 +79,18 @@ class Snapshot(Struct, frozen=True, gc=False):
         """
         return self.state is not ClientState.UNCALIBRATED
 
+    def life(self) -> Life:
+        """The life that it is a picture of, as one that still lasts."""
+        return Life(
+            incarnation=self.incarnation,
+            registered_at=self.registered_at,
+            ended_at=None,
+            reason=None,
+            last_state=self.state,
+            beats=self.beats,
+            longest_gap_seconds=self.longest_gap_seconds,
+        )
+
 
 class Change(Struct, frozen=True, gc=False):
     """One client changed its state, once.
@@ -86,12 +99,22 @@ class Change(Struct, frozen=True, gc=False):
 
     :ivar client: the client as the change has left it.
     :ivar ended: the life that this change ended, if it ended one.
+    :ivar former: the client in that life, if another one follows at once.
     """
 
     client: Snapshot
     previous_state: ClientState
     reason: Reason
     ended: Life | None = None
+    former: Snapshot | None = None
+
+    def before(self) -> Snapshot | None:
+        """The client as it was before this change; None if it didn't live."""
+        if self.former is not None or self.previous_state is ClientState.DISCONNECTED:
+            return self.former
+        return replace(
+            self.client, state=self.previous_state, sequence=self.sequence - 1
+        )
 
     @property
     def client_id(self) -> str:

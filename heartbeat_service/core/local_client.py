@@ -74,13 +74,17 @@ class LocalClient:
         self.sequence += 1
         self.record(self._change(previous, reason))
 
-    def register(self, reason: Reason, former: Life | None = None) -> None:
+    def register(self, reason: Reason, now: float, former: LocalClient | None) -> None:
         """Say that this life has begun.
 
-        :param former: the life of the same client that ended with it.
+        :param now: seconds since the epoch, for people.
+        :param former: the same client in the life that ended with it.
         """
-        previous = ClientState.DISCONNECTED if former is None else former.last_state
-        self.record(self._change(previous, reason, former))
+        if former is None:
+            self.record(self._change(ClientState.DISCONNECTED, reason))
+            return
+        ended, snapshot = former.life(reason, now), former.snapshot()
+        self.record(self._change(former.state, reason, ended, snapshot))
 
     def die(self, reason: Reason, now: float) -> None:
         """End this life, and say so.
@@ -105,6 +109,10 @@ class LocalClient:
         )
 
     def _change(
-        self, previous: ClientState, reason: Reason, ended: Life | None = None
+        self,
+        previous: ClientState,
+        reason: Reason,
+        ended: Life | None = None,
+        former: Snapshot | None = None,
     ) -> Change:
-        return Change(self.snapshot(), previous, reason, ended)
+        return Change(self.snapshot(), previous, reason, ended, former)

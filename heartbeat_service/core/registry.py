@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from attrs import define, field
 from msgspec import Raw
 
-from heartbeat_service.core.changes import Fact, Life, Reason, Snapshot, StoredState
+from heartbeat_service.core.changes import Fact, Reason, Snapshot, StoredState
 from heartbeat_service.core.clock import Clock
 from heartbeat_service.core.errors import (
     IllegalTransition,
@@ -286,10 +286,8 @@ class Registry:
         self._admit_registration(client_id)
         now = self.wall_clock()
         instances = self._instances(client_id).succeeded_by(instance_id)
-        ended: Life | None = None
         if former is not None:
             former.heartbeat.defuse()
-            ended = former.life(Reason.RECONNECT, now)
         asked = self.default_fuse if fuse is None else self._granted(fuse)
         client_id = str(client_id)  # a message's own kind of string is twice as long
         self.last_incarnation += 1
@@ -306,7 +304,8 @@ class Registry:
         self._clients.pop(client_id, None)  # they are listed as they registered
         self._clients[client_id] = client
         self._instances_of_dead.pop(client_id, None)
-        client.register(Reason.HEARTBEAT if ended is None else Reason.RECONNECT, ended)
+        reason = Reason.HEARTBEAT if former is None else Reason.RECONNECT
+        client.register(reason, now, former)
         return client
 
     def _admit_registration(self, client_id: str) -> None:

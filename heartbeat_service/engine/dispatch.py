@@ -6,8 +6,10 @@ durable"). The same for every transport. Knows the registry and the journal; no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import merge
 from itertools import islice
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -15,8 +17,9 @@ from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.python.failure import Failure
 
-from heartbeat_service.core.changes import Life
+from heartbeat_service.core.changes import Life, Snapshot
 from heartbeat_service.core.errors import HeartbeatError, Overloaded, UnknownClient
+from heartbeat_service.core.heartbeat import NO_VALUES, Heartbeat
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
@@ -42,6 +45,8 @@ T = TypeVar("T")
 
 #: What a listing has at a client's turn; None if it has died by then.
 Shown = ClientRecord | Deferred[ClientRecord | None] | None
+
+_BIRTH = attrgetter("incarnation")
 
 #: How often a request is applied whose change the store has refused, at the most.
 TRIES = 3
@@ -116,31 +121,59 @@ class Dispatcher:
         )
 
     def client(self, client_id: str) -> Deferred[ClientRecord]:
-        """One living client, or :class:`UnknownClient`."""
-        return self._durably(client_id, lambda: _record(self.registry.get(client_id)))
+        """One living client, or :class:`UnknownClient`.
+
+        If it can't be waited for, as the store has it.
+        """
+
+        def as_kept(failure: Failure) -> ClientRecord:
+            failure.trap(Overloaded)
+            record = self._kept(client_id)
+            if record is None:
+                failure.raiseException()
+            return record
+
+        return self._durably(
+            client_id, lambda: _record(self.registry.get(client_id))
+        ).addErrback(as_kept)
 
     def clients(self) -> Deferred[Iterator[Shown]]:
         """Every living client, one with each step, in the order of registration.
 
         A step is a Deferred where the client has a change that waits for the store;
         it fires with the record, and the next step has to wait for it. Whoever dies
-        before its turn is left out.
+        before its turn is left out. While the store is in trouble nobody is waited
+        for: who has such a change is shown as the store has it, or not yet.
         """
-        return self.journal.all_settled().addCallback(lambda _: self._each_shown())
+
+        def without_waiting(failure: Failure) -> None:
+            failure.trap(Overloaded)
+            self.journal.held()  # if it is open
+
+        waiting = self.journal.all_settled().addErrback(without_waiting)
+        return waiting.addCallback(lambda _: self._each_shown())
 
     async def history(self, client_id: str) -> list[LifeRecord]:
-        """The lives of a client, newest first.
+        """The lives of a client, newest first; in trouble those that the store has.
 
         :raises UnknownClient: if it has none that is remembered.
         """
         client = self.registry.find(client_id)
-        present = [] if client is None else [client.life()]
-        await self.journal.settled(client_id)
+        present = None if client is None else client.life()
+        nothing: HeartbeatError = UnknownClient("no life of this client is remembered")
+        try:
+            await self.journal.settled(client_id)
+        except Overloaded as error:
+            nothing = error
+            kept = self.journal.held().get(client_id)
+            present = None if kept is None else kept.life()
         former = await self.journal.former_lives(client_id)
         # The present life may have ended while the store was read.
-        lives = {life.incarnation: life for life in (*present, *former)}
+        living = [] if present is None else [present]
+        lives = {life.incarnation: life for life in (*living, *former)}
         if not lives:
-            raise UnknownClient("no life of this client is remembered", client_id)
+            nothing.client_id = client_id
+            raise nothing
         return [_life_record(lives[number]) for number in sorted(lives, reverse=True)]
 
     def _durably(
@@ -195,13 +228,39 @@ class Dispatcher:
 
     def _each_shown(self) -> Iterator[Shown]:
         # The names are taken with the first step, which is in somebody's slice.
-        yield from map(self._shown, self.registry.client_ids())
+        yield from map(self._shown, self._names())
+
+    def _names(self) -> Iterable[str]:
+        """Who is to be shown; in trouble whoever lives as far as the store knows."""
+        if self.journal.trouble is None:
+            return self.registry.client_ids()
+        held = dict(self.journal.held())
+        settled: Iterable[LocalClient | Snapshot] = (
+            client for client in self.registry if client.client_id not in held
+        )
+        kept = sorted(filter(None, held.values()), key=_BIRTH)
+        return (client.client_id for client in merge(settled, kept, key=_BIRTH))
 
     def _shown(self, client_id: str) -> Shown:
-        if not self.journal.is_settled(client_id):
-            return self.client(client_id).addErrback(_nobody)
+        if self.journal.is_settled(client_id) or self.journal.trouble is not None:
+            return self._kept(client_id)
+        return self.client(client_id).addErrback(_nobody)
+
+    def _kept(self, client_id: str) -> ClientRecord | None:
+        """A client as the store has it; None if it doesn't live there.
+
+        :raises Overloaded: if the store isn't open.
+        """
         client = self.registry.find(client_id)
-        return None if client is None else _record(client)
+        held = self.journal.held()
+        if client_id not in held:
+            return None if client is None else _record(client)
+        kept = held[client_id]
+        if kept is None:
+            return None
+        if client is None:
+            return _record_of(kept, kept.fuse, None)
+        return _record_of(kept, client.heartbeat.fuse, client.heartbeat)
 
     async def _steer_each(
         self, client_ids: Sequence[str], state: ClientState
@@ -255,7 +314,7 @@ def _name(failure: Failure, client_id: str) -> Failure:
 
 
 def _nobody(failure: Failure) -> None:
-    failure.trap(UnknownClient)
+    failure.trap(UnknownClient, Overloaded)
 
 
 def _given(value: T | UnsetType) -> T | None:
@@ -263,7 +322,16 @@ def _given(value: T | UnsetType) -> T | None:
 
 
 def _record(client: LocalClient) -> ClientRecord:
-    heartbeat = client.heartbeat
+    return _record_of(client, client.heartbeat.fuse, client.heartbeat)
+
+
+def _record_of(
+    client: LocalClient | Snapshot, fuse: float, heartbeat: Heartbeat | None
+) -> ClientRecord:
+    """A client as operators are shown it.
+
+    :param heartbeat: None if it has died, which the store doesn't know yet.
+    """
     return ClientRecord(
         client_id=client.client_id,
         client_state=client.state,
@@ -271,10 +339,12 @@ def _record(client: LocalClient) -> ClientRecord:
         sequence=client.sequence,
         incarnation=client.incarnation,
         instance_id=client.instances.present,
-        values=heartbeat.values,
-        timebomb_seconds=heartbeat.fuse,
-        seconds_since_heartbeat=heartbeat.seconds_since(),
-        seconds_to_timebomb=heartbeat.seconds_left(),
+        values=NO_VALUES if heartbeat is None else heartbeat.values,
+        timebomb_seconds=fuse,
+        seconds_since_heartbeat=fuse
+        if heartbeat is None
+        else heartbeat.seconds_since(),
+        seconds_to_timebomb=0.0 if heartbeat is None else heartbeat.seconds_left(),
         registered_at=moment(client.registered_at),
     )
 

@@ -8,7 +8,7 @@ and whoever waits for it goes on. So nobody hears of a change before the store h
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from heartbeat_service.core.changes import Change, Fact, Life, Snapshot, StoredState
 from heartbeat_service.core.errors import Overloaded
+from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.availability import Availability
 from heartbeat_service.engine.slices import in_slices
 from heartbeat_service.storage.store import Refusals, Store, StoreTrouble
@@ -93,6 +94,7 @@ class ChangeJournal:
         self._opened = False
         self._pending: deque[_Entry] = deque()
         self._latest: dict[str, _Entry] = {}
+        self._held: dict[str, Snapshot | None] = {}
         self._snapshots: dict[str, _Entry] = {}
         self._writing = False
         self._writer: Deferred[None] = succeed(None)
@@ -124,9 +126,22 @@ class ChangeJournal:
             self._record_snapshot(fact)
             return
         entry = _Entry(fact)
+        if isinstance(fact, Change) and fact.client_id not in self._held:
+            self._held[fact.client_id] = fact.before()
         self._latest[fact.client_id] = entry
         self._snapshots.pop(fact.client_id, None)
         self._append(entry)
+
+    def held(self) -> Mapping[str, Snapshot | None]:
+        """Whose changes wait for the store, each with the record that the store has.
+
+        It is None for a client that doesn't live there.
+
+        :raises Overloaded: if the store isn't open.
+        """
+        if not self._opened:
+            raise self._availability.overloaded()
+        return self._held
 
     def is_settled(self, client_id: str) -> bool:
         """Whether nothing of that client that holds answers up waits for the store."""
@@ -255,6 +270,7 @@ class ChangeJournal:
         self._pending = kept
         for client_id, record in refusals.items():
             self._latest.pop(client_id, None)
+            self._held.pop(client_id, None)
             self._snapshots.pop(client_id, None)
             self._on_refusal(client_id, record)
         for entry in dropped:
@@ -266,12 +282,21 @@ class ChangeJournal:
         for _ in range(count):
             entry = self._pending.popleft()
             fact = entry.fact
-            if fact is not None and self._latest.get(fact.client_id) is entry:
-                del self._latest[fact.client_id]
+            if fact is not None:
+                self._let_go(entry, fact)
             if isinstance(fact, Change):
                 self._let_hear(fact)
             entry.succeed()
             yield
+
+    def _let_go(self, entry: _Entry, fact: Fact) -> None:
+        client_id = fact.client_id
+        if self._latest.get(client_id) is entry:
+            del self._latest[client_id]
+            self._held.pop(client_id, None)
+        elif isinstance(fact, Change):  # and others wait behind it
+            lives = fact.state is not ClientState.DISCONNECTED
+            self._held[client_id] = fact.client if lives else None
 
     def _let_hear(self, change: Change) -> None:
         for listener in self._listeners:

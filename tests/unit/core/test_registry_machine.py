@@ -421,10 +421,11 @@ class RegistryMachine(RuleBasedStateMachine):
             self._expect(*([self._snapshot(name)] if is_news else []))
             return
         self._retire(name, instance)
-        reason, previous, ended = Reason.HEARTBEAT, ClientState.DISCONNECTED, None
+        reason, previous = Reason.HEARTBEAT, ClientState.DISCONNECTED
+        ended, snapshot = None, None
         if former is not None:
             reason, previous = Reason.RECONNECT, former.state
-            ended = self._end_of(former, reason)
+            ended, snapshot = self._end_of(former, reason), self._snapshot(name)
         past = self.incarnations[name]
         assert client.incarnation > max(past, default=41), "incarnations grow"
         past.append(client.incarnation)
@@ -440,7 +441,7 @@ class RegistryMachine(RuleBasedStateMachine):
             has_reported=has_reported,
             former=tuple(self.instances[name][-8:]),
         )
-        self._expect(self._fact(name, previous, reason, ended))
+        self._expect(self._fact(name, previous, reason, ended, snapshot))
 
     def _leave_time_between_lives(self, name: str) -> None:
         second_ago = self.clock.seconds() - 1
@@ -503,8 +504,9 @@ class RegistryMachine(RuleBasedStateMachine):
         previous: ClientState,
         reason: Reason,
         ended: Life | None = None,
+        former: Snapshot | None = None,
     ) -> Change:
-        return Change(self._snapshot(name), previous, reason, ended)
+        return Change(self._snapshot(name), previous, reason, ended, former)
 
     def _snapshot(self, name: str) -> Snapshot:
         life = self.living[name]

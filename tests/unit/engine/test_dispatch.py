@@ -200,12 +200,16 @@ class Witness:
                 answer = self.house.request(what, client_id, state)
                 self.answers.append(answer.addCallbacks(self._look, _refused))
 
+    def kept(self) -> list[Fact]:
+        """All that the store has."""
+        return [*self._kept, *self.house.store.kept]
+
     def _crash(self) -> None:
         """The service is killed; another one finds what was kept."""
         self.answers = [answer for answer in self.answers if answer.called]
         for change in self.house.heard:
             self._compare(change.client, change.state)
-        self._kept += self.house.store.kept
+        self._kept = self.kept()
         self.house = House(stored_state(self._kept, 100))
 
     def _look(self, reply: ClientStateMessage) -> None:
@@ -215,7 +219,7 @@ class Witness:
         key = told.client_id, told.incarnation, told.sequence
         kept = {
             fact.state
-            for fact in (*self._kept, *self.house.store.kept)
+            for fact in self.kept()
             if not isinstance(fact, Lockout)
             and (fact.client_id, fact.incarnation, fact.sequence) == key
         }
@@ -555,7 +559,8 @@ class TestTrouble(DispatchTestCase):
             Deferred.fromCoroutine(self.dispatcher.history("2")),
         ):
             self.failureResultOf(answer, Overloaded)
-        self.failureResultOf(self.dispatcher.clients(), Overloaded)
+        [listed] = self.successResultOf(self.house.listing())
+        self.assertEqual(listed.client_id, "1")
         orders = self.dispatcher.steer_many(RUNNING, ["1", "2"])
         self.failureResultOf(orders, Overloaded)
 
@@ -598,6 +603,123 @@ class TestTrouble(DispatchTestCase):
         self.expect_refusal(house.ask("1"), Overloaded)
         self.failureResultOf(house.dispatcher.clients(), Overloaded)
         self.assertEqual(len(house.registry), 0)
+
+
+class TestListingsInTrouble(DispatchTestCase):
+    """Operators need to know who lives most when the store is in trouble."""
+
+    def setUp(self) -> None:
+        """Begin with five clients that the store has."""
+        super().setUp()
+        for name in ("left", "steered", "again", "well", "silent"):
+            fuse = 5.0 if name == "silent" else 500.0
+            self.house.beat(name, instance_id="a", timebomb_seconds=fuse)
+        self.store.finish_all()
+
+    def run_into_trouble(self) -> None:
+        """What happens to them isn't kept any more."""
+        self.house.listen(4)
+        for answer in (
+            self.house.beat("new"),
+            self.house.leave("left"),
+            self.dispatcher.steer("steered", RUNNING),
+            self.dispatcher.steer("again", RUNNING),
+            self.house.beat("again", instance_id="b"),
+        ):
+            answer.addErrback(lambda failure: failure.trap(Overloaded))
+        self.store.break_down()
+        self.house.listen(2)  # "silent" dies
+
+    def test_clients_are_listed_as_the_store_has_them(self) -> None:
+        self.run_into_trouble()
+        records = self.successResultOf(self.house.listing())
+        self.assertEqual(
+            [
+                (each.client_id, each.client_state, each.sequence, each.incarnation)
+                for each in records
+            ],
+            [
+                ("left", UNCALIBRATED, 1, 101),
+                ("steered", UNCALIBRATED, 1, 102),
+                ("again", UNCALIBRATED, 1, 103),
+                ("well", UNCALIBRATED, 1, 104),
+                ("silent", UNCALIBRATED, 1, 105),
+            ],
+        )
+        self.assertEqual({each.instance_id for each in records}, {"a"})
+        self.assertEqual(
+            [each.seconds_since_heartbeat for each in records], [500, 6, 2, 6, 5]
+        )
+        self.assertEqual(
+            [each.seconds_to_timebomb for each in records], [0, 494, 8, 494, 0]
+        )
+
+    def test_one_client_is_shown_as_it_is_listed(self) -> None:
+        self.run_into_trouble()
+        for record in self.successResultOf(self.house.listing()):
+            alone = self.dispatcher.client(record.client_id)
+            self.assertEqual(self.successResultOf(alone), record)
+        self.expect_refusal(self.dispatcher.client("new"), Overloaded, "new")
+        self.expect_refusal(self.dispatcher.client("7"), UnknownClient, "7")
+
+    def test_history_is_what_the_store_has(self) -> None:
+        self.run_into_trouble()
+        for number, name in enumerate(("left", "steered", "again", "well", "silent")):
+            history = Deferred.fromCoroutine(self.dispatcher.history(name))
+            [lasting] = self.successResultOf(history)
+            self.assertEqual(
+                (lasting.incarnation, lasting.ended_at, lasting.last_state),
+                (101 + number, None, UNCALIBRATED),
+            )
+
+    def test_list_that_waits_when_the_trouble_begins_is_answered(self) -> None:
+        self.house.beat("new").addErrback(lambda failure: failure.trap(Overloaded))
+        listing = self.house.listing()
+        self.assertNoResult(listing)
+        self.store.break_down()
+        self.assertEqual(len(self.successResultOf(listing)), 5)
+
+    def test_step_that_waits_when_the_trouble_begins_shows_what_is_kept(self) -> None:
+        steps = self.successResultOf(self.dispatcher.clients())
+        self.assertEqual(cast(ClientRecord, next(steps)).client_id, "left")
+        self.dispatcher.steer("steered", RUNNING).addErrback(
+            lambda failure: failure.trap(Overloaded)
+        )
+        waiting = next(steps)
+        assert isinstance(waiting, Deferred)
+        self.assertNoResult(waiting)
+        self.store.break_down()
+        kept = cast(ClientRecord, self.successResultOf(waiting))
+        self.assertEqual((kept.client_state, kept.sequence), (UNCALIBRATED, 1))
+
+    def test_list_of_a_service_that_has_stopped_is_refused(self) -> None:
+        Deferred.fromCoroutine(self.house.journal.close())
+        self.failureResultOf(self.dispatcher.clients(), Overloaded)
+
+    @settings(
+        max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(HAPPENINGS)
+    def test_list_in_trouble_is_what_the_store_has_after_anything(self, happenings):
+        witness = Witness()
+        for happening in happenings:
+            witness.see(*happening)
+            house = witness.house
+            if house.journal.trouble is None:
+                continue
+            listed = self.successResultOf(house.listing())
+            kept = stored_state(witness.kept(), 100).clients
+            self.assertEqual(
+                [(each.client_id, each.incarnation, each.sequence) for each in listed],
+                [
+                    (each.client_id, each.incarnation, each.sequence)
+                    for each in sorted(kept, key=lambda each: each.incarnation)
+                ],
+            )
+            self.assertEqual(
+                {each.client_id: each.client_state for each in listed},
+                {each.client_id: each.state for each in kept},
+            )
 
 
 class TestOperators(DispatchTestCase):

@@ -284,26 +284,44 @@ class TestListing(ListingTestCase):
             (last["clientID"], last["clientState"]), (names[-1], "RUNNING")
         )
 
-    def test_store_in_trouble_in_the_midst_cuts_it(self) -> None:
+    def test_store_in_trouble_in_the_midst_shows_what_it_has(self) -> None:
         names = self.register(MANY)
         wire = self.ask()
         self.house.dispatcher.steer(names[-1], ClientState.RUNNING).addErrback(
             lambda _: None
         )
         wire.read()
+        self.assertNotIn(names[-1].encode(), wire.received)
         self.house.store.break_down()
         wire.turn()
+        wire.read()
+        self.assertEqual(wire.names(), names)
+        last = json.loads(wire.body)["clients"][-1]
+        self.assertEqual((last["clientState"], last["sequence"]), ("UNCALIBRATED", 1))
+
+    def test_store_that_is_closed_in_the_midst_cuts_it(self) -> None:
+        names = self.register(MANY)
+        wire = self.ask()
+        Deferred.fromCoroutine(self.house.journal.close())
         wire.read()
         self.assertTrue(wire.transport.aborted)
         self.assertNotIn(b"\r\n0\r\n\r\n", wire.received)
         self.assertNotIn(names[-1].encode(), wire.received)
         wire.vanish()
 
-    def test_store_in_trouble_before_it_begins_is_a_problem(self) -> None:
+    def test_store_in_trouble_before_it_begins_shows_what_it_has(self) -> None:
+        self.register(1)
         self.house.beat("1").addErrback(lambda _: None)
         wire = self.ask()
         self.house.store.break_down()
         wire.turn()
+        wire.read()
+        self.assertIn(b" 200 ", wire.head)
+        self.assertEqual(wire.names(), ["c0"])
+
+    def test_store_that_is_not_open_is_a_problem(self) -> None:
+        Deferred.fromCoroutine(self.house.journal.close())
+        wire = self.ask()
         wire.read()
         self.assertIn(b" 503 ", wire.head)
         self.assertEqual(json.loads(wire.body)["code"], "OVERLOADED")
