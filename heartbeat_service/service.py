@@ -52,6 +52,7 @@ from heartbeat_service.web.port import PatientPort, is_wrapped, with_backlog
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 from heartbeat_service.zeromq.curve import BadKeys, KeyCheck
+from heartbeat_service.zeromq.peer_limit import PeerLimit
 from heartbeat_service.zeromq.publisher import StatePublisher
 from heartbeat_service.zeromq.router import RequestRouter
 
@@ -137,7 +138,12 @@ class HeartbeatService(Service):
         self.key_check = _key_check(factory, settings.curve_keys)
         if self.key_check is not None:
             self._reloads.append(self.key_check.reload)
+        # HTTP has half of the descriptors. The fourth quarter is for the store and the
+        # rest, and for peers that are about to be turned away.
+        limit = PeerLimit(self._reactor, allowed() // 4)
+        self._closers.append(limit.stop)
         publisher = StatePublisher(factory)
+        limit.watch(publisher)
         self.pub = self._bind("pub", publisher, settings.pub)
 
         engine = Engine(
@@ -164,6 +170,7 @@ class HeartbeatService(Service):
             or not settings.client_token_file,
             speaks_for=None if self.key_check is None else self.key_check.speaks_for,
         )
+        limit.watch(router)
         self.router = self._bind("router", router, settings.router)
         self._closers.append(router.shutdown)
         if self.key_check is None and _is_beyond_loopback(self.router):
@@ -217,7 +224,7 @@ class HeartbeatService(Service):
         )
         names = Names(_hosts(settings), settings.allow_origin)
         app = HeartbeatApp(engine.dispatcher, engine.trouble, clients, operators, names)
-        # The other half is for ZeroMQ's peers, the store and the rest.
+        # The other half is for ZeroMQ's peers, the store and the rest (see _start).
         site = HeartbeatSite(
             app.resource(), self._reactor, allowed() // 2, engine.clock
         )

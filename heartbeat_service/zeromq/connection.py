@@ -61,9 +61,11 @@ class HardenedConnection(ZmqConnection):
     """One ZeroMQ socket in the reactor. Subclasses name its type.
 
     :cvar options: set on top of the common ones, before bind and connect.
+    :ivar monitor: what watches it, and must end before it does.
     """
 
     options: ClassVar[dict[int, int]] = {}
+    monitor: HardenedConnection | None = None
     _log = Logger()
 
     def __init__(self, factory: ZmqFactory) -> None:
@@ -164,6 +166,8 @@ class HardenedConnection(ZmqConnection):
         """Close the socket; closing it again does nothing."""
         if self.factory is not None:
             self._cancel_scheduled_read()
+            if self.monitor is not None:
+                self.monitor.shutdown()
             super().shutdown()
 
     def has_unread(self) -> bool:

@@ -86,8 +86,8 @@ async def test_who_has_a_short_fuse_does_not_die_behind_a_crowd(
     serve: Serve, enter: Enter, row: Row, descriptors: int
 ) -> None:
     count, times = either(1_000, 3_000), either(3, 10)
-    if descriptors < 4 * count:
-        pytest.skip(f"{4 * count} descriptors are needed, {descriptors} allowed")
+    if descriptors < 5 * count:  # ZeroMQ's peers may have a quarter of them
+        pytest.skip(f"{5 * count} descriptors are needed, {descriptors} allowed")
     service = await serve(
         before=("prlimit", f"--nofile={descriptors}:{descriptors}"),
     )

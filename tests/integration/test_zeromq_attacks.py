@@ -30,7 +30,7 @@ from tests.integration.test_bad_input import (
     zmtp_frame,
     zmtp_greeting,
 )
-from tests.integration.waiting import pause, reactor, until
+from tests.integration.waiting import PATIENCE, pause, reactor, until
 from tests.messages import heartbeat
 
 
@@ -170,28 +170,38 @@ def test_a_peer_whose_machine_is_gone_is_dropped_by_the_kernel() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_out_of_descriptors_it_serves_whom_it_has_and_recovers(
+async def test_a_silent_crowd_takes_no_more_than_its_share_and_recovers(
     running: Running, tmp_path: Path
 ) -> None:
     process = Process(
-        *("prlimit", "--nofile=48", BIN / "twistd", "-n", "--pidfile="),
+        *("prlimit", "--nofile=64", BIN / "twistd", "-n", "--pidfile="),
         *("heartbeat", *LOOPBACK, "--store", "memory:"),
         folder=tmp_path,
     )
     try:
         ready = await process.says(READY)
+        descriptors = Path(f"/proc/{process.pid}/fd")
+        alone = len(list(descriptors.iterdir()))
         dealer = running.peer(zmq.DEALER, ready[2])
         await dealer.ask(heartbeat("1"))
         with ExitStack() as stack:
-            for _ in range(100):
-                crowd = socket.create_connection(("127.0.0.1", port_of(ready[2])))
+            for number in range(100):
+                port = port_of(ready[2 + number % 2])
+                crowd = socket.create_connection(("127.0.0.1", port))
                 stack.enter_context(crowd)
-            descriptors = Path(f"/proc/{process.pid}/fd")
+            late = running.peer(zmq.DEALER, ready[2])
+            await process.says("as many ZeroMQ peers as may be, 16: ")
 
-            await until(lambda: len(list(descriptors.iterdir())) >= 48)
+            await until(lambda: len(list(descriptors.iterdir())) <= alone + 16)
             assert (await dealer.ask(heartbeat("1")))["messageType"] == "ClientState"
-        late = running.peer(zmq.DEALER, ready[2])
-        assert (await late.ask(heartbeat("2")))["messageType"] == "ClientState"
+            with socket.create_connection(("127.0.0.1", port_of(ready[1]))) as http:
+                http.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                http.settimeout(PATIENCE)
+                assert http.recv(100).startswith(b"HTTP/1.1 200 ")
+            assert late.send_multipart([heartbeat("2")])
+        # It tries again by itself, as all ZeroMQ clients do.
+        assert b"ClientState" in (await late.receive())[-1]
+        assert process.output.count("ZeroMQ peers") == 1
         assert process.status is None
         assert "Traceback" not in process.output
     finally:

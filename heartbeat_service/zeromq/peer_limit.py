@@ -1,0 +1,117 @@
+"""Turns ZeroMQ peers away when there are as many as may be.
+
+libzmq accepts whoever connects, and has no limit. Here each of its sockets has a
+monitor that tells of every connection, also of one that never says a word. One that
+is too many is shut down at once; who was there before is served on.
+
+A newcomer holds a descriptor until the reactor has heard of it, which is no longer
+than a turn of the reactor. So the limit must leave some descriptors free.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import zmq
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from heartbeat_service.zeromq.connection import HardenedConnection
+from heartbeat_service.zeromq.monitor import Monitor
+
+#: The log tells of the limit, and that it is over, no more often than this, in seconds.
+TELL_EVERY = 10.0
+
+
+class PeerLimit:
+    """Bounds the connections to some sockets, all together.
+
+    :param most: how many there may be.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: IReactorTime, most: int) -> None:
+        self._reactor = reactor
+        self._most = most
+        self._peers: set[tuple[HardenedConnection, int]] = set()
+        self._turned_away = 0
+        self._told_away = 0
+        self._tell: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        """How many there are, also those who are about to be turned away."""
+        return len(self._peers)
+
+    def watch(self, connection: HardenedConnection) -> None:
+        """Count its peers; before it is bound."""
+
+        def heard(event: int, descriptor: int, endpoint: str) -> None:
+            if event == zmq.EVENT_DISCONNECTED:
+                self._peers.discard((connection, descriptor))
+            else:
+                self._accepted((connection, descriptor), endpoint)
+
+        Monitor(connection, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED, heard)
+
+    def stop(self) -> None:
+        """Write no more into the log; the monitors end with their sockets."""
+        if self._tell is not None:
+            self._tell.cancel()
+            self._tell = None
+
+    def _accepted(self, peer: tuple[HardenedConnection, int], endpoint: str) -> None:
+        self._peers.add(peer)
+        if len(self._peers) <= self._most:
+            return
+        _hang_up(peer[1], endpoint)
+        self._turned_away += 1
+        if self._tell is None:
+            self._log.warn(
+                "as many ZeroMQ peers as may be, {most}: more are turned away",
+                most=self._most,
+            )
+            self._tell_later()
+
+    def _tell_later(self) -> None:
+        self._told_away = self._turned_away
+        self._tell = self._reactor.callLater(TELL_EVERY, self._tell_if_over)
+
+    def _tell_if_over(self) -> None:
+        self._tell = None
+        if len(self._peers) >= self._most or self._turned_away > self._told_away:
+            self._tell_later()
+            return
+        self._log.info(
+            "there is room for ZeroMQ peers again; turned away so far: {count}",
+            count=self._turned_away,
+        )
+
+
+def _hang_up(descriptor: int, endpoint: str) -> None:
+    """Shut a connection down, for libzmq to close it.
+
+    It may have been closed by now, and the descriptor be somebody else's: that of
+    one that came later is taken for it, any other is left alone.
+    """
+    try:
+        peer = socket.socket(fileno=descriptor)
+    except OSError:  # it is closed, or no socket
+        return
+    try:
+        if _is_at(peer.getsockname(), endpoint):
+            peer.shutdown(socket.SHUT_RDWR)
+    except OSError:  # it has left by itself
+        pass
+    finally:
+        peer.detach()
+
+
+def _is_at(name: object, endpoint: str) -> bool:
+    if isinstance(name, tuple):
+        return endpoint.endswith(f":{name[1]}")
+    assert isinstance(name, str | bytes)
+    # An abstract name begins with a zero byte, for which ZeroMQ writes @.
+    path = os.fsencode(name).replace(b"\0", b"@", 1)
+    return os.fsencode(endpoint) == b"ipc://" + path
