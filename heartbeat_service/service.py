@@ -226,7 +226,7 @@ class HeartbeatService(Service):
         app = HeartbeatApp(engine.dispatcher, engine.trouble, clients, operators, names)
         # The other half is for ZeroMQ's peers, the store and the rest (see _start).
         site = HeartbeatSite(
-            app.resource(), self._reactor, allowed() // 2, engine.clock
+            app.resource(), self._reactor, allowed() // 2, engine.clock, app.gate
         )
         self._closers.append(site.disconnect_all)
         self._closers.append(engine.journal.flush)

@@ -6,9 +6,9 @@ Routes raise; the handlers at the end are the only ones that format an error.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import wraps
 from http import HTTPStatus
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from klein import Klein
 from klein.resource import KleinResource
@@ -16,12 +16,18 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
+from twisted.web.server import Request
 from typing_extensions import override
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+)
+from werkzeug.exceptions import NotImplemented as MethodUnknown
 
 from heartbeat_service.core.errors import (
     BadMessage,
-    Forbidden,
     HeartbeatError,
     UnknownClient,
 )
@@ -54,26 +60,39 @@ MOST_LISTINGS = 32
 #: its replies, which are 100 bytes a client.
 MOST_ORDERS = 8
 
+#: What a path has no segment of: it would be another spelling of a shorter path.
+_NO_SEGMENTS = frozenset((b"", b".", b".."))
+
 _E = TypeVar("_E", bound=Exception)
-_R = TypeVar("_R")
-_P = ParamSpec("_P")
+_Route = TypeVar("_Route", bound=Callable[..., Any])
+
+#: Lets a request pass by its head, or raises what is wrong with it.
+_Admit = Callable[["HeartbeatApp", Request], None]
+_ADMITS: dict[str, _Admit] = {}
 
 
-def _for_operators(
-    route: Callable[Concatenate[HeartbeatApp, IRequest, _P], _R],
-) -> Callable[Concatenate[HeartbeatApp, IRequest, _P], _R]:
-    """Have a route ask at the operators' door, before it looks at anything else."""
+def _behind(admit: _Admit) -> Callable[[_Route], _Route]:
+    """Have :meth:`HeartbeatApp.gate` ask ``admit`` before a route gets a request."""
 
-    @wraps(route)
-    def guarded(
-        app: HeartbeatApp, request: IRequest, /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> _R:
-        app.operator_door.admit(authorization_of(request))
-        if not app.operator_door.wants_token:
-            app.names.check_host(request.requestHeaders)
-        return route(app, request, *args, **kwargs)
+    def decorate(route: _Route) -> _Route:
+        _ADMITS[route.__name__] = admit
+        return route
 
-    return guarded
+    return decorate
+
+
+def _admit_client(app: HeartbeatApp, request: Request) -> None:
+    app.client_door.admit(authorization_of(request))
+
+
+def _admit_operator(app: HeartbeatApp, request: Request) -> None:
+    app.operator_door.admit(authorization_of(request))
+    if not app.operator_door.wants_token:
+        app.names.check_host(request.requestHeaders)
+
+
+_for_clients = _behind(_admit_client)
+_for_operators = _behind(_admit_operator)
 
 
 class HeartbeatApp:
@@ -108,12 +127,49 @@ class HeartbeatApp:
         self.client_door = client_door
         self.operator_door = operator_door
         self.names = names
+        self._mapper = self.app.url_map.bind("")
+        # Most requests are beats: their route is found without the mapper.
+        self._fixed: dict[tuple[bytes, bytes], str] = {
+            (method.encode(), rule.rule.encode()): rule.endpoint
+            for rule in self.app.url_map.iter_rules()
+            if not rule.arguments
+            for method in rule.methods or ()
+        }
+
+    def gate(self, request: Request) -> Problem | None:
+        """Why a request isn't taken, of which only the head is there; None if it is."""
+        headers = request.requestHeaders
+        for name, value in self.names.cors(request.method, headers):
+            request.setHeader(name, value)
+        try:
+            self.names.check(headers)
+            if is_preflight(request.method, headers):
+                return None
+            admit = _ADMITS.get(self._endpoint(request))
+            if admit is not None:
+                admit(self, request)
+        except HeartbeatError as error:
+            return Problem.of(error)
+        except HTTPException as error:
+            return problem_of_routing(error)
+        return None
+
+    def _endpoint(self, request: Request) -> Any:
+        endpoint = self._fixed.get((request.method, request.path))
+        if endpoint is not None:
+            return endpoint
+        path = read_path(request.path)
+        if not request.method.isupper():  # the mapper would take get for GET
+            raise MethodUnknown("Methods are written in capitals")
+        endpoint, _ = self._mapper.match(path, request.method.decode("ascii"))
+        return endpoint
 
     @app.route("/heartbeat", methods=["POST"])
     @app.route("/Heartbeat/Update", methods=["POST"])
+    @_for_clients
     def heartbeat(self, request: IRequest) -> Deferred[bytes]:
         """A client lives."""
-        bearer = self.client_door.admit(authorization_of(request))
+        bearer = self.client_door.admit(authorization_of(request))  # whose is it?
         message = decode_request(_read(request))
         if not isinstance(message, HeartbeatMessage):
             raise BadMessage(
@@ -213,51 +269,57 @@ class HeartbeatApp:
 
     def resource(self) -> HeartbeatResource:
         """What a site serves."""
-        return HeartbeatResource(self.app, self.names)
+        return HeartbeatResource(self.app)
 
 
 class HeartbeatResource(KleinResource):
-    """The app's resource: asks where a request comes from before it is routed.
-
-    Also answers what Klein can't route at all.
-    """
-
-    def __init__(self, app: Klein, names: Names) -> None:
-        super().__init__(app)
-        self._names = names
+    """The app's resource, which also answers what Klein can't route at all."""
 
     @override
     def render(self, request: IRequest) -> Any:
-        headers = request.requestHeaders
-        for name, value in self._names.cors(request.method, headers):
-            request.setHeader(name, value)
-        try:
-            self._names.check(headers)
-        except Forbidden as error:
-            return write_problem(request, Problem.of(error))
-        if is_preflight(request.method, headers):
+        if is_preflight(request.method, request.requestHeaders):
             request.setResponseCode(HTTPStatus.NO_CONTENT)
             return b""
         try:
             request.getRequestHostname().decode("utf-8")
-            b"/".join(request.postpath).decode("utf-8")
             return super().render(request)
-        except UnicodeDecodeError:
-            detail = "The path or the Host is not UTF-8"
-        except HTTPException:
-            detail = "The Host makes no sense"
-        return write_problem(
-            request, Problem(HTTPStatus.BAD_REQUEST, BadMessage.code, detail)
-        )
+        except (UnicodeDecodeError, HTTPException):
+            return write_problem(
+                request, problem_of_routing(BadRequest("The Host makes no sense"))
+            )
+
+
+def read_path(path: bytes) -> str:
+    """The path that a target means; there is one spelling (contract, section 3).
+
+    What is percent-encoded is decoded, but nothing becomes a part of the path by that,
+    and no part is taken away.
+
+    :raises NotFound: if it would.
+    :raises BadRequest: if it is not UTF-8.
+    """
+    start, *segments = unquote_to_bytes(path).split(b"/")
+    if (
+        start
+        or len(segments) != path.count(b"/")
+        or not _NO_SEGMENTS.isdisjoint(segments if path != b"/" else ())
+    ):
+        raise NotFound
+    try:
+        return b"/".join((start, *segments)).decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadRequest("The path is not UTF-8") from None
 
 
 def problem_of_routing(error: HTTPException) -> Problem:
-    """What Klein's router says of a request that it has no route for."""
+    """What is told of a request that no route is found for."""
     status = HTTPStatus(error.code or HTTPStatus.BAD_REQUEST)
     if isinstance(error, MethodNotAllowed):
         allow = ", ".join(sorted(error.valid_methods or ()))
         return Problem(status, BadMessage.code, f"Allowed here: {allow}", allow=allow)
-    return Problem(status, BadMessage.code, f"{status.phrase}: no such path")
+    if isinstance(error, NotFound):
+        return Problem(status, BadMessage.code, "Not Found: no such path")
+    return Problem(status, BadMessage.code, error.description or status.phrase)
 
 
 def _error(failure: Failure, type_: type[_E]) -> _E:

@@ -1,6 +1,7 @@
 """One HTTP connection: twisted.web's HTTPChannel and Request, made fit for strangers.
 
-A body over the limit is refused before it is read, nothing goes through a temporary
+A request is looked at when its head is in: one that can't be right, or that the site's
+gate turns away, is answered before its body is read. Nothing goes through a temporary
 file, and every error, also twisted.web's own, is problem+json. Whatever a peer has to
 do next, it has a deadline for. Knows no route, and of the other connections only that
 the site counts them.
@@ -14,14 +15,25 @@ from io import BytesIO
 from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IReactorTime,
+    ITCPTransport,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import (
+    HTTPChannel,
+    _ChunkedTransferDecoder,
+    _MalformedChunkedDataError,
+)
+from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
 from typing_extensions import override
+from zope.interface import implementer
 
 from heartbeat_service.core.errors import BadMessage, TooLarge
 from heartbeat_service.protocol.codec import MAX_MESSAGE
@@ -43,6 +55,11 @@ LINGER = 2.0
 #: Of itself it would hold 4 MiB, and tell of a slow reader's progress once a MiB.
 KERNEL_BUFFER = 128 * 1024
 
+#: In how many chunks a body may come, and by how many bytes the framing may be longer
+#: than the content. To take a chunk apart costs as much as a kilobyte of content.
+MAX_CHUNKS = 64
+MAX_FRAMING = 1024
+
 #: How a request to a proxy begins, which a server has to take as well (RFC 9112,
 #: section 3.2.2). A URI of HTTP has a host, which counts whatever ``Host`` says.
 _AUTHORITY = re.compile(rb"https?://([^/?#@]*@)?(?P<host>[^/?#]+)", re.IGNORECASE)
@@ -53,6 +70,7 @@ class BoundedRequest(Request):
 
     channel: HardenedChannel
     content: BytesIO
+    refusal: Problem | None = None  # what is wrong with its head
     _log = Logger()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -73,15 +91,32 @@ class BoundedRequest(Request):
             self.content.write(data)
 
     @override
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        # Before anything else looks at it: there is one way to write each path.
-        authority = _AUTHORITY.match(path)
+    def parseCookies(self) -> None:
+        """No route wants them, and 16 KiB of them would take a megabyte."""
+
+    def aim(self, method: bytes, target: bytes) -> bytes:
+        """Learn what is asked for, before the body is there; the target's own path."""
+        authority = _AUTHORITY.match(target)
         if authority is not None:
             self.requestHeaders.setRawHeaders(b"host", [authority["host"]])
-            path = path[authority.end() :]
-            if not path.startswith(b"/"):
-                path = b"/" + path
-        super().requestReceived(command, path, version)
+            target = target[authority.end() :]
+            if not target.startswith(b"/"):
+                target = b"/" + target
+        self.method = method
+        self.path, _, _ = target.partition(b"?")
+        return target
+
+    @override
+    def render(self, resrc: IResource) -> None:
+        # Not Twisted's, which has log lines and HTML of its own for what it dislikes.
+        if self.refusal is not None:
+            self._answer(self.refusal)
+            return
+        body: Any = resrc.render(self)
+        if body is not NOT_DONE_YET:
+            self.setHeader(b"Content-Length", b"%d" % len(body))
+            self.write(body)
+            self.finish()
 
     @override
     def processingFailed(self, reason: Failure) -> object:
@@ -100,10 +135,34 @@ class BoundedRequest(Request):
         self.finish()
 
 
+class _Chunks(_ChunkedTransferDecoder):
+    """Takes chunks apart, as long as they are worth it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._maxTrailerHeadersSize = MAX_FRAMING
+        self._count = self._framing = self._content = 0
+
+    @override
+    def _dataReceived_CHUNK_LENGTH(self) -> bool:
+        before = len(self._buffer)
+        found = super()._dataReceived_CHUNK_LENGTH()
+        if found:
+            self._count += 1
+            self._framing += before - len(self._buffer)
+            self._content += self.length
+            if self._count > MAX_CHUNKS or self._framing > self._content + MAX_FRAMING:
+                raise _MalformedChunkedDataError("It comes in too many pieces")
+        return found
+
+
 class Connections(Protocol):
-    """What a channel tells its site."""
+    """What a channel asks its site, and tells it."""
 
     reactor: IReactorTime
+
+    def gate(self, request: BoundedRequest, /) -> Problem | None:
+        """Why a request isn't taken, of which only the head is there."""
 
     def admit(self, channel: HardenedChannel, /) -> bool:
         """Whether a new connection may stay."""
@@ -118,6 +177,7 @@ class Connections(Protocol):
         """A connection is at its end."""
 
 
+@implementer(IHalfCloseableProtocol)
 class HardenedChannel(HTTPChannel):
     """A connection that answers what can't become a request, too.
 
@@ -132,6 +192,7 @@ class HardenedChannel(HTTPChannel):
     refused = False
     _closing = False
     _resting = False  # whether the timer runs for a request that hasn't begun
+    _deaf = False  # whether the peer has said its last word
     _turn: IDelayedCall | None = None
 
     @override
@@ -158,6 +219,9 @@ class HardenedChannel(HTTPChannel):
             return
         if self._closing:
             return
+        if self._deaf and not self.paused:
+            self.loseConnection()  # all that came in whole is answered
+            return
         # While it is paused, the peer has only to read.
         begun = not self.paused and bool(self.requests or self._buffer)
         if begun and (self._resting or self.timeOut is None):
@@ -177,6 +241,18 @@ class HardenedChannel(HTTPChannel):
         socket = getattr(self.transport, "socket", None)
         if socket is not None:
             socket.setsockopt(SOL_SOCKET, SO_SNDBUF, KERNEL_BUFFER)
+
+    # Who has sent its last word may still wait for answers (RFC 9112, section 9.6).
+
+    def readConnectionLost(self) -> None:
+        """The peer sends no more."""
+        self._deaf = True
+        if self.refused:
+            self.transport.loseConnection()
+        self._keep_time()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing more is sent to the peer."""
 
     def cut(self) -> None:
         """End it at once; of an answer under way, the peer sees that it isn't whole."""
@@ -237,7 +313,11 @@ class HardenedChannel(HTTPChannel):
 
     @override
     def lineReceived(self, line: bytes) -> None:
-        if not self.refused:
+        if self.refused:
+            return
+        if line.startswith((b" ", b"\t")):  # obs-fold (RFC 9112, section 5.2)
+            self._respondToBadRequestAndDisconnect()
+        else:
             super().lineReceived(line)
 
     @override
@@ -262,10 +342,25 @@ class HardenedChannel(HTTPChannel):
 
     @override
     def allHeadersReceived(self) -> None:
-        if self.length is not None and self.length > MAX_MESSAGE:
+        request: BoundedRequest = self.requests[-1]
+        if not _is_well_framed(request, self._version):
+            self._respondToBadRequestAndDisconnect()
+            return
+        self._path = request.aim(self._command, self._path)
+        request.refusal = self.site.gate(request) or _unread_coding(request)
+        if self.length is None:
+            self._transferDecoder = _Chunks(
+                request.handleContentChunk, self._finishRequestBody
+            )
+        if request.refusal and not self._has_body():
+            self.refuse(request.refusal)
+        elif self.length is not None and self.length > MAX_MESSAGE:
             self.refuse(Problem.of(TooLarge(f"At most {MAX_MESSAGE} bytes")))
         else:
             super().allHeadersReceived()
+
+    def _has_body(self) -> bool:
+        return self.length is not None and self.length <= len(self._buffer)
 
     def finish(self) -> None:
         """Take no further request; close once what is under way is answered."""
@@ -285,9 +380,14 @@ class HardenedChannel(HTTPChannel):
             "Content-Length": str(len(body)),
             "Connection": "close",
         }
-        lines = [f"HTTP/1.1 {problem.status.value} {problem.status.phrase}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        lines = [f"HTTP/1.1 {problem.status.value} {problem.status.phrase}".encode()]
+        lines += [f"{name}: {value}".encode() for name, value in headers.items()]
+        for request in self.requests:  # what the gate has set for it
+            for name, values in request.responseHeaders.getAllRawHeaders():
+                lines += [name + b": " + value for value in values]
+        if getattr(self, "_command", b"") == b"HEAD":
+            body = b""
+        self.transport.write(b"\r\n".join([*lines, b"", body]))
         if self.isSecure():
             # TLS ends by its own word, and then goes on reading until the peer's.
             self.loseConnection()
@@ -307,19 +407,68 @@ class HardenedChannel(HTTPChannel):
     def timeoutConnection(self) -> None:
         if self.refused or self._closing or self._handlingRequest:
             self.cut()
+        elif self.requests or self._buffer:
+            seconds = f"{REQUEST_DEADLINE:g}"
+            self._refuse(
+                HTTPStatus.REQUEST_TIMEOUT, f"A request has {seconds} s to come in"
+            )
         else:
             self.loseConnection()
             self._wait(LINGER)
 
     @override
     def lineLengthExceeded(self, line: bytes) -> None:
-        self._respondToBadRequestAndDisconnect()
+        if self.requests:
+            self._refuse_headers()
+        elif b" " in line:  # a method, so it is the target that is too long
+            self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG, "The path is too long")
+        else:
+            self._respondToBadRequestAndDisconnect()
 
     @override
     def _respondToBadRequestAndDisconnect(self) -> None:
-        self.refuse(
-            Problem(HTTPStatus.BAD_REQUEST, BadMessage.code, "Not an HTTP request")
+        if (
+            self._receivedHeaderSize > self.totalHeadersSize
+            or self._receivedHeaderCount > self.maxHeaders
+        ):
+            self._refuse_headers()
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST, "Not an HTTP request")
+
+    def _refuse_headers(self) -> None:
+        self._refuse(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            f"At most {self.totalHeadersSize} bytes of headers, "
+            f"and {self.maxHeaders} of them",
         )
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        self.refuse(Problem(status, BadMessage.code, detail))
+
+
+def _is_well_framed(request: Request, version: bytes) -> bool:
+    """Whether nobody on the way can take it for another request (RFC 9112)."""
+    values = request.requestHeaders.getRawHeaders
+    hosts = values(b"Host", ())
+    codings = values(b"Transfer-Encoding", ())
+    return (
+        len(hosts) <= 1
+        and len(values(b"Authorization", ())) <= 1
+        and (len(hosts) == 1 or version == b"HTTP/1.0")
+        and (not codings or (len(codings) == 1 and version == b"HTTP/1.1"))
+        and b"identity" not in map(bytes.lower, codings)
+    )
+
+
+def _unread_coding(request: Request) -> Problem | None:
+    for coding in request.requestHeaders.getRawHeaders(b"Content-Encoding", ()):
+        if coding.lower() != b"identity":
+            return Problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                BadMessage.code,
+                "A body is taken as it is, without a Content-Encoding",
+            )
+    return None
 
 
 def cancel(call: IDelayedCall) -> None:

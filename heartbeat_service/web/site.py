@@ -7,6 +7,7 @@ is asked and answered.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -18,6 +19,7 @@ from typing_extensions import override
 from heartbeat_service.core.clock import Clock
 from heartbeat_service.web import channel as channels
 from heartbeat_service.web.channel import BoundedRequest, HardenedChannel, cancel
+from heartbeat_service.web.problem import Problem
 
 
 class HeartbeatSite(Site):
@@ -29,6 +31,8 @@ class HeartbeatSite(Site):
         is turned away.
     :param deadlines: what the peers' deadlines run on. The reactor's own timers
         would fall due after a stall before it reads what came in time.
+    :param gate: why a request isn't taken, of which only the head is there; None if
+        it may come in.
     """
 
     protocol = HardenedChannel  # type: ignore[assignment]  # Twisted types its own wrapper
@@ -40,6 +44,7 @@ class HeartbeatSite(Site):
         reactor: IReactorTime,
         max_connections: int,
         deadlines: Clock,
+        gate: Callable[[BoundedRequest], Problem | None],
     ) -> None:
         super().__init__(
             resource, BoundedRequest, timeout=channels.REQUEST_DEADLINE, reactor=reactor
@@ -47,6 +52,7 @@ class HeartbeatSite(Site):
         self.channels: set[HardenedChannel] = set()
         self._max_connections = max_connections
         self._deadlines = deadlines
+        self.gate = gate
         # Those that are not being answered. A stranger who connects again and again
         # must not push out a client that beats, so they are kept apart.
         self._never_answered: OrderedDict[HardenedChannel, None] = OrderedDict()

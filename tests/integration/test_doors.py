@@ -396,7 +396,7 @@ async def test_behind_a_wrapped_endpoint_a_token_or_permission_lets_operators_in
     serve: Serve, logged: list[LogEvent], tokens: dict[str, str]
 ) -> None:
     for settings, bearer in (
-        (tokens, b"Authorization: Bearer operator-old\r\n"),
+        (tokens, b"Authorization: Bearer operator-token-old\r\n"),
         ({"allow_open_control": True}, b""),
     ):
         running = await serve(http=WRAPPED, **settings)

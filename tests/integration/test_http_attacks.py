@@ -34,9 +34,10 @@ from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.names import Names
 from heartbeat_service.web.port import BACKLOG, PatientPort
 from heartbeat_service.web.site import HeartbeatSite
-from tests.integration.conftest import Serve, Wire
+from tests.integration.conftest import Answer, Running, Serve, Wire
 from tests.integration.processes import BIN, LOOPBACK, READY, Process
 from tests.integration.waiting import SILENCE, patiently, pause, reactor, until
+from tests.messages import heartbeat, padded
 
 #: For deadlines that a test waits for: short, but no busy machine's pause.
 SHORT = 0.5
@@ -150,7 +151,7 @@ def grounds() -> Iterator[Open]:
 
     def open_site(max_connections: int = 100) -> Grounds:
         answers, clock = Answers(), ListeningClock(reactor, lambda _: None)
-        site = HeartbeatSite(answers, reactor, max_connections, clock)
+        site = HeartbeatSite(answers, reactor, max_connections, clock, lambda _: None)
         port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")
         patient = PatientPort(reactor, port, site)
         opened.append(Grounds(site, clock, answers, patient, port.getHost().port))
@@ -176,6 +177,13 @@ async def assert_served(wire: Wire) -> None:
     """The next answer is a good one."""
     answer = await wire.answer()
     assert (answer.status, answer.body) == (200, b"now")
+
+
+async def assert_too_late(wire: Wire) -> None:
+    """The next answer is that the request didn't come in time."""
+    answer = await wire.answer()
+    assert (answer.status, answer.json()["status"]) == (408, 408)
+    assert answer.headers["connection"] == "close"
 
 
 # Deadlines.
@@ -206,7 +214,9 @@ async def test_a_first_request_that_takes_too_long_is_cut_off_whatever_drips_in(
 
     await until(is_cut_off)
     assert reactor.seconds() > began + SHORT / 2
-    assert wire.received == b""
+    if begin:  # who has not begun to ask gets no answer
+        await assert_too_late(wire)
+    await wire.end()
 
 
 @pytest.mark.usefixtures("short_deadline")
@@ -219,6 +229,7 @@ async def test_a_further_request_has_its_time_from_its_first_byte_on(
     wire.send(NOW)
     await assert_served(wire)
     wire.send(NOW[:-1])
+    await assert_too_late(wire)
     await wire.end()
 
 
@@ -230,6 +241,7 @@ async def test_a_request_that_begins_behind_another_has_its_deadline_too(
     open_ = grounds()
     at_once, later = await open_.wire(NOW + NOW[:-1]), await open_.wire(LATE + NOW[:-1])
     await assert_served(at_once)
+    await assert_too_late(at_once)
     await at_once.end()
     await open_.late(1)
     open_.answers.late[0].finish()
@@ -464,7 +476,7 @@ async def crowd() -> AsyncIterator[Crowd]:
     for number in range(2000):
         engine.registry.beat(f"c{number}", ClientState.RUNNING, None, 3600.0, values)
     app = HeartbeatApp(engine.dispatcher, engine.trouble, Door(), Door(), Names([]))
-    site = HeartbeatSite(app.resource(), reactor, 100, engine.clock)
+    site = HeartbeatSite(app.resource(), reactor, 100, engine.clock, app.gate)
     port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")
     yield Crowd(site, engine, port.getHost().port)
     await patiently(port.stopListening())
@@ -717,7 +729,7 @@ async def test_the_program_takes_all_the_descriptors_that_it_may(
 # What a request may look like.
 
 
-@pytest.mark.parametrize(("count", "status"), [(500, 200), (501, 400)])
+@pytest.mark.parametrize(("count", "status"), [(500, 200), (501, 431)])
 @pytest_twisted.ensureDeferred
 async def test_a_request_may_have_500_headers(
     grounds: Open, count: int, status: int
@@ -727,7 +739,7 @@ async def test_a_request_may_have_500_headers(
     assert (await wire.answer()).status == status
 
 
-@pytest.mark.parametrize(("size", "status"), [(16_384, 200), (16_385, 400)])
+@pytest.mark.parametrize(("size", "status"), [(16_384, 200), (16_385, 431)])
 @pytest_twisted.ensureDeferred
 async def test_a_requests_headers_may_have_16_kib(
     grounds: Open, size: int, status: int
@@ -767,3 +779,368 @@ async def test_a_target_may_name_the_server_and_means_the_same(
     if status == 404:
         assert answer.json()["code"] == "BAD_MESSAGE"
     assert (await wire.answer()).status == 200
+
+
+def sent(
+    first: str, *headers: str, body: bytes = b"", host: str | None = "localhost"
+) -> bytes:
+    """A request of HTTP/1.1 as it goes over the wire, its body with its length."""
+    lines = [f"{first} HTTP/1.1", *headers]
+    lines += [] if host is None else [f"Host: {host}"]
+    lines += [f"Content-Length: {len(body)}"] if body else []
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def assert_problem(answer: Answer, status: int) -> None:
+    """It is a problem as the contract has them."""
+    assert (answer.status, answer.json()["status"]) == (status, status), answer
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+ODD_PATHS = [
+    *("//clients", "/%2fclients", "/%2Fclients", "/.//clients", "///clients"),
+    *("/./clients", "/%2e/clients", "/clients/../clients", "/clients/%2E%2e/clients"),
+    *("/clients/", "/clients//", "//clients/1", "/clients//1", "/clients/1/"),
+    *("/clients/./1", "/clients/1/../1", "/clients%2f1", "/clients/%2f1"),
+    *("clients", "xclients", "x/clients", "%2fclients", ".", "//", "/%2f"),
+    *("//clients/1/state", "/clients/1%2fstate", "/clients/1//state"),
+    *("/clients/1/state/", "/clients/x/../1/state", "/%2e/clients/state"),
+    *("//heartbeat", "/heartbeat/", "/%2fheartbeat", "/./heartbeat", "/x/../heartbeat"),
+    *("//healthz", "/healthz/", "/clients/1/./history", "/clients/.", "/clients/.."),
+]
+
+
+@pytest.mark.parametrize("authority", ["", "http://x"], ids=["origin", "absolute"])
+@pytest.mark.parametrize("path", ODD_PATHS)
+@pytest_twisted.ensureDeferred
+async def test_a_path_has_one_spelling(
+    running: Running, path: str, authority: str
+) -> None:
+    present = await running.beat("1")
+    target = authority + ("" if path.startswith("/") else "/" * bool(authority))
+    target += path
+    if target in ("http://x/clients", "http://x/%2fclients"):
+        return
+    wire = await running.wire()
+    for method in ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "BREW"):
+        wire.send(sent(f"{method} {target}", body=b'{"clientState": "RUNNING"}'))
+        answer = await wire.answer(to_head=method == "HEAD")
+        assert answer.status == 404, (method, answer)
+    assert await running.beat("1") == present
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/%63lients", "/client%73/%31", "/clients/1", "/clients/%31?x", "/clients/%7e"],
+)
+@pytest_twisted.ensureDeferred
+async def test_encoded_letters_are_the_letters_themselves(
+    running: Running, path: str
+) -> None:
+    await running.beat("1")
+    wire = await running.wire()
+    wire.send(sent(f"GET {path}"))
+    answer = await wire.answer()
+    if path.endswith("%7e"):  # no client can have this ID, but the path is one
+        assert (answer.status, answer.json()["code"]) == (404, "UNKNOWN_CLIENT")
+    else:
+        assert b'"clientID":"1"' in answer.body
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_an_id_may_have_may_be_encoded_in_a_path(running: Running) -> None:
+    await running.beat("a:b@c")
+    for path in ("/clients/a:b@c", "/clients/a%3Ab%40c"):
+        assert (await running.get(path))["clientID"] == "a:b@c"
+
+
+@pytest.mark.parametrize("method", ["get", "Get", "delete", "Delete", "put", "head"])
+@pytest_twisted.ensureDeferred
+async def test_methods_in_small_letters_are_others(
+    running: Running, method: str
+) -> None:
+    present = await running.beat("1")
+    wire = await running.wire()
+    for path in ("/clients/1", "/clients", "/healthz", "/clients/1/state"):
+        wire.send(sent(f"{method} {path}"))
+        assert_problem(await wire.answer(), 501)
+    assert await running.beat("1") == present
+
+
+GET_ALL = "GET /clients"
+CODED = "Transfer-Encoding: chunked"
+FRAMED_WRONG: dict[str, bytes] = {
+    "no Host": sent(GET_ALL, host=None),
+    "two Hosts": sent(GET_ALL, "Host: x"),
+    "two Hosts apart": sent(GET_ALL, "Host: x", "X: x", host="y"),
+    "two Hosts in HTTP/1.0": sent(GET_ALL, "Host: y").replace(b"/1.1", b"/1.0", 1),
+    "two Transfer-Encodings": sent("POST /heartbeat", CODED, CODED),
+    "identity and chunked": sent(
+        "POST /heartbeat", "Transfer-Encoding: identity", CODED
+    ),
+    "identity": sent("GET /clients", "Transfer-Encoding: identity"),
+    "identity and a length": sent(
+        "POST /heartbeat", "Transfer-Encoding: Identity", body=b"x"
+    ),
+    "a list of codings": sent("POST /heartbeat", "Transfer-Encoding: gzip, chunked"),
+    "chunked in HTTP/1.0": sent("POST /heartbeat", CODED).replace(b"/1.1", b"/1.0", 1),
+    "both lengths": sent("POST /heartbeat", CODED, body=b"0\r\n\r\n"),
+    "two equal lengths": sent("POST /heartbeat", "Content-Length: 1", body=b"x"),
+    "two lengths in a line": sent("POST /heartbeat", "Content-Length: 1, 1"),
+    "two Authorizations": sent(
+        GET_ALL, "Authorization: Bearer a", "Authorization: Bearer b"
+    ),
+    "obs-fold": sent(GET_ALL, "X: x", " y"),
+    "obs-fold by a tab": sent(GET_ALL, "X: x", "\ty"),
+    "a fold of nothing": sent(GET_ALL, " X: x"),
+    "a folded Transfer-Encoding": sent(
+        "POST /heartbeat", "Transfer-Encoding:", " chunked"
+    ),
+    "a space before the colon": sent(GET_ALL, "X : x"),
+}
+
+
+@pytest.mark.parametrize("bad", FRAMED_WRONG.values(), ids=FRAMED_WRONG.keys())
+@pytest_twisted.ensureDeferred
+async def test_what_could_be_taken_for_another_request_is_refused(
+    running: Running, bad: bytes
+) -> None:
+    wire = await running.wire()
+    wire.send(bad + sent("GET /healthz"))
+    assert_problem(await wire.answer(), 400)
+    await wire.end()  # what comes behind it is not read
+
+
+@pytest_twisted.ensureDeferred
+async def test_http_1_0_may_go_without_a_host(running: Running) -> None:
+    wire = await running.wire()
+    wire.send(b"GET /healthz HTTP/1.0\r\n\r\n")
+    await wire.until(lambda: wire.ended)
+    assert wire.received.startswith(b"HTTP/1.0 200 ")
+
+
+@pytest.mark.parametrize(
+    ("coding", "status"), [("gzip", 415), ("identity", 200), ("identity, gzip", 415)]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_coded_body_is_not_taken(
+    running: Running, coding: str, status: int
+) -> None:
+    wire = await running.wire()
+    wire.send(
+        sent("POST /heartbeat", f"Content-Encoding: {coding}", body=heartbeat("1"))
+    )
+    assert (await wire.answer()).status == status
+    wire.send(sent("GET /healthz"))
+    assert (await wire.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("begun", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 20_000, 431),
+        (get("/healthz", *["X-Many: " + "x" * 80] * 400), 431),
+        (get("/healthz", *["X:"] * 600), 431),
+        (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n", 414),
+        (b"GET /" + b"x" * 20_000, 414),
+    ],
+    ids=["a line", "many lines", "many headers", "a path", "a path without an end"],
+)
+@pytest_twisted.ensureDeferred
+async def test_too_long_a_head_is_told_so(
+    running: Running, begun: bytes, status: int
+) -> None:
+    wire = await running.wire()
+    wire.send(begun)
+    assert_problem(await wire.answer(), status)
+    await wire.end()
+
+
+# A peer that has sent its last word.
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_sends_no_more_still_gets_all_its_answers(grounds: Open) -> None:
+    open_ = grounds()
+    at_once = await open_.wire(NOW * 3 + NOW[:-1])
+    late = await open_.wire(LATE + NOW)
+    for wire in (at_once, late):
+        await wire.all_sent()
+    for _ in range(3):
+        await assert_served(at_once)
+    await at_once.end()
+    await open_.late(1)
+    await pause(SILENCE)
+    assert not late.ended
+    request = open_.answers.late[0]
+    request.setHeader(b"Content-Length", b"3")
+    request.write(b"now")
+    request.finish()
+    for _ in range(2):
+        await assert_served(late)
+    await late.end()
+    await open_.all_gone()
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_sends_no_more_and_reads_slowly_gets_all_of_it(
+    grounds: Open,
+) -> None:
+    open_ = grounds()
+    wire = await open_.wire()
+    wire.transport.pauseProducing()
+    wire.send(MUCH + NOW)
+    await wire.all_sent()
+    await pause(SILENCE)
+    wire.transport.resumeProducing()
+    assert len((await wire.answer()).body) == LONG
+    await assert_served(wire)
+    await wire.end()
+    await open_.all_gone()
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_sends_no_more_and_has_asked_nothing_is_let_go(
+    grounds: Open,
+) -> None:
+    open_ = grounds()
+    for begun in (b"", b"GET", NOW[:-1], POST, b"hello\r\n\r\n"):
+        wire = await open_.wire(begun)
+        await wire.all_sent()
+    await open_.answered()
+    for wire in open_.wires[:-1]:
+        await wire.until(lambda wire=wire: wire.ended)  # type: ignore[misc]  # a default binds it
+    assert len(open_.site.channels) == 1
+
+
+# Bodies in pieces, and bodies that nobody reads.
+
+
+PIECES = "POST /heartbeat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def in_pieces(body: bytes, size: int, extension: bytes = b"") -> bytes:
+    """A chunked POST."""
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    chunks = [b"%x%s\r\n%s\r\n" % (len(one), extension, one) for one in pieces]
+    return PIECES.encode() + b"".join([*chunks, b"0\r\n\r\n"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (in_pieces(padded(60 * 10), 10), 200),
+        (in_pieces(padded(60 * 1000), 1000), 200),
+        (in_pieces(padded(64 * 1024), 64 * 1024), 200),
+        (in_pieces(padded(70 * 10), 10), 400),
+        (in_pieces(padded(64 * 1024), 1), 400),
+        (in_pieces(padded(400), 100, b";" + b"x" * 1000), 400),
+        (in_pieces(padded(400), 100, b";" + b"x" * 100), 200),
+        (in_pieces(padded(400), 100)[:-2] + b"X: x\r\n" * 200 + b"\r\n", 400),
+        (in_pieces(padded(400), 100)[:-2] + b"X: x\r\n" * 20 + b"\r\n", 200),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_body_comes_in_few_pieces_with_little_around_them(
+    running: Running, body: bytes, status: int
+) -> None:
+    whole, split = await running.wire(), await running.wire()
+    whole.send(body)
+    assert (await whole.answer()).status == status
+    for start in range(0, len(body), 997):
+        split.send(body[start : start + 997])
+        await pause(0)
+    assert (await split.answer()).status == status
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_in_tiny_pieces_is_not_taken_apart_to_its_end(
+    running: Running,
+) -> None:
+    class Counted(channel_module._Chunks):
+        """Counts what the parser does."""
+
+        steps = 0
+
+        @override
+        def _dataReceived_BODY(self) -> bool:
+            Counted.steps += 1
+            return super()._dataReceived_BODY()
+
+    wire = await running.wire()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(channel_module, "_Chunks", Counted)
+        wire.send(PIECES.encode() + b"1\r\nx\r\n" * 10_000)
+        assert_problem(await wire.answer(), 400)
+    assert Counted.steps <= channel_module.MAX_CHUNKS
+
+
+@pytest.fixture
+def token_files(tmp_path: Path) -> dict[str, str]:
+    """A token file for operators, and one for clients."""
+    files = {}
+    for who in ("operator", "client"):
+        path = tmp_path / who
+        path.write_text(f"the-token-of-{who}s\n")
+        files[f"{who}_token_file"] = str(path)
+    return files
+
+
+@pytest.mark.parametrize(
+    "framing", ["Content-Length: 60000", CODED, "Content-Length: 70000"]
+)
+@pytest.mark.parametrize(
+    "first",
+    [
+        "POST /heartbeat",
+        "POST /%68eartbeat",
+        "POST http://x/Heartbeat/Update",
+        "PUT /clients/1/state",
+        "PUT /clients/%31/state",
+        "PUT /clients/state",
+        "DELETE /clients/1",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_token_is_asked_for_when_the_head_is_in(
+    serve: Serve, token_files: dict[str, str], first: str, framing: str
+) -> None:
+    running = await serve(**token_files)
+    wire = await running.wire()
+    wire.send(sent(first, framing, "Authorization: Bearer wrong"))  # and no body
+    answer = await wire.answer()
+    assert_problem(answer, 401)
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["connection"] == "close"
+    await wire.end()
+    good = await running.wire()
+    who = "client" if "eat" in first else "operator"
+    token = f"Authorization: Bearer the-token-of-{who}s"
+    good.send(sent(first, token, body=heartbeat("1")))
+    assert (await good.answer()).status != 401
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_refused_by_its_head_is_not_asked_for_its_body(
+    serve: Serve, token_files: dict[str, str]
+) -> None:
+    running = await serve(**token_files)
+    wire = await running.wire()
+    wire.send(sent("POST /heartbeat", "Expect: 100-continue", "Content-Length: 9"))
+    assert_problem(await wire.answer(), 401)
+    await wire.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_head_that_is_refused_has_no_body_in_its_answer_to_head(
+    serve: Serve, token_files: dict[str, str]
+) -> None:
+    running = await serve(**token_files)
+    for length in (0, 9):
+        wire = await running.wire()
+        wire.send(sent("HEAD /clients", f"Content-Length: {length}"))
+        answer = await wire.answer(to_head=True)
+        assert (answer.status, answer.body) == (401, b"")
+        assert int(answer.headers["content-length"]) > 0
+        if length:
+            await wire.end()

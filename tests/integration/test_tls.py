@@ -188,7 +188,7 @@ async def test_an_answer_of_any_length_arrives_inside_tls(
         (post(b"x" * (LIMIT + 1)), 413),
         (post(b"x" * 20 * LIMIT), 413),
         (b"hello\r\n\r\n", 400),
-        (GET.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * 20_000 + b"\r\n\r\n"), 400),
+        (GET.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * 20_000 + b"\r\n\r\n"), 431),
     ],
     ids=["a body too long", "a body far too long", "no HTTP", "a header too long"],
 )

@@ -158,7 +158,7 @@ class ListingTestCase(SynchronousTestCase):
         app = HeartbeatApp(
             self.house.dispatcher, self.house.engine.trouble, Door(), Door(), Names([])
         )
-        self.site = HeartbeatSite(app.resource(), self.clock, 100, self.clock)
+        self.site = HeartbeatSite(app.resource(), self.clock, 100, self.clock, app.gate)
 
     def take_turn(self, turn: Callable[[], None]) -> IDelayedCall:
         """Go on in the reactor's next turn."""
@@ -386,7 +386,7 @@ class TestReaders(ListingTestCase):
         self.assertEqual(len(wire.body), CHUNK - 20)
         wire.channel.dataReceived(b"GET")
         self.clock.advance(REQUEST_DEADLINE)
-        self.assertTrue(wire.transport.disconnecting)
+        self.assertIn(b"HTTP/1.1 408 ", wire.transport.take())
 
     def test_at_a_stop_a_long_answer_may_linger_only_so_long(self) -> None:
         self.register(MANY)
