@@ -48,7 +48,12 @@ from heartbeat_service.web.access import (
 )
 from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.names import Names, machine_names
-from heartbeat_service.web.port import PatientPort, is_wrapped, with_backlog
+from heartbeat_service.web.port import (
+    ForwardSecret,
+    PatientPort,
+    is_wrapped,
+    with_backlog,
+)
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 from heartbeat_service.zeromq.curve import BadKeys, KeyCheck
@@ -267,7 +272,9 @@ class HeartbeatService(Service):
 
     async def _listen(self, site: HeartbeatSite, description: str) -> PatientPort:
         try:
-            endpoint = serverFromString(self._reactor, with_backlog(description))
+            endpoint = serverFromString(
+                ForwardSecret(self._reactor), with_backlog(description)
+            )
             port = PatientPort(self._reactor, await endpoint.listen(site), site)
             self._closers.append(port.stop)
             self.http.append(_host_port(port.address))

@@ -32,6 +32,12 @@ MAKE_ROOM = 10
 #: The log tells of missing descriptors no more often than this, in seconds.
 TELL_EVERY = 60.0
 
+#: Before TLS 1.3, which has no others: ciphers whose keys are new with each connection,
+#: so that a stolen private key opens nothing that was said before.
+FORWARD_SECRET = (
+    b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES"
+)
+
 _BACKLOG_KINDS = ("tcp", "tcp6", "ssl", "unix")
 #: Endpoints that are reached where they listen. One that is inherited from systemd
 #: listens where its own address says.
@@ -58,6 +64,26 @@ def is_wrapped(description: str) -> bool:
     """
     kind, *_ = _COLON.split(description)
     return kind not in _PLAIN_KINDS
+
+
+class ForwardSecret:
+    """The reactor, for endpoints: TLS that it listens with is :data:`FORWARD_SECRET`.
+
+    Endpoint strings can't say which ciphers to offer, and Twisted offers others, too.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, **how: Any
+    ) -> Any:
+        """As the reactor does, with fewer ciphers."""
+        contextFactory.getContext().set_cipher_list(FORWARD_SECRET)
+        return self._reactor.listenSSL(port, factory, contextFactory, **how)
 
 
 @implementer(IReadDescriptor)

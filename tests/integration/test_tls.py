@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ import pytest_twisted
 from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -30,19 +31,21 @@ from twisted.internet.ssl import (
     optionsForClientTLS,
     trustRootFromCertificates,
 )
-from twisted.logger import LogEvent
+from twisted.logger import LogEvent, formatEvent
 from twisted.python.usage import UsageError
 
 from heartbeat_service.options import Options
 from tests.integration.conftest import Running, Serve, Wire, port_of
 from tests.integration.processes import BIN, Process
-from tests.integration.waiting import patiently, reactor, until
+from tests.integration.waiting import patiently, pause, reactor, until
 from tests.messages import heartbeat
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LIMIT = 64 * 1024
 
 T = TypeVar("T")
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 def post(body: bytes) -> bytes:
@@ -66,9 +69,9 @@ class Papers:
 
 def certificate(
     name: str,
-    key: ec.EllipticCurvePrivateKey,
+    key: Key,
     issuer: str,
-    signer: ec.EllipticCurvePrivateKey,
+    signer: Key,
     *extensions: x509.ExtensionType,
 ) -> x509.Certificate:
     """A certificate that is good for a day."""
@@ -213,12 +216,9 @@ async def is_lost(wire: Wire) -> None:
 class ByHand:
     """The client's side of TLS that does nothing by itself, least of all end."""
 
-    def __init__(self, wire: Wire, papers: Papers) -> None:
+    def __init__(self, wire: Wire, context: ssl.SSLContext) -> None:
         self._wire = wire
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        context = ssl.create_default_context(
-            cadata=papers.authority.public_bytes(Encoding.PEM).decode()
-        )
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_hostname="localhost"
         )
@@ -250,9 +250,41 @@ class ByHand:
 async def by_hand(running: Running, papers: Papers) -> tuple[Wire, ByHand]:
     """A connection that has shaken hands, and what is inside."""
     wire = await running.wire()
-    inside = ByHand(wire, papers)
+    authority = papers.authority.public_bytes(Encoding.PEM).decode()
+    inside = ByHand(wire, ssl.create_default_context(cadata=authority))
     await inside.hello()
     return wire, inside
+
+
+def ciphers_alone(ciphers: str) -> ssl.SSLContext:
+    """A client that trusts anyone, and knows these ciphers of TLS 1.2 only."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+    return context
+
+
+@pytest.mark.parametrize("wrapper", ["", "haproxy:"])
+@pytest_twisted.ensureDeferred
+async def test_what_was_said_stays_secret_when_the_key_is_stolen(
+    serve: Serve, tmp_path: Path, wrapper: str
+) -> None:
+    # Ciphers without forward secrecy want a key of RSA.
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    paper = certificate("server", key, "server", key)
+    (tmp_path / "pair.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + paper.public_bytes(Encoding.PEM)
+    )
+    endpoint = f"{wrapper}ssl:0:privateKey={tmp_path}/pair.pem:interface=127.0.0.1"
+    running = await serve(http=endpoint)
+    for ciphers in ("kRSA", "AES128-SHA", "AES256-GCM-SHA384", "aNULL:@SECLEVEL=0"):
+        inside = ByHand(await running.wire(), ciphers_alone(ciphers))
+        with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+            await inside.hello()
+    for ciphers in ("ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-SHA"):
+        await ByHand(await running.wire(), ciphers_alone(ciphers)).hello()
 
 
 @pytest_twisted.ensureDeferred
@@ -372,3 +404,35 @@ async def test_a_bad_key_file_ends_the_program(tmp_path: Path) -> None:
     )
     assert await program.ends() == 1
     assert "--http: 'ssl:0:privateKey=missing.pem'" in program.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_that_strangers_send_instead_of_tls_is_logged(
+    serve: Serve, papers: Papers, logged: list[LogEvent]
+) -> None:
+    running = await serve(http=papers.endpoint)
+    source = random.Random(1)  # noqa: S311 - the same each time
+    outgoing = ssl.MemoryBIO()
+    greeter = ciphers_alone("ALL").wrap_bio(ssl.MemoryBIO(), outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        greeter.do_handshake()
+    hello = outgoing.read()
+    logged.clear()
+    for _ in range(500):
+        wire = await running.wire()
+        said = bytearray(hello)
+        for _ in range(source.randrange(4)):
+            start = source.randrange(len(said))
+            said[start : start + source.randrange(5)] = source.randbytes(3)
+        wire.send(bytes(said[: source.choice([len(said), source.randrange(300)])]))
+        if source.random() < 0.5:
+            wire.transport.loseWriteConnection()
+        await pause(0)
+        wire.abort()
+    running.wires.clear()
+    for bad in (b"GET /\x8c HTTP/1.1\r\n\r\n", post(b"\xff"), b"\0\r\n" * 9):
+        wire, inside = await by_hand(running, papers)
+        await inside.send(bad)
+        assert b" 400 " in await inside.receive()
+        wire.abort()
+    assert [formatEvent(event) for event in logged] == []
