@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import resource
 import time
@@ -18,7 +19,7 @@ from attrs import define, field
 from msgspec import Raw
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.logger import LogEvent
+from twisted.logger import LogEvent, formatEvent
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from typing_extensions import override
@@ -1144,3 +1145,99 @@ async def test_a_head_that_is_refused_has_no_body_in_its_answer_to_head(
         assert int(answer.headers["content-length"]) > 0
         if length:
             await wire.end()
+
+
+# What strangers leave in the log.
+
+SEEDS = [
+    sent("POST /heartbeat", "Content-Type: application/json", body=heartbeat("1")),
+    in_pieces(heartbeat("1"), 40),
+    sent("GET /clients?limit=1", "Authorization: Bearer x", "Cookie: a=b; c=d"),
+    sent("HEAD /clients/1", "Accept-Encoding: gzip"),
+    sent("PUT /clients/1/state", body=b'{"clientState": "RUNNING"}'),
+    sent("PUT /clients/state", "Expect: 100-continue", body=b'{"clientState": 3}'),
+    sent("DELETE http://x:80/clients/%31", "Connection: close"),
+    sent("OPTIONS *"),
+    sent("CONNECT x:80"),
+    sent("GET /readyz", "Upgrade: websocket", "If-None-Match: *", "Range: bytes=0-"),
+    b"HEAD /\x8c HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /%ff?%ff=%ff HTTP/1.0\r\n\r\n",
+]
+ODD_BYTES = [b"\0", b"\r\n", b"\n", b"\x8c", b"%", b"{", b"\x1b[2J", b":", b" ", b"/"]
+
+
+def mutated(source: random.Random) -> bytes:
+    """A request with some bytes changed, lost, doubled or of another one."""
+    request = bytearray(source.choice(SEEDS))
+    for _ in range(source.randrange(4)):
+        start = source.randrange(len(request) + 1)
+        end = start + source.randrange(20)
+        other = source.choice(SEEDS)
+        request[start:end] = source.choice(
+            [
+                b"",
+                bytes(request[start:end]) * 2,
+                source.choice(ODD_BYTES),
+                source.randbytes(3),
+                other[source.randrange(len(other)) :],
+            ]
+        )
+    return bytes(request)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest_twisted.ensureDeferred
+async def test_nothing_that_strangers_send_is_logged(
+    running: Running, logged: list[LogEvent], seed: int
+) -> None:
+    source = random.Random(seed)  # noqa: S311 - the same each time
+    logged.clear()
+    for _ in range(50):
+        wires = [await running.wire() for _ in range(20)]
+        for wire in wires:
+            said = b"".join(mutated(source) for _ in range(source.randint(1, 3)))
+            if source.random() < 0.5:
+                wire.send(said)
+            else:
+                middle = source.randrange(len(said) + 1)
+                wire.send(said[:middle])
+                await pause(0)
+                wire.send(said[middle:])
+        for wire in wires:
+            if source.random() < 0.8 and not wire.lost:
+                wire.transport.loseWriteConnection()
+                await wire.until(lambda wire=wire: wire.ended)  # type: ignore[misc]  # a default binds it
+            wire.abort()
+    running.wires.clear()
+    # Each change of a client has a line; that is what the service is for.
+    lines = [event for event in logged if "change" not in event]
+    assert [formatEvent(event) for event in lines] == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_vanishes_while_its_answer_waits_leaves_no_other_line(
+    running: Running, logged: list[LogEvent]
+) -> None:
+    asked = [
+        sent("POST /heartbeat", body=heartbeat("1")),
+        sent("POST /heartbeat", body=heartbeat("1", instanceID="other")),
+        sent("PUT /clients/1/state", body=b'{"clientState": "RUNNING"}'),
+        sent("PUT /clients/state", body=b'{"clientState": "CALIBRATED"}'),
+        sent("GET /clients/1/history"),
+        sent("GET /readyz"),
+        sent("DELETE /clients/1"),
+    ]
+    logged.clear()
+    for turns in range(5):
+        for request in asked * 4:
+            wire = await running.wire()
+            wire.send(request * 2)
+            for _ in range(turns):
+                await pause(0)
+            wire.abort()
+    running.wires.clear()
+    wire = await running.wire()
+    wire.send(sent("GET /readyz"))
+    assert (await wire.answer()).status == 200
+    lines = [event for event in logged if "change" not in event]
+    assert [formatEvent(event) for event in lines] == []
