@@ -9,13 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import Annotated
 
 from attrs import field, frozen
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from heartbeat_service.core.heartbeat import LONGEST_FUSE
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
+
+# The bounds below are looked at where a fact is read from a store, and nowhere else.
+
+#: Seconds since the epoch, as far as a date can show them: to the end of the year 9999.
+Moment = Annotated[float, Meta(ge=0, lt=253_402_300_799)]
+
+#: Any time that can have passed, in seconds.
+Seconds = Annotated[float, Meta(ge=0, lt=253_402_300_799)]
+
+Number = Annotated[int, Meta(ge=0)]
 
 
 class Reason(str, Enum):
@@ -39,13 +51,13 @@ class Life(Struct, frozen=True, gc=False):
     :ivar longest_gap_seconds: the longest time between two of its beats.
     """
 
-    incarnation: int
-    registered_at: float
-    ended_at: float | None
+    incarnation: Number
+    registered_at: Moment
+    ended_at: Moment | None
     reason: Reason | None
     last_state: ClientState
-    beats: int
-    longest_gap_seconds: float
+    beats: Number
+    longest_gap_seconds: Seconds
 
 
 class Snapshot(Struct, frozen=True, gc=False):
@@ -59,16 +71,16 @@ class Snapshot(Struct, frozen=True, gc=False):
     """
 
     client_id: str
-    incarnation: int
-    sequence: int
+    incarnation: Number
+    sequence: Number
     state: ClientState
     instances: Instances
-    fuse: float
-    registered_at: float
+    fuse: Annotated[float, Meta(gt=0, le=LONGEST_FUSE)]
+    registered_at: Moment
     reported_state: ClientState
     has_reported: bool
-    beats: int
-    longest_gap_seconds: float
+    beats: Number
+    longest_gap_seconds: Seconds
 
     @property
     def holds_answers_up(self) -> bool:
@@ -144,7 +156,7 @@ class Lockout(Struct, frozen=True, gc=False):
     """
 
     client_id: str
-    until: float
+    until: Moment
 
 
 #: What a store keeps: a change, or something else of a client that a restarted

@@ -165,8 +165,10 @@ class Dispatcher:
             await self.journal.settled(client_id)
         except Overloaded as error:
             nothing = error
-            kept = self.journal.held().get(client_id)
-            present = None if kept is None else kept.life()
+            held = self.journal.held()
+            if client_id in held:
+                kept = held[client_id]
+                present = None if kept is None else kept.life()
         former = await self.journal.former_lives(client_id)
         # The present life may have ended while the store was read.
         living = [] if present is None else [present]

@@ -25,6 +25,9 @@ MAX_VALUES = 4 * 1024
 #: How deep they may be nested, the object itself included.
 MAX_LEVELS = 32
 
+#: The longest lock-out, in seconds: a hundred years.
+LONGEST_LOCKOUT = 100 * 365.25 * 24 * 3600
+
 _ANY = msgspec.json.Decoder()
 _CLIENT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:@-]{1,64}", re.ASCII)
 
@@ -249,7 +252,7 @@ class StateOrders(Body, frozen=True):
 class LockoutOrder(Body, frozen=True, forbid_unknown_fields=True):
     """An operator's body of ``PUT /clients/{id}/lockout``."""
 
-    seconds: Annotated[float, Meta(ge=0)]
+    seconds: Annotated[float, Meta(ge=0, le=LONGEST_LOCKOUT)]
 
 
 class ClientRecord(Body, frozen=True):

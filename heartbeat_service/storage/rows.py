@@ -9,30 +9,40 @@ may be written again, as a commit is whose outcome nobody knows. Knows the table
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import chain
 from sqlite3 import Connection
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from heartbeat_service.core.changes import (
     Change,
     Fact,
     Life,
     Lockout,
-    Reason,
     Snapshot,
     StoredState,
 )
-from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.instances import REMEMBERED_INSTANCES, Instances
 from heartbeat_service.core.registry import MOST_DEAD
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol.messages import ClientID, InstanceID
 from heartbeat_service.storage.store import KEPT_LIVES, MOST_LIVES
+
+T = TypeVar("T")
 
 Row = tuple[Any, ...]
 
 # What most clients have.
 NO_INSTANCES = Instances()
 NO_FORMER = "[]"
+
+_FORMER = msgspec.json.Decoder(
+    Annotated[tuple[InstanceID, ...], Meta(max_length=REMEMBERED_INSTANCES)]
+)
 
 #: How many rows one statement writes.
 ROWS = 50
@@ -127,29 +137,32 @@ _READ_SERVICE = "SELECT last_incarnation FROM service"
 
 
 def read(connection: Connection) -> StoredState:
-    """All that a restarted service has to know."""
-    (last_incarnation,) = connection.execute(_READ_SERVICE).fetchone()
+    """All that a restarted service has to know.
+
+    :raises ValueError: if a row makes no sense: which one, and what is wrong with it.
+    """
+    service = connection.execute(_READ_SERVICE).fetchone()
+    if service is None:
+        raise ValueError("the row of service is gone")
     return StoredState(
-        last_incarnation=last_incarnation,
-        clients=[_snapshot(row) for row in connection.execute(_READ_CLIENTS)],
-        instances_of_dead={
-            client_id: _instances(*row)
-            for client_id, *row in connection.execute(_READ_DEAD)
-        },
-        lockouts=[Lockout(*row) for row in connection.execute(_READ_LOCKOUTS)],
+        last_incarnation=service[0],
+        clients=list(_each(connection, "clients", _READ_CLIENTS, _snapshot)),
+        instances_of_dead=dict(_each(connection, "dead_clients", _READ_DEAD, _dead)),
+        lockouts=list(_each(connection, "lockouts", _READ_LOCKOUTS, _lockout)),
     )
 
 
 def read_lives(connection: Connection, client_id: str) -> list[Life]:
-    """The lives of a client that ended, newest first."""
-    rows = connection.execute(_READ_LIVES, (client_id, KEPT_LIVES))
-    return [_life(row) for row in rows]
+    """The lives of a client that ended, newest first; raises as :func:`read` does."""
+    which = client_id, KEPT_LIVES
+    return list(_each(connection, "lives", _READ_LIVES, _life, which))
 
 
 def write(connection: Connection, facts: Sequence[Fact], now: float) -> None:
     """Write facts, and forget what is too old.
 
     :param now: seconds since the epoch.
+    :raises ValueError: if it is not the tables that we know.
     """
     changes = [fact for fact in facts if isinstance(fact, Change)]
     # The latest last, as the dead are kept in the order of their deaths.
@@ -166,7 +179,8 @@ def write(connection: Connection, facts: Sequence[Fact], now: float) -> None:
     _write_lives(connection, changes)
     _write_lockouts(connection, lockouts.values())
     last = max((client.incarnation for client in latest.values()), default=0)
-    connection.execute(_WRITE_SERVICE, (now, last))
+    if connection.execute(_WRITE_SERVICE, (now, last)).rowcount != 1:
+        raise ValueError("the row of service is gone")
 
 
 def _write_living(connection: Connection, clients: Iterable[Snapshot]) -> None:
@@ -262,32 +276,43 @@ def _of_life(life: Life) -> Row:
     )
 
 
-def _snapshot(row: Sequence[Any]) -> Snapshot:
-    return Snapshot(
-        client_id=row[0],
-        incarnation=row[1],
-        sequence=row[2],
-        state=ClientState(row[3]),
-        instances=_instances(row[4], row[5]),
-        fuse=row[6],
-        registered_at=row[7],
-        has_reported=bool(row[8]),
-        reported_state=ClientState(row[9]),
-        beats=row[10],
-        longest_gap_seconds=row[11],
-    )
+def _each(
+    connection: Connection,
+    table: str,
+    statement: str,
+    read_row: Callable[[dict[str, Any]], T],
+    parameters: Sequence[Any] = (),
+) -> Iterator[T]:
+    # A connection isn't really closed as long as it has an open cursor.
+    with closing(connection.execute(statement, parameters)) as cursor:
+        names = [name for name, *_ in cursor.description]
+        for row in cursor:
+            try:
+                yield read_row(dict(zip(names, row, strict=True)))
+            except ValueError as error:
+                what = str(error).replace("`$.", "`")
+                raise ValueError(f"{table}, the row {row[:2]!r:.150}: {what}") from None
 
 
-def _life(row: Sequence[Any]) -> Life:
-    return Life(
-        incarnation=row[0],
-        registered_at=row[1],
-        ended_at=row[2],
-        reason=None if row[3] is None else Reason(row[3]),
-        last_state=ClientState(row[4]),
-        beats=row[5],
-        longest_gap_seconds=row[6],
-    )
+def _snapshot(row: dict[str, Any]) -> Snapshot:
+    ClientID.parse(row["client_id"])
+    row["instances"] = _instances(row.pop("instance_id"), row.pop("former_instances"))
+    # Not strict, as SQLite has no bool.
+    return msgspec.convert(row, Snapshot, strict=False)
+
+
+def _dead(row: dict[str, Any]) -> tuple[str, Instances]:
+    client_id = ClientID.parse(row["client_id"])
+    return client_id, _instances(row["instance_id"], row["former_instances"])
+
+
+def _lockout(row: dict[str, Any]) -> Lockout:
+    ClientID.parse(row["client_id"])
+    return msgspec.convert(row, Lockout)
+
+
+def _life(row: dict[str, Any]) -> Life:
+    return msgspec.convert(row, Life)
 
 
 def _of_instances(instances: Instances) -> tuple[str | None, str]:
@@ -296,6 +321,8 @@ def _of_instances(instances: Instances) -> tuple[str | None, str]:
 
 
 def _instances(present: str | None, former: str) -> Instances:
+    if present is not None:
+        msgspec.convert(present, InstanceID)
     if former != NO_FORMER:
-        return Instances(present, tuple(json.loads(former)))
+        return Instances(present, _FORMER.decode(former))
     return NO_INSTANCES if present is None else Instances(present)

@@ -40,6 +40,7 @@ APPLICATION_ID = 0x68627376
 #: The size of the smallest database, in bytes: one page.
 SMALLEST = 512
 
+_READ_TABLES = "SELECT type, name, sql FROM sqlite_schema"
 _COUNT_TABLES = "SELECT count(*) FROM sqlite_schema"
 
 #: How long a lock of another program is waited for before it is told, in seconds.
@@ -120,6 +121,7 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._path = path
         self._size = 0
+        self._tables: set[tuple[str, str, str]] = set()
 
     def open(self) -> StoredState:
         """Make the file ours, bring it up to date, and read what it has kept."""
@@ -173,6 +175,7 @@ class Database:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         self._migrate(connection)
+        self._tables = set(connection.execute(_READ_TABLES))
         stored = self._read(connection)
         self._commit(connection, ())  # find out whether it can be written to
         self._files.remember(self._path)
@@ -221,8 +224,16 @@ class Database:
     def _commit(self, connection: sqlite3.Connection, facts: Sequence[Fact]) -> None:
         with _all_or_nothing(connection):
             connection.execute("BEGIN IMMEDIATE")
+            if not facts:  # then somebody asks whether all is well
+                self._expect_same_tables(connection)
             rows.write(connection, facts, self._wall_clock())
             connection.execute("COMMIT")
+
+    def _expect_same_tables(self, connection: sqlite3.Connection) -> None:
+        missing = self._tables.difference(connection.execute(_READ_TABLES))
+        if missing:
+            (kind, name, _) = min(missing)
+            raise ValueError(f"the {kind} {name} is gone, or is another one")
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:

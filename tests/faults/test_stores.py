@@ -345,6 +345,13 @@ def raise_version(path: Path) -> str:
     return "version 99"
 
 
+def write_nonsense(path: Path) -> str:
+    """A client has registered when no calendar shows it."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE clients SET registered_at = 1e300")
+    return "clients, the row ('herd-"
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -353,6 +360,7 @@ def raise_version(path: Path) -> str:
             (write_garbage, "is garbage"),
             (damage, "is damaged"),
             (raise_version, "of a newer version"),
+            (write_nonsense, "has rows that make no sense"),
         ]
     ],
 )

@@ -672,6 +672,16 @@ class TestListingsInTrouble(DispatchTestCase):
                 (101 + number, None, UNCALIBRATED),
             )
 
+    def test_client_whose_first_report_waits_has_a_history(self) -> None:
+        steering = self.dispatcher.steer("well", RUNNING)
+        self.store.finish_all()
+        self.successResultOf(steering)
+        self.house.beat("well", RUNNING).addErrback(lambda f: f.trap(Overloaded))
+        self.store.break_down()
+        history = Deferred.fromCoroutine(self.dispatcher.history("well"))
+        [lasting] = self.successResultOf(history)
+        self.assertIs(lasting.last_state, RUNNING)
+
     def test_list_that_waits_when_the_trouble_begins_is_answered(self) -> None:
         self.house.beat("new").addErrback(lambda failure: failure.trap(Overloaded))
         listing = self.house.listing()

@@ -32,8 +32,8 @@ def life(incarnation: int, reason: Reason = Reason.TIMEBOMB, **more: Any) -> Lif
     return Life(
         **{
             "incarnation": incarnation,
-            "registered_at": 1000.0 + incarnation,
-            "ended_at": 2000.5 + incarnation,
+            "registered_at": 1000.0 + incarnation % 1000,
+            "ended_at": 2000.5 + incarnation % 1000,
             "reason": reason,
             "last_state": RUNNING,
             "beats": 17,
@@ -53,7 +53,7 @@ def snapshot(client_id: str, incarnation: int, **more: Any) -> Snapshot:
             "state": UNCALIBRATED,
             "instances": Instances(),
             "fuse": 10.0,
-            "registered_at": 1000.0 + incarnation,
+            "registered_at": 1000.0 + incarnation % 1000,
             "reported_state": DISCONNECTED,
             "has_reported": False,
             "beats": 1,
@@ -92,7 +92,7 @@ def reconnect(client_id: str, ended: Life, incarnation: int, **more: Any) -> Cha
 SOME_ID = st.sampled_from(["1", "10", "a.b_c:d@e-f"])
 SOME_STATE = st.sampled_from(ClientState)
 SOME_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
-SOME_SECONDS = st.floats(0, 1e12)
+SOME_SECONDS = st.floats(0, 253_402_300_798)  # as far as a date can show them
 SOME_INSTANCES = st.builds(
     Instances,
     present=st.none() | SOME_TEXT,
@@ -234,7 +234,7 @@ class StoreSuite(_Mixin):
             self.assertIsInstance(last, int)
             self.assertGreaterEqual(last, handed_out)
             for handed_out in range(last + 1, last + 4):
-                self.commit(store, registration(f"client {handed_out}", handed_out))
+                self.commit(store, registration(f"client-{handed_out}", handed_out))
             self.wait_for(store.close())
             self.pass_time()
 
