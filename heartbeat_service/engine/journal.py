@@ -7,6 +7,7 @@ and whoever waits for it goes on. So nobody hears of a change before the store h
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -27,6 +28,10 @@ from heartbeat_service.storage.store import Refusals, Store, StoreTrouble
 
 #: The most facts in one commit; more would be written no faster.
 LARGEST_BATCH = 1_000
+
+#: How long it holds that the store could write, in seconds: anybody may ask, and each
+#: time that it is found out costs a write to the disk.
+GOOD_FOR = 1.0
 
 
 class Refused(Exception):
@@ -95,6 +100,8 @@ class ChangeJournal:
         self._pending: deque[_Entry] = deque()
         self._latest: dict[str, _Entry] = {}
         self._held: dict[str, Snapshot | None] = {}
+        self._check: _Entry | None = None
+        self._good_until = -math.inf
         self._snapshots: dict[str, _Entry] = {}
         self._writing = False
         self._writer: Deferred[None] = succeed(None)
@@ -166,11 +173,17 @@ class ChangeJournal:
         return self._wait_for(next(changes, None))
 
     async def check(self) -> str | None:
-        """Let the store write something, which can be nothing; its trouble, if any."""
-        if self.trouble is None:
-            entry = _Entry(None)
+        """Let the store write something, which can be nothing; its trouble, if any.
+
+        All who ask share one such write, whose success holds for :data:`GOOD_FOR`.
+        """
+        if self.trouble is None and self._reactor.seconds() >= self._good_until:
+            entry = self._check
+            if is_new := entry is None:
+                self._check = entry = _Entry(None)
             answer = self._wait_for(entry)
-            self._append(entry)
+            if is_new:
+                self._append(entry)
             await answer.addErrback(_ignore, Overloaded)
         return self.trouble
 
@@ -282,7 +295,10 @@ class ChangeJournal:
         for _ in range(count):
             entry = self._pending.popleft()
             fact = entry.fact
-            if fact is not None:
+            if fact is None:
+                self._check = None
+                self._good_until = self._reactor.seconds() + GOOD_FOR
+            else:
                 self._let_go(entry, fact)
             if isinstance(fact, Change):
                 self._let_hear(fact)

@@ -43,6 +43,11 @@ SMALLEST = 512
 _READ_TABLES = "SELECT type, name, sql FROM sqlite_schema"
 _COUNT_TABLES = "SELECT count(*) FROM sqlite_schema"
 
+#: How much of the write-ahead log stays on the disk, in bytes: as much as SQLite lets
+#: gather before it writes it into the file. While another program reads, it may grow
+#: beyond; it is cut with the second commit after that.
+LOG_LIMIT = 4 * 1024 * 1024
+
 #: How long a lock of another program is waited for before it is told, in seconds.
 LOCK_TIMEOUT = 1.0
 
@@ -174,6 +179,7 @@ class Database:
         )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
         self._migrate(connection)
         self._tables = set(connection.execute(_READ_TABLES))
         stored = self._read(connection)

@@ -22,7 +22,7 @@ from heartbeat_service.core.errors import Overloaded
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine import journal as journal_module
 from heartbeat_service.engine.availability import PATIENCE, PAUSE
-from heartbeat_service.engine.journal import ChangeJournal, Refused
+from heartbeat_service.engine.journal import GOOD_FOR, ChangeJournal, Refused
 from heartbeat_service.storage.store import StoreTrouble
 from tests.unit.fakes import HandStore
 from tests.unit.storage.store_suite import (
@@ -557,9 +557,54 @@ class TestChecking(JournalTestCase):
     def test_checks_share_a_commit(self) -> None:
         answers = [self.check() for _ in range(4)]
         self.store.finish_all()
+        self.assertEqual(self.store.commits, 1)
+        for answer in answers:
+            self.assertIsNone(self.successResultOf(answer))
+
+    def test_checks_behind_other_commits_share_one(self) -> None:
+        self.record(registration("1", 101))
+        answers = [self.check() for _ in range(4)]
+        self.store.finish()
+        answers += [self.check() for _ in range(4)]
+        self.store.finish_all()
         self.assertEqual(self.store.commits, 2)
         for answer in answers:
             self.assertIsNone(self.successResultOf(answer))
+
+    def test_answer_is_good_for_a_second(self) -> None:
+        self.store.be_quick()
+        for number in range(1, 4):
+            for _ in range(100):
+                self.assertIsNone(self.successResultOf(self.check()))
+                self.clock.advance(GOOD_FOR / 101)
+            self.assertEqual(self.store.commits, number)
+            self.clock.advance(GOOD_FOR)
+
+    def test_trouble_is_told_though_the_last_answer_was_good(self) -> None:
+        answer = self.check()
+        self.store.finish()
+        self.assertIsNone(self.successResultOf(answer))
+        self.break_down()
+        self.assertEqual(self.successResultOf(self.check()), "the disk is full")
+
+    def test_store_that_has_recovered_is_checked_anew(self) -> None:
+        answer = self.check()
+        self.store.break_down()
+        self.successResultOf(answer)
+        self.clock.advance(PAUSE)
+        self.store.finish()
+        self.clock.advance(GOOD_FOR)
+        again = self.check()
+        self.assertEqual(self.store.waiting, [])
+        self.store.finish()
+        self.assertIsNone(self.successResultOf(again))
+
+    def test_one_who_gave_up_keeps_the_check_from_nobody(self) -> None:
+        gone, answer = self.check(), self.check()
+        gone.addErrback(lambda _: None).cancel()
+        self.store.finish()
+        self.assertIsNone(self.successResultOf(answer))
+        self.assertEqual(self.store.commits, 1)
 
 
 class TestClosing(JournalTestCase):

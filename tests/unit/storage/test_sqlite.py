@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -23,6 +24,7 @@ from heartbeat_service.core.instances import Instances
 from heartbeat_service.storage import rows, sqlite
 from heartbeat_service.storage.sqlite import (
     APPLICATION_ID,
+    LOG_LIMIT,
     Database,
     SqliteStore,
     migrations,
@@ -509,6 +511,25 @@ class TestFileInUse(DatabaseTestCase):
             other.execute("SELECT * FROM clients").fetchall()
             database.write([registration("1", 1)])
             self.assertEqual(other.execute("SELECT * FROM clients").fetchall(), [])
+
+    def test_log_that_grew_behind_a_reader_is_cut_when_the_reader_is_gone(self) -> None:
+        moments = count(NOON)  # else a commit of nothing writes nothing
+        database = Database(self.path, lambda: next(moments))
+        self.addCleanup(database.close)
+        database.open()
+        log = Path(f"{self.path}-wal")
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM clients").fetchall()
+            number = 0
+            while log.stat().st_size < 2 * LOG_LIMIT:
+                number += 1000
+                many = range(number, number + 1000)
+                database.write([registration(f"{n:064}", n) for n in many])
+        for _ in range(2):
+            database.write([])
+        self.assertLessEqual(log.stat().st_size, LOG_LIMIT)
+        self.assertEqual(len(rows.read(self.connection(database)).clients), number)
 
 
 class TestFileTakenAway(DatabaseTestCase):
