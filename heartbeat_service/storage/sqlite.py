@@ -170,7 +170,8 @@ class Database:
 
     def _open(self) -> StoredState:
         self._path = self._files.claim()
-        self._look_over()
+        if self._path.stat().st_size > 0:
+            self._look_over()
         connection = self._connection = sqlite3.connect(
             self._path,
             timeout=LOCK_TIMEOUT,
@@ -191,11 +192,9 @@ class Database:
 
     def _look_over(self) -> None:
         """Refuse a file that must not be written to; only reads."""
-        size = self._path.stat().st_size
-        if 0 < size < SMALLEST:  # SQLite takes the very smallest for new ones
+        # SQLite takes the very smallest for new ones.
+        if self._path.stat().st_size < SMALLEST:
             raise ValueError("file is not a database")
-        if size == 0:
-            return
         # To close a connection that may write would write the log into the file.
         uri = f"{self._path.as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, LOCK_TIMEOUT, uri=True)) as connection:
@@ -250,12 +249,18 @@ class Database:
         """Find out whether somebody has taken a file away from under us.
 
         What is written to a removed file is gone with the process, and what was
-        committed last is in the write-ahead log alone. A database in use never gets
-        smaller.
+        committed last is in the write-ahead log alone. A database in use gets smaller
+        by a VACUUM, which leaves it whole, or by being cut short.
         """
         size = self._files.expect_same()
         if size < self._size:
-            raise ValueError("it was cut short by another program")
+            try:
+                self._look_over()
+            except (sqlite3.DatabaseError, ValueError) as error:
+                raise ValueError(
+                    f"it was cut short by another program ({error}); put it back whole,"
+                    " beside its log"
+                ) from error
         self._size = size
 
 

@@ -562,6 +562,57 @@ class TestFileTakenAway(DatabaseTestCase):
             os.truncate(self.path, length)
             self.assert_never_acknowledged("cut short")
 
+    def test_made_smaller_by_a_vacuum_it_is_used_on(self) -> None:
+        many = [registration(f"{n:064}", n) for n in range(2, 3000)]
+        self.open_one.write(many)
+        self.open_one.write([death(c.client_id, life(c.incarnation)) for c in many])
+        self.sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.open_one.write([])
+        before = self.path.stat().st_size
+        for number, forget in enumerate(
+            ("DELETE FROM lives WHERE rowid % 2", "DELETE FROM lives")
+        ):
+            self.sql(forget, "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)")
+            self.assertLess(self.path.stat().st_size, before)
+            before = self.path.stat().st_size
+            self.open_one.write([])
+            self.open_one.write([registration(f"new-{number}", 4000 + number)])
+        self.open_one.close()
+        self.assertEqual(self.clients(self.open_one), ["1", "new-0", "new-1"])
+
+    def test_cut_short_and_put_back_whole_it_is_used_on(self) -> None:
+        self.sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.open_one.write([])
+        whole = self.path.read_bytes()
+        os.truncate(self.path, len(whole) // 2)
+        self.assert_never_acknowledged("cut short")
+        with self.path.open("r+b") as file:
+            file.write(whole)
+        self.open_one.write([registration("2", 2)])
+        self.open_one.close()
+        self.assertEqual(self.clients(self.open_one), ["1", "2"])
+
+    def test_no_message_advises_to_remove_anything(self) -> None:
+        spoilers: list[Callable[[], object]] = [
+            Path(f"{self.path}-wal").unlink,
+            Path(f"{self.path}-shm").unlink,
+            partial(os.truncate, self.path, 4096),
+            self.path.unlink,
+        ]
+        for spoil in spoilers:
+            with self.subTest(spoil):
+                self.open_one.close()
+                for file in self.path.parent.iterdir():
+                    file.unlink()
+                self.open_one.open()
+                self.open_one.write([registration("1", 1)])
+                self.sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                self.open_one.write([])
+                spoil()
+                text = str(self.assertRaises(StoreTrouble, self.open_one.write, []))
+                self.assertIn("put", text)
+                self.assertNotRegex(text, "take away|delete|remove |give up")
+
     def test_without_its_log(self) -> None:
         Path(f"{self.path}-wal").unlink()
         self.assert_never_acknowledged("No such file")
