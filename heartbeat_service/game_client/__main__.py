@@ -1,6 +1,7 @@
 """``python -m heartbeat_service.game_client``: a game client without a game.
 
 Prints each change of its state on a line, and says Goodbye on SIGINT or SIGTERM.
+Refusals and warnings go to standard error.
 """
 
 from __future__ import annotations
@@ -14,6 +15,13 @@ from urllib.parse import urlsplit
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
 from twisted.python import usage
 from typing_extensions import override
 
@@ -164,6 +172,11 @@ def main() -> None:
 
 def _run(reactor: Any, options: Options) -> Deferred[None]:
     use_monotonic_time(reactor)
+    warnings = FilteringLogObserver(
+        textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(LogLevel.warn)]
+    )
+    # Without an observer Twisted would keep all that is logged in memory.
+    globalLogBeginner.beginLoggingTo([warnings], redirectStandardIO=False)
     return Program(reactor, options).run()
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, NoReturn
 
 import treq
 from attrs import frozen
+from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
@@ -42,6 +43,13 @@ LONGEST_ANSWER = MAX_MESSAGE
 class AnswerTooLong(Exception):
     """The server sent more than :data:`LONGEST_ANSWER` bytes."""
 
+    def __str__(self) -> str:
+        return f"The answer is longer than {LONGEST_ANSWER} bytes"
+
+
+class NoAnswer(Exception):
+    """There is no answer; the text says why, perhaps in words of the server."""
+
 
 class Post:
     """The way to one server's ``POST /heartbeat``, over one connection at a time.
@@ -66,13 +74,13 @@ class Post:
     def send(self, body: bytes, patience: float) -> Deferred[tuple[int, bytes]]:
         """POST it; the answer's status and body.
 
-        It fails if there is none within ``patience`` seconds, or one that is no HTTP.
-        Nothing is open any more then.
+        It fails with :class:`NoAnswer` if there is none within ``patience`` seconds, or
+        one that is no HTTP. Nothing is open any more then.
         """
         return (
             Deferred.fromCoroutine(self._exchange(body))
             .addTimeout(patience, self._reactor)
-            .addErrback(self._cut)
+            .addErrback(self._failed)
         )
 
     async def close(self) -> None:
@@ -89,9 +97,14 @@ class Post:
         )
         return response.code, await treq.content(response)
 
-    def _cut(self, failure: Failure) -> Failure:
+    def _failed(self, failure: Failure) -> NoReturn:
         self._pool.cut()
-        return failure
+        error = failure.value
+        while reasons := getattr(error, "reasons", None):  # Twisted wraps the cause
+            error = reasons[0].value
+        if isinstance(error, defer.CancelledError | defer.TimeoutError):
+            raise NoAnswer("There was no answer in time")
+        raise NoAnswer(str(error) or type(error).__name__)
 
 
 class _Connection(ProtocolWrapper):
@@ -128,9 +141,7 @@ class _Connection(ProtocolWrapper):
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._left < 0:
-            reason = Failure(
-                AnswerTooLong(f"the answer is longer than {LONGEST_ANSWER} bytes")
-            )
+            reason = Failure(AnswerTooLong())
         super().connectionLost(reason)
 
 

@@ -179,6 +179,8 @@ class Session:
     _failures: int = field(default=0, init=False)
     _trouble: str | None = field(default=None, init=False)
     _sequence_at_beat: int = field(default=0, init=False)
+    _told_by_beat: int = field(default=0, init=False)
+    _published: int = field(default=0, init=False)
 
     @property
     def patience(self) -> float:
@@ -219,9 +221,14 @@ class Session:
         gone_back = reply.sequence < self._sequence_at_beat
         if reply.incarnation != self.incarnation or gone_back:
             self.incarnation, self.sequence = reply.incarnation, 0
+            self._told_by_beat = self._published = 0
         endpoints = OpenSockets(reply.request_endpoint, reply.state_change_endpoint)
         first = self._endpoints is None
-        if endpoints != self._endpoints:
+        # What a beat told first was not even published since: libzmq gives a connection
+        # up for good once it has read what is no ZMTP, or too long.
+        deaf = self._told_by_beat > self._published
+        self._told_by_beat = reply.sequence if 0 < self.sequence < reply.sequence else 0
+        if endpoints != self._endpoints or deaf:
             self._endpoints = endpoints
             actions.append(endpoints)
         if not self.initialised:
@@ -274,6 +281,7 @@ class Session:
         """A publication came in. One of another life waits for a beat's reply."""
         if not self._is_of_this_life(change):
             return []
+        self._published = max(self._published, change.sequence)
         missed_some = change.sequence > self.sequence + 1
         return [*self._apply(change), *([self._ask()] if missed_some else [])]
 

@@ -507,6 +507,23 @@ class TestBadServer(SynchronousTestCase):
         self.assertEqual(session.beat_answered(says(7, 1)), [BeatAfter(INTERVAL)])
         self.assertEqual((session.sequence, session.state), (2, CALIBRATED))
 
+    def test_change_that_is_not_even_published_has_the_sockets_opened_anew(
+        self,
+    ) -> None:
+        session = initialised()
+        session.beat_answered(says(7, 2, CALIBRATED))
+        for expected in ([SOCKETS], []):
+            actions = session.beat_answered(says(7, 2, CALIBRATED))
+            self.assertEqual(told(actions, OpenSockets), expected)
+
+    def test_change_that_is_published_later_leaves_the_sockets_alone(self) -> None:
+        session = initialised()
+        session.beat_answered(says(7, 2, CALIBRATED))
+        session.state_published(publishes(7, 2, CALIBRATED))
+        self.assertEqual(
+            session.beat_answered(says(7, 2, CALIBRATED)), [BeatAfter(INTERVAL)]
+        )
+
     def test_refused_as_stale_it_asks_what_it_has_missed(self) -> None:
         error = ErrorMessage(code="STALE_SEQUENCE", detail="no", client_id=CLIENT)
         self.assertEqual(
