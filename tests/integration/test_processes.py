@@ -6,11 +6,13 @@ import os
 import re
 import signal
 import sys
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 import treq
+from twisted.internet.error import ProcessExitedAlready
 
 from tests.integration.conftest import Running
 from tests.integration.processes import (
@@ -36,6 +38,16 @@ def game_client(spawn: Spawn, client_id: str, host: str) -> Process:
     """``python -m heartbeat_service.game_client``."""
     program = (sys.executable, "-m", "heartbeat_service.game_client")
     return spawn(*program, "--id", client_id, "--server", f"http://{host}")
+
+
+def tac_file(folder: Path, options: str) -> Path:
+    """The project's own .tac file, with those lines in place of its options."""
+    text = (ROOT / "tac" / "heartbeat.tac").read_text()
+    empty = "OPTIONS: list[str] = []"
+    assert text.count(empty) == 1
+    tac = folder / "heartbeat.tac"
+    tac.write_text(text.replace(empty, options))
+    return tac
 
 
 async def http(method: str, url: str, body: bytes | None = None) -> int:
@@ -74,6 +86,115 @@ async def test_sighup_does_not_end_a_service_that_has_nothing_to_read_again(
     await pause(SILENCE)  # it says nothing of it
     assert await http("POST", f"http://{host}/heartbeat", heartbeat("1")) == 200
     assert service.status is None
+    assert "Traceback" not in service.output
+
+
+async def signals(process: Process, *names: str) -> int:
+    """Send them again and again until the process has ended; how often."""
+    for count, name in enumerate(cycle(names)):
+        try:
+            process.transport.signalProcess(name)  # type: ignore[union-attr]  # it has one
+        except ProcessExitedAlready:
+            return count
+        await pause(0.001)
+    raise AssertionError
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_sighup_ends_it_from_its_first_line_to_its_last(spawn: Spawn) -> None:
+    service = twistd(spawn, *LOOPBACK)
+    await service.says("starting up")
+    os.kill(service.pid, signal.SIGHUP)
+    host = (await service.says(READY))[1]
+    assert await http("POST", f"http://{host}/heartbeat", heartbeat("1")) == 200
+    os.kill(service.pid, signal.SIGTERM)
+    assert await signals(service, "HUP") > 1
+    assert await service.ends() == -signal.SIGTERM
+    assert "Server Shut Down" in service.output
+    assert "Traceback" not in service.output
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+async def test_further_signals_while_it_stops_change_nothing(
+    spawn: Spawn, first: signal.Signals
+) -> None:
+    service = twistd(spawn, *LOOPBACK)
+    await service.says(READY)
+    os.kill(service.pid, first)
+    assert await signals(service, "TERM", "INT", "HUP") > 1
+    # At once, the system may hand them over in any order.
+    assert await service.ends() in (-signal.SIGTERM, -signal.SIGINT)
+    assert "Server Shut Down" in service.output
+    assert "Traceback" not in service.output
+
+
+#: A .tac file whose store holds what no client can be. It can be opened at the second
+#: try only, if ``late``.
+UNRESTORABLE = """
+from twisted.internet.defer import fail, succeed
+from heartbeat_service import service
+from heartbeat_service.core.changes import StoredState
+from heartbeat_service.storage.memory import MemoryStore
+from heartbeat_service.storage.store import StoreTrouble
+
+class Store(MemoryStore):
+    late = {late}
+
+    def open(self):
+        if self.late:
+            self.late = False
+            return fail(StoreTrouble("locked"))
+        return succeed(StoredState(0, ["no client"], {{}}))
+
+service.MemoryStore = Store
+OPTIONS = {options}
+"""
+
+
+def unrestorable(folder: Path, *, late: bool) -> Path:
+    """The project's own .tac file, with that store."""
+    options = [*LOOPBACK, "--store", "memory:"]
+    return tac_file(folder, UNRESTORABLE.format(late=late, options=options))
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_store_that_cannot_be_restored_ends_the_program_with_a_sentence(
+    spawn: Spawn, tmp_path: Path, *, late: bool
+) -> None:
+    tac = unrestorable(tmp_path, late=late)
+    service = spawn(BIN / "twistd", "-n", "-y", tac)
+    assert await service.ends() == 1
+    assert service.output.count("can't start: --store memory:: what it holds") == 1
+    assert ("heartbeat service ready" in service.output) == late
+    assert "Traceback" not in service.output
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_daemon_that_cannot_restore_its_store_says_so_and_tidies_up(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    daemon = spawn(BIN / "twistd", "-y", unrestorable(tmp_path, late=False))
+    assert await daemon.ends() == 1
+    assert "The heartbeat service can't start: --store" in daemon.output
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    "option", ["--config", "--operator-token-file", "--client-token-file"]
+)
+async def test_a_pipe_in_place_of_a_file_ends_the_program_with_a_sentence(
+    spawn: Spawn, tmp_path: Path, option: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    service = twistd(spawn, *LOOPBACK, option, "pipe")
+    assert await service.ends() == 1
+    last = service.output.splitlines()[-1]
+    assert option in last
+    assert "not a regular file" in last
     assert "Traceback" not in service.output
 
 
@@ -164,11 +285,7 @@ async def test_the_plugin_leaves_the_reactor_to_twistd(spawn: Spawn) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_tac_file_serves(spawn: Spawn, tmp_path: Path) -> None:
-    text = (ROOT / "tac" / "heartbeat.tac").read_text()
-    empty = "OPTIONS: list[str] = []"
-    assert text.count(empty) == 1
-    tac = tmp_path / "heartbeat.tac"
-    tac.write_text(text.replace(empty, f"OPTIONS = {list(LOOPBACK)}"))
+    tac = tac_file(tmp_path, f"OPTIONS = {list(LOOPBACK)}")
     service = spawn(BIN / "twistd", "-n", "--pidfile=", "-y", tac)
     host = (await service.says(READY))[1]
     assert await http("POST", f"http://{host}/heartbeat", heartbeat("1")) == 200

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +15,18 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogEvent
 
 from heartbeat_service import service as service_module
+from heartbeat_service.host.hangup import on_hangup
 from heartbeat_service.service import HeartbeatService
 from heartbeat_service.settings import Settings
 from tests.integration.conftest import Running, Serve, port_of
-from tests.integration.waiting import PATIENCE, patiently, pause, reactor, until
+from tests.integration.waiting import (
+    PATIENCE,
+    SILENCE,
+    patiently,
+    pause,
+    reactor,
+    until,
+)
 from tests.messages import heartbeat
 from tests.unit.fakes import HandStore
 
@@ -81,6 +92,33 @@ async def test_a_start_that_fails_later_ends_the_program_too(
     await patiently(service.stopService())
     assert program.stopped == 1
     assert not service.running
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_are_read_once_for_all_who_ask_meanwhile_and_hold_nobody_up() -> (
+    None
+):
+    begun: list[None] = []
+    go_on = threading.Event()
+
+    def read() -> None:
+        begun.append(None)
+        assert go_on.wait(PATIENCE)
+
+    put_back = on_hangup(reactor, [read])
+    try:
+        for count in (1, 3, 3):
+            for _ in range(count):
+                os.kill(os.getpid(), signal.SIGHUP)
+                await pause(0.01)  # it turns, though nothing is read to its end
+        assert len(begun) == 1
+        go_on.set()
+        await until(lambda: len(begun) == 2)
+        await pause(SILENCE)
+        assert len(begun) == 2
+    finally:
+        go_on.set()
+        put_back()
 
 
 @pytest_twisted.ensureDeferred

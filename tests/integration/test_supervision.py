@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +88,20 @@ async def test_it_is_not_ready_before_its_store_is(
     assert systemd.told.pending == []
     path.unlink()
     await systemd.hears("READY=1")
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("microseconds", ["soon", "9" * 400])
+async def test_a_watchdog_that_makes_no_sense_is_told_and_ends_nothing(
+    start: Start, microseconds: str
+) -> None:
+    service, systemd = start(WATCHDOG_USEC=microseconds)
+    await service.says("the watchdog isn't fed: WATCHDOG_USEC='")
+    await service.says(READY)
+    await systemd.hears("READY=1")
+    assert await service.ends("TERM") == -signal.SIGTERM
+    assert systemd.told.pending == ["STOPPING=1"]
+    assert "Traceback" not in service.output
 
 
 async def quiet(systemd: Systemd) -> None:

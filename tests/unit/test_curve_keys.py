@@ -213,6 +213,14 @@ class TestReadingKeys(SynchronousTestCase):
             read_server_pair(self.folder)
         self.assertEqual(len(log), 0)
 
+    def test_pipe_in_place_of_a_key_is_refused_and_not_waited_for(self) -> None:
+        os.mkfifo(self.folder / "headset-1.key")
+        with self.assertRaisesRegex(BadKeys, "headset-1.key: not a regular file"):
+            read_clients(self.folder)
+        self.secret.unlink()
+        os.mkfifo(self.secret)
+        self.assertIn("not a regular file", self.refusal())
+
     def test_two_keys_that_are_no_pair_are_refused(self) -> None:
         public = read_public(self.secret).decode()
         other = public[:-1] + ("0" if public[-1] != "0" else "1")
