@@ -170,6 +170,7 @@ class HeartbeatService(Service):
         router = RequestRouter(
             factory,
             engine.dispatcher.dispatch,
+            engine.dispatcher.refusals.add,
             # Their key stands for the token; without one, they can't show it here.
             heartbeats_allowed=bool(settings.curve_keys)
             or not settings.client_token_file,
@@ -231,7 +232,12 @@ class HeartbeatService(Service):
         app = HeartbeatApp(engine.dispatcher, engine.trouble, clients, operators, names)
         # The other half is for ZeroMQ's peers, the store and the rest (see _start).
         site = HeartbeatSite(
-            app.resource(), self._reactor, allowed() // 2, engine.clock, app.gate
+            app.resource(),
+            self._reactor,
+            allowed() // 2,
+            engine.clock,
+            app.gate,
+            engine.dispatcher.refusals.add,
         )
         self._closers.append(site.disconnect_all)
         self._closers.append(engine.journal.flush)

@@ -24,6 +24,7 @@ from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.journal import LARGEST_BATCH, ChangeJournal, Refused
+from heartbeat_service.engine.refusals import Refusals
 from heartbeat_service.engine.slices import in_slices
 from heartbeat_service.protocol.codec import moment
 from heartbeat_service.protocol.messages import (
@@ -66,6 +67,7 @@ class Dispatcher:
     :ivar interval: seconds between two beats, as clients are told.
     :ivar request_endpoint: where clients send requests; known once it is bound.
     :ivar state_change_endpoint: where they subscribe; known once it is bound.
+    :ivar refusals: is told by each transport of what it refuses.
     """
 
     registry: Registry
@@ -74,6 +76,7 @@ class Dispatcher:
     interval: float
     request_endpoint: str = ""
     state_change_endpoint: str = ""
+    refusals: Refusals = field(factory=Refusals, init=False)
     _orders: DeferredLock = field(factory=DeferredLock, init=False)
 
     def dispatch(self, request: Request) -> Deferred[ClientStateMessage]:

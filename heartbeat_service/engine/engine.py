@@ -26,6 +26,10 @@ from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.engine.slices import in_slices
 from heartbeat_service.storage.store import Store, StoreTrouble
 
+#: The share of the clients that may live from which on the log warns; and below which
+#: it will do so again.
+NEARLY_FULL, ROOM_AGAIN = 0.9, 0.8
+
 _log = Logger()
 
 
@@ -67,7 +71,11 @@ class Engine:
         self._reactor = reactor
         self.clock = ListeningClock(reactor, _log_stall, worked)
         self.journal = ChangeJournal(
-            store, self.clock, reactor, [_log_change, *listeners], self._refused
+            store,
+            self.clock,
+            reactor,
+            [_log_change, self._look_for_room, *listeners],
+            self._refused,
         )
         self.registry = Registry(
             clock=self.clock,
@@ -80,6 +88,7 @@ class Engine:
             longest_fuse=max_timebomb,
         )
         self.dispatcher = Dispatcher(self.registry, self.journal, reactor, interval)
+        self._nearly_full = False
 
     async def open(self) -> bool:
         """Open the store, and know its clients before anybody asks for them.
@@ -96,6 +105,7 @@ class Engine:
         except Exception as error:  # whatever somebody has written into the store
             raise NotRestored(f"what it holds can't be restored: {error!r}") from error
         self.opened = True
+        self._look_for_room()
         return True
 
     async def keep_opening(self) -> None:
@@ -121,6 +131,19 @@ class Engine:
         if trouble is None and not self.opened:
             return "the service is starting or stopping"
         return trouble
+
+    def _look_for_room(self, _change: Change | None = None) -> None:
+        """Warn before newcomers are refused, once each time that it comes to that."""
+        alive, most = len(self.registry), self.registry.max_clients
+        if alive >= NEARLY_FULL * most and not self._nearly_full:
+            self._nearly_full = True
+            _log.warn(
+                "{alive} clients live, and no more than {most} may: see --max-clients",
+                alive=alive,
+                most=most,
+            )
+        elif alive < ROOM_AGAIN * most:
+            self._nearly_full = False
 
     def _refused(self, client_id: str, record: Snapshot | None) -> None:
         self.registry.replace(client_id, record)

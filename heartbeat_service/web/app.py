@@ -252,14 +252,16 @@ class HeartbeatApp:
     @app.handle_errors(HeartbeatError)
     def broken_rule(self, request: IRequest, failure: Failure) -> bytes:
         """A rule of the contract was broken."""
-        return write_problem(request, Problem.of(_error(failure, HeartbeatError)))
+        error = _error(failure, HeartbeatError)
+        self._dispatcher.refusals.add(error)
+        return write_problem(request, Problem.of(error))
 
     @app.handle_errors(HTTPException)
     def no_route(self, request: IRequest, failure: Failure) -> bytes:
         """Klein has no route for it."""
-        return write_problem(
-            request, problem_of_routing(_error(failure, HTTPException))
-        )
+        problem = problem_of_routing(_error(failure, HTTPException))
+        self._dispatcher.refusals.add(problem)
+        return write_problem(request, problem)
 
     @app.handle_errors(Exception)
     def fault(self, request: IRequest, failure: Failure) -> bytes:

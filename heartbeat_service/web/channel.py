@@ -131,6 +131,7 @@ class BoundedRequest(Request):
         )
 
     def _answer(self, problem: Problem) -> None:
+        self.channel.site.refused(problem)
         self.write(write_problem(self, problem))
         self.finish()
 
@@ -172,6 +173,9 @@ class Connections(Protocol):
 
     def answered(self, channel: HardenedChannel, /) -> None:
         """The answer is written."""
+
+    def refused(self, problem: Problem, /) -> None:
+        """What came in is no request that the app could answer."""
 
     def forget(self, channel: HardenedChannel, /) -> None:
         """A connection is at its end."""
@@ -374,6 +378,7 @@ class HardenedChannel(HTTPChannel):
         if self.refused:
             return
         self.refused = True
+        self.site.refused(problem)
         body = problem.body()
         headers = {
             **problem.headers(),

@@ -33,6 +33,7 @@ class HeartbeatSite(Site):
         would fall due after a stall before it reads what came in time.
     :param gate: why a request isn't taken, of which only the head is there; None if
         it may come in.
+    :ivar refused: is told of what was answered before it became a request.
     """
 
     protocol = HardenedChannel  # type: ignore[assignment]  # Twisted types its own wrapper
@@ -45,6 +46,7 @@ class HeartbeatSite(Site):
         max_connections: int,
         deadlines: Clock,
         gate: Callable[[BoundedRequest], Problem | None],
+        refused: Callable[[Problem], object] = lambda _: None,
     ) -> None:
         super().__init__(
             resource, BoundedRequest, timeout=channels.REQUEST_DEADLINE, reactor=reactor
@@ -53,6 +55,7 @@ class HeartbeatSite(Site):
         self._max_connections = max_connections
         self._deadlines = deadlines
         self.gate = gate
+        self.refused = refused
         # Those that are not being answered. A stranger who connects again and again
         # must not push out a client that beats, so they are kept apart.
         self._never_answered: OrderedDict[HardenedChannel, None] = OrderedDict()

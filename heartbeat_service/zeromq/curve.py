@@ -19,6 +19,7 @@ from txzmq import ZmqFactory
 from typing_extensions import override
 from zmq.utils import z85
 
+from heartbeat_service.core.tally import is_time_to_tell
 from heartbeat_service.host.files import read_file, read_secret
 from heartbeat_service.protocol.scope import NOBODY, Scope
 from heartbeat_service.zeromq.connection import HardenedConnection
@@ -237,7 +238,7 @@ class KeyCheck(HardenedConnection):
         new = public not in self._told and len(self._told) < MOST_TOLD
         if new:
             self._told.add(public)
-        if new or self._refusals & (self._refusals - 1) == 0:
+        if new or is_time_to_tell(self._refusals):
             self._log.warn(
                 "refused the key {key} from {address}; refusals so far: {count}",
                 key=public.decode(),

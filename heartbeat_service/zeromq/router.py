@@ -22,6 +22,7 @@ from heartbeat_service.core.errors import (
     Overloaded,
     Unauthorized,
 )
+from heartbeat_service.core.tally import is_time_to_tell
 from heartbeat_service.engine.dispatch import error_message
 from heartbeat_service.protocol.codec import (
     decode_request,
@@ -43,6 +44,7 @@ class RequestRouter(HardenedConnection):
     """Answers each request on the way that it came.
 
     :param dispatch: fires with a reply, or fails with a :class:`HeartbeatError`.
+    :param refused: is told of each error that is answered.
     :param heartbeats_allowed: whether clients may beat here. They may not where a beat
         wants a token, which it can't carry here, and no key stands for it.
     :param speaks_for: whether who shows that CURVE key (Z85) may speak for the client
@@ -66,11 +68,13 @@ class RequestRouter(HardenedConnection):
         self,
         factory: ZmqFactory,
         dispatch: Callable[[Request], Deferred[ClientStateMessage]],
+        refused: Callable[[HeartbeatError], object] = lambda _: None,
         *,
         heartbeats_allowed: bool = True,
         speaks_for: Callable[[str, str], bool] | None = None,
     ) -> None:
         self._dispatch = dispatch
+        self._refused = refused
         self._heartbeats_allowed = heartbeats_allowed
         self._speaks_for = speaks_for
         self._frame = zmq.Frame()  # the one that was read last
@@ -122,13 +126,14 @@ class RequestRouter(HardenedConnection):
         if not isinstance(error, HeartbeatError):
             self._log.failure("A request failed", failure)
             error = Overloaded("The service failed; try again")
+        self._refused(error)
         return error_message(error)
 
     def _reply(self, reply: Message, envelope: list[bytes]) -> None:
         if self.send_multipart([*envelope, encode(reply)]):
             return
         self._dropped += 1
-        if self._dropped & (self._dropped - 1) == 0:  # 1, 2, 4, 8 …: never a flood
+        if is_time_to_tell(self._dropped):
             self._log.warn(
                 "replies dropped so far, as their clients left or don't read: {count}",
                 count=self._dropped,
