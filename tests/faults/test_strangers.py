@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.faults.herd import reactor
 from tests.faults.service import Row, death_of, either
 from tests.integration.conftest import Answer
 from tests.integration.processes import ROOT, Process
+from tests.integration.test_bad_input import zmtp_greeting, zmtp_ready
 from tests.integration.waiting import PATIENCE, pause, until
 
 #: How long a request may take to arrive (the HTTP channel's deadline), in seconds.
@@ -203,6 +205,52 @@ async def test_more_connections_than_descriptors_shut_nobody_out(
     row.tried = f"1000 at once, {tried} in all, 20 clients"
     row.note = f"slowest beat {herd.slowest * 1000:.0f} ms"
     row.judge(herd)
+    service.assert_unharmed()
+
+
+@pytest.mark.fault("400 quiet ZeroMQ peers at 256 descriptors")
+@pytest_twisted.ensureDeferred
+async def test_more_zeromq_peers_than_descriptors_keep_nobody_from_beating(
+    serve: Serve, crowd: Crowd, row: Row
+) -> None:
+    seconds = either(3, 10)  # longer than a fuse
+    service = await serve(
+        *("--timebomb", "2", "--interval", "0.5"),
+        before=("prlimit", "--nofile=256:256"),
+    )
+    herd = service.herd(20, timebomb=2, interval=0.5, patience=1.0)
+    await service.joined(herd)
+
+    def come(number: int) -> Stranger:
+        tried.append(number)
+        kind, address = ((b"DEALER", service.router), (b"SUB", service.pub))[number % 2]
+        said = (zmtp_greeting() + zmtp_ready(kind), b"")[number % 4 // 2]
+        return crowd.send(address, Stranger(said))
+
+    descriptors = Path(f"/proc/{service.process.pid}/fd")
+    tried: list[int] = []
+    strangers = [come(number) for number in range(400)]
+    end, most = time.monotonic() + seconds, 0
+    while time.monotonic() < end:  # whoever was turned away comes again
+        for number, one in enumerate(strangers):
+            if one.cut_at:
+                strangers[number] = come(number)
+        most = max(most, len(list(descriptors.iterdir())))
+        assert (await service.beat("newcomer")).status == 200
+        await pause(0.05)
+    assert not herd.wrongly_dead
+    log = service.process.output.count("ZeroMQ peers")
+    crowd.leave()
+    left = time.monotonic()
+    late = service.herd(5, timebomb=2, interval=0.5, patience=1.0, name="late")
+    await service.joined(late)
+    row.slower(time.monotonic() - left)
+    row.tried = f"400 at once, {len(tried)} in all, 20 clients"
+    row.note = (
+        f"slowest beat {herd.slowest * 1000:.0f} ms, {most} descriptors at the most"
+    )
+    row.judge(herd, late)
+    assert log == 1, service.process.output
     service.assert_unharmed()
 
 

@@ -7,6 +7,7 @@ they have, without a turn of the reactor.
 
 from __future__ import annotations
 
+import faulthandler
 import select
 import signal
 import socket
@@ -69,9 +70,12 @@ def without_hanging() -> Iterator[None]:
 
     former = signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    # A thread that waits for a lock in C hears no signal: then the whole run ends.
+    faulthandler.dump_traceback_later(2 * PATIENCE, exit=True)
     try:
         yield
     finally:
+        faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
 
