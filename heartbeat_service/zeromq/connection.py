@@ -72,6 +72,7 @@ class HardenedConnection(ZmqConnection):
         # Before the base class, which reads the socket while it is made.
         self._clock: IReactorTime = factory.reactor  # type: ignore[assignment]
         self._frames: list[bytes] = []
+        self._last_frame = zmq.Frame()  # it also tells who sent the message
         super().__init__(factory)
         common: dict[int, int] = {
             zmq.MAXMSGSIZE: MAX_FRAME,
@@ -144,18 +145,15 @@ class HardenedConnection(ZmqConnection):
                 return
             if not self._has_frame():
                 return
-            self._frame_received(self._receive())
+            self._frame_received(self.socket.recv(zmq.NOBLOCK, copy=False))
         self._read_later()
 
-    def _receive(self) -> bytes:
-        """Take the next frame from the socket, which has one."""
-        return self.socket.recv(zmq.NOBLOCK)
-
-    def _frame_received(self, frame: bytes) -> None:
+    def _frame_received(self, frame: zmq.Frame) -> None:
         if len(self._frames) <= MAX_FRAMES:
-            self._frames.append(frame)
-        if self.socket.get(zmq.RCVMORE):
+            self._frames.append(frame.bytes)
+        if frame.more:
             return
+        self._last_frame = frame
         message, self._frames = self._frames, []
         maybeDeferred(self.messageReceived, message).addErrback(
             lambda failure: self._log.failure("A ZeroMQ handler failed", failure)

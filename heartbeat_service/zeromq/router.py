@@ -77,7 +77,6 @@ class RequestRouter(HardenedConnection):
         self._refused = refused
         self._heartbeats_allowed = heartbeats_allowed
         self._speaks_for = speaks_for
-        self._frame = zmq.Frame()  # the one that was read last
         self._dropped = 0
         super().__init__(factory)
 
@@ -93,20 +92,13 @@ class RequestRouter(HardenedConnection):
             .addCallback(self._reply, envelope)
         )
 
-    @override
-    def _receive(self) -> bytes:
-        if self._speaks_for is None:
-            return super()._receive()
-        self._frame = self.socket.recv(zmq.NOBLOCK, copy=False)
-        return self._frame.bytes
-
     def _key(self) -> str:
         """The key of the connection that the last message came by.
 
         libzmq puts it into each frame. It is never remembered for a route: another
         peer, with another key, may take that over.
         """
-        return "" if self._speaks_for is None else str(self._frame.get("User-Id"))
+        return "" if self._speaks_for is None else str(self._last_frame.get("User-Id"))
 
     def _serve(self, request: Request, key: str) -> Deferred[ClientStateMessage]:
         client_id = request.client_id
