@@ -7,7 +7,15 @@ this is so. Ports are chosen by the system.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,13 +30,14 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from typing_extensions import override
 from zope.interface import implementer
 
+from heartbeat_service.engine import refusals
 from heartbeat_service.service import HeartbeatService
 from heartbeat_service.settings import Settings
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
@@ -416,6 +425,19 @@ def logged() -> Iterator[list[LogEvent]]:
     """All that is logged during the test, but for what clients' endpoints tell."""
     with _kept(lambda event: "endpoints" not in event["log_namespace"]) as events:
         yield events
+
+
+def odd_lines(logged: Iterable[LogEvent]) -> list[str]:
+    """What was told besides changes, and refusals at each doubling of their number."""
+    counts: Counter[str] = Counter()
+    odd: list[str] = []
+    for event in logged:
+        if event["log_namespace"].startswith(refusals.__name__):
+            assert event["count"] == max(2 * counts[event["code"]], 1)
+            counts[event["code"]] = event["count"]
+        elif "change" not in event:
+            odd.append(formatEvent(event))
+    return odd
 
 
 @pytest.fixture
