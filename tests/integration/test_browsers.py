@@ -329,3 +329,35 @@ async def test_preflights_are_refused_where_no_origin_is_allowed(
         running, "OPTIONS /clients/v/state", f"Origin: {CONSOLE}", wanted
     )
     assert "vary" not in answer.headers
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_allowed_page_reads_why_its_body_was_not_even_read(
+    serve: Serve,
+) -> None:
+    running = await serve(allow_origin=CONSOLE)
+    for more, status in (
+        ("Content-Length: 70000", 413),
+        ("Content-Length: 70000\r\nSec-Fetch-Site: cross-site", 413),
+        ("Content-Length: 5\r\nContent-Encoding: gzip", 415),
+    ):
+        wire = await running.wire()
+        first_line = b"POST /heartbeat"
+        wire.send(request(first_line, f"Origin: {CONSOLE}".encode(), more.encode()))
+        answer = await wire.answer()
+        assert answer.status == status
+        assert cors(answer) == {"allow-origin": CONSOLE}
+        assert answer.headers["vary"] == "Origin"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_foreign_page_is_refused_before_its_body_is_there(
+    running: Running,
+) -> None:
+    for more in (b"Content-Length: 60000", b"Transfer-Encoding: chunked"):
+        for line in (f"Origin: {EVIL}", "Sec-Fetch-Site: cross-site"):
+            wire = await running.wire()
+            wire.send(request(b"POST /heartbeat", line.encode(), more))
+            answer = await wire.answer()
+            assert_problem(answer, 403, "FORBIDDEN")
+            assert cors(answer) == {}
