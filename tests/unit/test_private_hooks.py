@@ -1,4 +1,4 @@
-"""What the package relies on in Twisted, Klein and txZMQ that they don't promise.
+"""What the package relies on in other libraries, though they don't promise it.
 
 Each hook is looked for in the library itself, without a class of ours. When one is
 gone after an upgrade, the test says which file needs it, and for what.
@@ -7,6 +7,7 @@ gone after an upgrade, the test says which file needs it, and for what.
 from __future__ import annotations
 
 import socket
+import struct
 from typing import Any
 from unittest.mock import Mock
 
@@ -37,6 +38,7 @@ LISTING = "heartbeat_service/web/listing.py"
 CLOCK = "heartbeat_service/core/listening_clock.py"
 MONOTONIC = "heartbeat_service/host/monotonic.py"
 ZEROMQ = "heartbeat_service/zeromq/connection.py"
+LIMIT = "heartbeat_service/zeromq/peer_limit.py"
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -384,6 +386,34 @@ class TestPrivateHooks(SynchronousTestCase):
             (None, set(), set()),
             f"{ZEROMQ} needs shutdown to leave nothing, and no factory, behind",
         )
+
+    def test_libzmq_tells_of_each_connection_by_its_descriptor(self) -> None:
+        context: Any = zmq.Context()
+        self.addCleanup(context.destroy, 0)
+        router = context.socket(zmq.ROUTER)
+        monitor = router.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        told = []
+        with socket.create_connection(("127.0.0.1", port)) as peer:  # says nothing
+            told.append(monitor.recv_multipart())
+            _, descriptor = struct.unpack("=HI", told[0][0])
+            accepted = socket.socket(fileno=descriptor)
+            self.assertEqual(
+                (accepted.getpeername(), told[0][1]),
+                (peer.getsockname(), b"tcp://127.0.0.1:%d" % port),
+                f"{LIMIT} needs EVENT_ACCEPTED to tell the descriptor and the port",
+            )
+            accepted.shutdown(socket.SHUT_RDWR)
+            accepted.detach()
+            told.append(monitor.recv_multipart())
+        self.assertEqual(
+            [struct.unpack("=HI", frames[0]) for frames in told],
+            [(zmq.EVENT_ACCEPTED, descriptor), (zmq.EVENT_DISCONNECTED, descriptor)],
+            f"{LIMIT} needs libzmq to close, and tell of, what was shut down",
+        )
+        router.disable_monitor()
+        monitor.close()
+        router.close()
 
 
 class _Reactor(MemoryReactorClock):
