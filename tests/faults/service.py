@@ -65,6 +65,13 @@ class Row:
         self.recovered = max(self.recovered or 0.0, seconds)
 
 
+def memory(process: Process) -> int:
+    """The most memory that a process has ever had, in MiB."""
+    status = Path(f"/proc/{process.pid}/status").read_text("ascii")
+    (line,) = (one for one in status.splitlines() if one.startswith("VmHWM:"))
+    return int(line.split()[1]) // 1024
+
+
 @define
 class Service:
     """``twistd -n heartbeat``, as often as it is started.
@@ -151,9 +158,7 @@ class Service:
 
     def memory(self) -> int:
         """The most memory that it has ever had, in MiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
-        (line,) = (one for one in status.splitlines() if one.startswith("VmHWM:"))
-        return int(line.split()[1]) // 1024
+        return memory(self.process)
 
     def assert_unharmed(self) -> None:
         """It runs, and nothing went wrong in it that nobody thought of."""
