@@ -33,6 +33,7 @@ from zope.interface import implementer
 
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.game_client.credentials import Credentials, read_authorities
+from heartbeat_service.game_client.driver import FAREWELL
 from heartbeat_service.game_client.session import (
     Refused,
     ServerLost,
@@ -43,7 +44,7 @@ from heartbeat_service.zeromq.connection import make_factory
 from tests.integration.conftest import Peer
 from tests.integration.processes import Spawn
 from tests.integration.test_client_doors import make_certificate
-from tests.integration.test_game_client import Game, Play, play
+from tests.integration.test_game_client import Game, Play, Recorder, play
 from tests.integration.waiting import patiently, reactor, until
 from tests.messages import envelope
 
@@ -365,6 +366,30 @@ async def test_inside_tls_too(server: Server, play: Play, pem: Path, name: str) 
     assert len(await bears(server, game, ANSWERS[name])) == 1
 
 
+@pytest.mark.parametrize("name", ["none", "drips a body", "floods a body"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest_twisted.ensureDeferred
+async def test_stopped_in_the_midst_of_an_answer_it_stops_and_leaves_nothing_behind(
+    server: Server, play: Play, pem: Path, tls: bool, name: str
+) -> None:
+    # So long that only the stop can end the answer.
+    server.body["timebombSeconds"] = 3600
+    recorder = Recorder()
+    credentials = Credentials(read_authorities(str(pem)))
+    url = server.listen(pem if tls else None)
+    game = play(url, reactor=recorder, credentials=credentials)
+    await game.reaches(ClientState.UNCALIBRATED)
+    server.answer = ANSWERS[name]
+    await server.hears(1)
+    for connection in server.connections:
+        connection.transport.pauseProducing()  # it takes no farewell either
+    since = reactor.seconds()
+    await game.stop()
+    assert reactor.seconds() - since < 2 * FAREWELL + SLACK
+    assert [call for call in recorder.calls if call.active()] == []
+    assert client_sockets(server) == 0
+
+
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_never_closes_what_it_says_it_closes_holds_no_sockets(
@@ -539,6 +564,32 @@ async def test_it_connects_to_no_endpoint_but_tcp(
     assert complaint.isprintable()
     server.body["requestEndpoint"] = good
     assert (await server.router.receive())[-1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_endpoints_that_change_with_each_beat_hold_no_descriptors(
+    server: Server, play: Play
+) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    server.body["heartbeatIntervalSeconds"] = 0.02
+    game = play(server.listen())
+    await game.reaches(ClientState.UNCALIBRATED)
+    before, ports = descriptors(), iter(range(10_000, 20_000))
+
+    def move(beat: Beat) -> None:
+        moved = {
+            name: f"tcp://127.0.0.1:{next(ports)}"
+            for name in ("requestEndpoint", "stateChangeEndpoint")
+        }
+        beat.say("200 OK", server.reply(**moved))
+
+    server.answer = move
+    await goes_on_beating(server, 100)
+    assert descriptors() < before + 40
+    server.answer = server.be_sane
+    assert await follows(game, server) == []
 
 
 @pytest_twisted.ensureDeferred
