@@ -273,8 +273,7 @@ class Session:
             return []
         if error.code == "INSTANCE_SUPERSEDED":
             return self._stop(error.detail)
-        refused = Refused(error.code, error.detail)
-        return [refused, *([self._ask()] if error.code == "STALE_SEQUENCE" else [])]
+        return [Refused(error.code, error.detail)]
 
     @_silent_once_superseded
     def state_published(self, change: OnStateChange) -> Sequence[Action]:

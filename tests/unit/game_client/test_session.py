@@ -524,11 +524,12 @@ class TestBadServer(SynchronousTestCase):
             session.beat_answered(says(7, 2, CALIBRATED)), [BeatAfter(INTERVAL)]
         )
 
-    def test_refused_as_stale_it_asks_what_it_has_missed(self) -> None:
-        error = ErrorMessage(code="STALE_SEQUENCE", detail="no", client_id=CLIENT)
-        self.assertEqual(
-            initialised().request_refused(error), [Refused("STALE_SEQUENCE", "no"), ASK]
-        )
+    def test_no_refusal_makes_it_ask_so_that_no_server_keeps_it_asking(self) -> None:
+        for code in ("STALE_SEQUENCE", "FORBIDDEN", "LOCKED_OUT", "UNKNOWN_CLIENT"):
+            error = ErrorMessage(code=code, detail="no", client_id=CLIENT)
+            self.assertEqual(
+                initialised().request_refused(error), [Refused(code, "no")]
+            )
 
     def test_no_event_carries_what_a_terminal_would_obey(self) -> None:
         hostile = "\x1b[2Jno\r\n\x9b1m\u202e\u2028\0\ud800 é"
