@@ -1,8 +1,9 @@
-"""The machine's clock is set, and the network is cut."""
+"""The clock of the machine is set, its network is cut, and SIGHUPs come in a storm."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,10 +16,13 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from attrs import define, field
+from twisted.internet.task import LoopingCall
+from zmq import curve_keypair
 
+from heartbeat_service.curve_keys import make_server_keys
 from tests.faults.conftest import Serve
 from tests.faults.herd import Word
-from tests.faults.service import LONG, Row, Service, death_of
+from tests.faults.service import LONG, Row, Service, death_of, either
 from tests.integration.processes import Process
 from tests.integration.waiting import PATIENCE, pause
 
@@ -125,6 +129,49 @@ async def test_who_sets_the_clock_kills_nobody_and_spares_nobody(
     row.tried = "+1 day, -1 day, back" + (", restarts" if LONG else "")
     row.note = f"silent ones died after {slowest_death:.1f} s, fuse {fuse:g} s"
     row.judge(herd)
+    service.assert_unharmed()
+
+
+@pytest.mark.fault("storm of SIGHUPs")
+@pytest_twisted.ensureDeferred
+async def test_a_storm_of_hangups_keeps_nobody_waiting(
+    serve: Serve, row: Row, tmp_path: Path
+) -> None:
+    folder, fuse = tmp_path / "keys", 1.2
+    make_server_keys(folder)
+    count, hangups = either(1_000, 5_000), either(50, 200)
+    for number in range(count):
+        public, _ = curve_keypair()
+        key = f'curve\n    public-key = "{public.decode()}"\n'
+        (folder / f"headset-{number}.key").write_text(key)
+    service = await serve("--timebomb", str(fuse), "--curve-keys", folder)
+    await service.beat("1")
+    slowest, sent = 0.0, 0
+
+    def hang_up() -> None:
+        nonlocal sent
+        service.signal(signal.SIGHUP)
+        sent += 1
+
+    storm = LoopingCall(hang_up)
+    storm.start(0.005)
+    try:
+        while sent < hangups:
+            began = time.monotonic()
+            assert (await service.beat("1")).status == 200
+            slowest = max(slowest, time.monotonic() - began)
+    finally:
+        storm.stop()
+    await service.process.says(f"keys reloaded: {count} clients")
+    (folder / "headset-0.key").unlink()
+    service.signal(signal.SIGHUP)
+    await service.process.says(f"keys reloaded: {count - 1} clients")
+    reloads = service.process.output.count("keys reloaded")
+    row.tried = f"{sent}, {count:,} keys"
+    row.wrongly_dead = service.process.output.count("(timebomb)")
+    row.note = f"read {reloads} times; the slowest beat took {slowest * 1000:.0f} ms"
+    assert row.wrongly_dead == 0
+    assert slowest < fuse, row.note
     service.assert_unharmed()
 
 
