@@ -153,7 +153,7 @@ class HeartbeatService(Service):
 
         engine = Engine(
             self._reactor,
-            _make_store(settings.store, self._reactor),
+            _make_store(settings, self._reactor),
             [publisher.publish],
             timebomb=settings.timebomb,
             interval=settings.interval,
@@ -312,13 +312,14 @@ class HeartbeatService(Service):
             self._reactor.stop()
 
 
-def _make_store(url: str, reactor: Any) -> Store:
+def _make_store(settings: Settings, reactor: Any) -> Store:
+    url = settings.store
     if url == "memory:":
         return MemoryStore(time.time)
     path = Path(url.removeprefix("sqlite:"))
     if path.is_dir() or not path.parent.is_dir():
         raise CannotStart(f"{CANNOT_START}: --store {url}: not a file in a folder")
-    return SqliteStore(reactor, path, time.time)
+    return SqliteStore(reactor, path, time.time, settings.max_clients)
 
 
 def advertised(bound: str, host: str | None) -> str:

@@ -60,6 +60,16 @@ class Life(Struct, frozen=True, gc=False):
     longest_gap_seconds: Seconds
 
 
+class DeadClient(Struct, frozen=True, gc=False):
+    """What outlives a client: its instances, so that no late word passes for its own.
+
+    :ivar ended_at: when it died, in seconds since the epoch.
+    """
+
+    instances: Instances
+    ended_at: Moment
+
+
 class Snapshot(Struct, frozen=True, gc=False):
     """What of a client outlives the service.
 
@@ -170,11 +180,11 @@ class StoredState:
 
     :ivar last_incarnation: no lower than the highest that was ever handed out.
     :ivar clients: those that live.
-    :ivar instances_of_dead: the instances of those that died, latest last.
+    :ivar instances_of_dead: what is kept of those that died, latest last.
     :ivar lockouts: who is kept out; some may be over by now.
     """
 
     last_incarnation: int
     clients: Sequence[Snapshot] = ()
-    instances_of_dead: Mapping[str, Instances] = field(factory=dict)
+    instances_of_dead: Mapping[str, DeadClient] = field(factory=dict)
     lockouts: Sequence[Lockout] = ()

@@ -12,8 +12,15 @@ from collections.abc import Callable, Iterator
 from attrs import define, field
 from msgspec import Raw
 
-from heartbeat_service.core.changes import Fact, Reason, Snapshot, StoredState
+from heartbeat_service.core.changes import (
+    DeadClient,
+    Fact,
+    Reason,
+    Snapshot,
+    StoredState,
+)
 from heartbeat_service.core.clock import Clock
+from heartbeat_service.core.dead import DeadClients
 from heartbeat_service.core.errors import (
     IllegalTransition,
     InstanceSuperseded,
@@ -27,14 +34,11 @@ from heartbeat_service.core.heartbeat import (
     Heartbeat,
     clamp_fuse,
 )
-from heartbeat_service.core.instances import NO_INSTANCES, Instances
+from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.lockouts import Lockouts
 from heartbeat_service.core.rate_limit import RateLimit, RateLimitEach
 from heartbeat_service.core.states import ClientState, Party, check_transition
-
-#: How many dead clients' instances are remembered, at the most.
-MOST_DEAD = 10_000
 
 #: How many lives one client may begin a second (contract, section 6).
 MOST_LIVES_A_SECOND = 10
@@ -52,7 +56,8 @@ class Registry:
     :ivar last_incarnation: the highest incarnation ever handed out.
     :ivar admit: raises :class:`Overloaded` while no change that somebody asks for
         may be made.
-    :ivar max_clients: how many may live at once.
+    :ivar max_clients: how many may live at once; of as many dead ones the instances
+        are kept.
     :ivar registrations: how many lives may begin a second; None for any number.
     :ivar lockouts: who is kept out.
     """
@@ -69,12 +74,13 @@ class Registry:
     lockouts: Lockouts = field(init=False)
     _lives_of_one: RateLimitEach = field(init=False)
     _clients: dict[str, LocalClient] = field(factory=dict, init=False)
-    _instances_of_dead: dict[str, Instances] = field(factory=dict, init=False)
+    _dead: DeadClients = field(init=False)
     _delegate: Callable[[str], None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         # The delegate of every timebomb: one object for all of them.
         self._delegate = self._explode
+        self._dead = DeadClients(self.max_clients)
         self.lockouts = Lockouts(self.clock, self.wall_clock, self.listener)
         self._lives_of_one = RateLimitEach(self.clock, MOST_LIVES_A_SECOND)
 
@@ -196,7 +202,8 @@ class Registry:
         :return: takes a client in with each step.
         """
         self.last_incarnation = stored.last_incarnation
-        self._instances_of_dead.update(stored.instances_of_dead)
+        for client_id, dead in stored.instances_of_dead.items():
+            self._dead.add(client_id, dead, self.wall_clock())
         self.lockouts.restore(stored.lockouts)
         for snapshot in stored.clients:
             self._take_in(snapshot)
@@ -261,11 +268,9 @@ class Registry:
 
     def _bury(self, client: LocalClient, reason: Reason) -> None:
         del self._clients[client.client_id]
-        if client.instances != NO_INSTANCES:
-            self._instances_of_dead[client.client_id] = client.instances
-            if len(self._instances_of_dead) > MOST_DEAD:
-                del self._instances_of_dead[next(iter(self._instances_of_dead))]
-        client.die(reason, self.wall_clock())
+        now = self.wall_clock()
+        self._dead.add(client.client_id, DeadClient(client.instances, now), now)
+        client.die(reason, now)
 
     def _is_new_life(
         self, client: LocalClient, reported: ClientState, instance_id: str | None
@@ -303,7 +308,7 @@ class Registry:
         )
         self._clients.pop(client_id, None)  # they are listed as they registered
         self._clients[client_id] = client
-        self._instances_of_dead.pop(client_id, None)
+        self._dead.remove(client_id)
         reason = Reason.HEARTBEAT if former is None else Reason.RECONNECT
         client.register(reason, now, former)
         return client
@@ -348,7 +353,7 @@ class Registry:
         client = self.find(client_id)
         if client is not None:
             return client.instances
-        return self._instances_of_dead.get(client_id, NO_INSTANCES)
+        return self._dead.instances(client_id)
 
     def _refuse_former_instance(self, client_id: str, instance_id: str | None) -> None:
         if instance_id in self._instances(client_id).former:

@@ -20,14 +20,15 @@ from msgspec import Meta
 
 from heartbeat_service.core.changes import (
     Change,
+    DeadClient,
     Fact,
     Life,
     Lockout,
     Snapshot,
     StoredState,
 )
+from heartbeat_service.core.dead import KEPT_FOR
 from heartbeat_service.core.instances import REMEMBERED_INSTANCES, Instances
-from heartbeat_service.core.registry import MOST_DEAD
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.protocol.messages import ClientID, InstanceID
 from heartbeat_service.storage.store import KEPT_LIVES, MOST_LIVES
@@ -77,20 +78,40 @@ _FORGET_CLIENTS = """
 """
 
 _WRITE_DEAD = """
-    INSERT INTO dead_clients (client_id, instance_id, former_instances) VALUES {rows}
+    INSERT INTO dead_clients (
+        client_id, ended_at, instance_id, former_instances
+    ) VALUES {rows}
 """
 _READ_DEAD = """
-    SELECT client_id, instance_id, former_instances FROM dead_clients ORDER BY rowid
+    SELECT client_id, ended_at, instance_id, former_instances
+    FROM dead_clients ORDER BY rowid
 """
 _FORGET_DEAD = """
     DELETE FROM dead_clients WHERE client_id IN (SELECT value FROM json_each(?))
 """
-_FORGET_OLD_DEAD = """
+_COUNT_DEAD = "SELECT kept_dead FROM service"
+# The rule of core/dead.py, for as many as there are too many: each statement finds what
+# the one before has left.
+_MAKE_ROOM = (
+    """
     DELETE FROM dead_clients WHERE rowid IN (
-        SELECT rowid FROM dead_clients ORDER BY rowid
-        LIMIT max(0, (SELECT kept_dead FROM service) - ?)
+        SELECT rowid FROM dead_clients WHERE former_instances = '[]'
+        ORDER BY rowid LIMIT :too_many
     )
-"""
+    """,
+    """
+    DELETE FROM dead_clients WHERE rowid IN (
+        SELECT rowid FROM (
+            SELECT rowid, ended_at FROM dead_clients ORDER BY rowid LIMIT :too_many
+        ) WHERE :now - ended_at > :kept_for
+    )
+    """,
+    """
+    DELETE FROM dead_clients WHERE rowid IN (
+        SELECT rowid FROM dead_clients ORDER BY rowid DESC LIMIT :too_many
+    )
+    """,
+)
 
 _WRITE_LIVES = """
     INSERT INTO lives (
@@ -158,10 +179,13 @@ def read_lives(connection: Connection, client_id: str) -> list[Life]:
     return list(_each(connection, "lives", _READ_LIVES, _life, which))
 
 
-def write(connection: Connection, facts: Sequence[Fact], now: float) -> None:
+def write(
+    connection: Connection, facts: Sequence[Fact], now: float, most_dead: int
+) -> None:
     """Write facts, and forget what is too old.
 
     :param now: seconds since the epoch.
+    :param most_dead: how many dead clients' instances are kept, at the most.
     :raises ValueError: if it is not the tables that we know.
     """
     changes = [fact for fact in facts if isinstance(fact, Change)]
@@ -175,7 +199,8 @@ def write(connection: Connection, facts: Sequence[Fact], now: float) -> None:
         latest.pop(fact.client_id, None)
         latest[fact.client_id] = fact.client if isinstance(fact, Change) else fact
     _write_living(connection, latest.values())
-    _write_dead(connection, latest.values(), {change.client_id for change in changes})
+    if _write_dead(connection, latest.values(), changes):
+        _forget_some_dead(connection, now, most_dead)
     _write_lives(connection, changes)
     _write_lockouts(connection, lockouts.values())
     last = max((client.incarnation for client in latest.values()), default=0)
@@ -189,19 +214,30 @@ def _write_living(connection: Connection, clients: Iterable[Snapshot]) -> None:
 
 
 def _write_dead(
-    connection: Connection, clients: Iterable[Snapshot], changed: Collection[str]
-) -> None:
+    connection: Connection, clients: Iterable[Snapshot], changes: Iterable[Change]
+) -> bool:
+    """Whether there are any whose instances are to be kept."""
     dead = [client for client in clients if not _lives(client)]
     _delete(connection, _FORGET_CLIENTS, [client.client_id for client in dead])
-    _delete(connection, _FORGET_DEAD, changed)
+    ended = {change.client_id: change.ended for change in changes}
+    _delete(connection, _FORGET_DEAD, ended)
     rows = [
-        (client.client_id, *_of_instances(client.instances))
+        (client.client_id, life.ended_at, *_of_instances(client.instances))
         for client in dead
         if client.instances != NO_INSTANCES
+        and (life := ended[client.client_id]) is not None
     ]
-    if rows:
-        _insert(connection, _WRITE_DEAD, rows)
-        connection.execute(_FORGET_OLD_DEAD, (MOST_DEAD,))
+    _insert(connection, _WRITE_DEAD, rows)
+    return bool(rows)
+
+
+def _forget_some_dead(connection: Connection, now: float, most: int) -> None:
+    (kept,) = connection.execute(_COUNT_DEAD).fetchone()
+    too_many = kept - most
+    for statement in _MAKE_ROOM:
+        if too_many > 0:
+            which = {"too_many": too_many, "now": now, "kept_for": KEPT_FOR}
+            too_many -= connection.execute(statement, which).rowcount
 
 
 def _write_lives(connection: Connection, changes: Iterable[Change]) -> None:
@@ -301,9 +337,10 @@ def _snapshot(row: dict[str, Any]) -> Snapshot:
     return msgspec.convert(row, Snapshot, strict=False)
 
 
-def _dead(row: dict[str, Any]) -> tuple[str, Instances]:
-    client_id = ClientID.parse(row["client_id"])
-    return client_id, _instances(row["instance_id"], row["former_instances"])
+def _dead(row: dict[str, Any]) -> tuple[str, DeadClient]:
+    client_id = ClientID.parse(row.pop("client_id"))
+    row["instances"] = _instances(row.pop("instance_id"), row.pop("former_instances"))
+    return client_id, msgspec.convert(row, DeadClient)
 
 
 def _lockout(row: dict[str, Any]) -> Lockout:

@@ -68,13 +68,18 @@ class SqliteStore(Store):
     :param reactor: takes what the thread has to tell.
     :param path: the file; made if it isn't there.
     :param wall_clock: seconds since the epoch.
+    :param most_dead: how many dead clients' instances it keeps, at the most.
     """
 
     def __init__(
-        self, reactor: Any, path: Path, wall_clock: Callable[[], float]
+        self,
+        reactor: Any,
+        path: Path,
+        wall_clock: Callable[[], float],
+        most_dead: int = 250_000,
     ) -> None:
         self._reactor = reactor
-        self._database = Database(path, wall_clock)
+        self._database = Database(path, wall_clock, most_dead)
         self._thread: ThreadPool | None = None
 
     @override
@@ -119,7 +124,10 @@ class SqliteStore(Store):
 class Database:
     """The file itself. Each method blocks, and raises :class:`StoreTrouble`."""
 
-    def __init__(self, path: Path, wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, path: Path, wall_clock: Callable[[], float], most_dead: int = 250_000
+    ) -> None:
+        self._most_dead = most_dead
         self._name = path.name
         self._files = Files(path)
         self._wall_clock = wall_clock
@@ -231,14 +239,14 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             if not facts:  # then somebody asks whether all is well
                 self._expect_same_tables(connection)
-            rows.write(connection, facts, self._wall_clock())
+            rows.write(connection, facts, self._wall_clock(), self._most_dead)
             connection.execute("COMMIT")
 
     def _expect_same_tables(self, connection: sqlite3.Connection) -> None:
         missing = self._tables.difference(connection.execute(_READ_TABLES))
         if missing:
-            (kind, name, _) = min(missing)
-            raise ValueError(f"the {kind} {name} is gone, or is another one")
+            names = ", ".join(sorted(f"{kind} {name}" for kind, name, _ in missing))
+            raise ValueError(f"gone, or no longer as they were: {names}")
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import (
     Change,
+    DeadClient,
     Fact,
     Life,
     Lockout,
@@ -43,7 +44,7 @@ def folder_for(test: SynchronousTestCase) -> Path:
 def stored_state(facts: Iterable[Fact], last_incarnation: int = 0) -> StoredState:
     """What a store that has kept these facts must tell when it is opened again."""
     clients: dict[str, Snapshot] = {}
-    of_dead: dict[str, Instances] = {}
+    of_dead: dict[str, DeadClient] = {}
     lockouts: dict[str, Lockout] = {}
     for fact in facts:
         if isinstance(fact, Lockout):
@@ -59,8 +60,11 @@ def stored_state(facts: Iterable[Fact], last_incarnation: int = 0) -> StoredStat
             clients[name] = client
             continue
         del clients[name]
+        life = fact.ended if isinstance(fact, Change) else None
         if client.instances != Instances():
-            of_dead[name] = client.instances
+            assert life is not None
+            assert life.ended_at is not None
+            of_dead[name] = DeadClient(client.instances, life.ended_at)
     return StoredState(
         last_incarnation, list(clients.values()), of_dead, list(lockouts.values())
     )

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from itertools import count, pairwise
 from operator import attrgetter
 
-from attrs import define
+from attrs import define, evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,7 +28,15 @@ from msgspec import Raw
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Change, Fact, Life, Reason, Snapshot
+from heartbeat_service.core.changes import (
+    Change,
+    Fact,
+    Life,
+    Reason,
+    Snapshot,
+    StoredState,
+)
+from heartbeat_service.core.dead import KEPT_FOR, DeadClients
 from heartbeat_service.core.errors import (
     HeartbeatError,
     IllegalTransition,
@@ -43,6 +51,7 @@ from tests.unit.fakes import stored_state
 
 CLIENTS = ("1", "10", "a")
 DEFAULT_FUSE = 2.0
+MOST_DEAD = 1
 TICK = 0.25
 HAIR = 2**-10
 EPOCH = 2.0**30
@@ -102,6 +111,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.latest_instance: dict[str, str | None] = dict.fromkeys(CLIENTS)
         self.instances: dict[str, list[str]] = {name: [] for name in CLIENTS}
         self.begun: list[tuple[str, float]] = []
+        self.died_at: dict[str, float] = {}
         self.numbers = count()
 
     def wall_clock(self) -> float:
@@ -149,6 +159,10 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(ticks=st.integers(1, 4))
     def time_passes(self, ticks: int) -> None:
         self._live_until(self.clock.seconds() + ticks * TICK)
+
+    @rule()
+    def day_passes(self) -> None:
+        self._live_until(self.clock.seconds() + KEPT_FOR)
 
     @precondition(lambda self: self.living)
     @rule(before=st.sampled_from([HAIR, 0.0]))
@@ -282,7 +296,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.heard.clear()
         self.clock.advance(ticks * TICK)
         self.registry = self._new_registry()
-        kept = stored_state(self.facts, last_incarnation=41)
+        kept = self._kept_dead(stored_state(self.facts, last_incarnation=41))
         list(self.registry.restore(kept))
         assert {client.client_id for client in kept.clients} == set(self.living)
         for client in kept.clients:
@@ -388,6 +402,9 @@ class RegistryMachine(RuleBasedStateMachine):
             self._expect()
             self._turn_to(deadline)
             dying = [n for n, life in self.living.items() if life.deadline == deadline]
+            # Those of one moment die in any order.
+            told = [fact.client_id for fact in self.heard]
+            dying.sort(key=lambda name: told.index(name) if name in told else 0)
             self._expect(*(self._died(name, Reason.TIMEBOMB) for name in dying))
         self._turn_to(end)
         self._expect()
@@ -430,6 +447,7 @@ class RegistryMachine(RuleBasedStateMachine):
         assert client.incarnation > max(past, default=41), "incarnations grow"
         past.append(client.incarnation)
         self.latest_instance[name] = instance
+        self.died_at.pop(name, None)
         self.living[name] = Expected(
             incarnation=client.incarnation,
             instance=instance,
@@ -485,7 +503,31 @@ class RegistryMachine(RuleBasedStateMachine):
         life.sequence += 1
         fact = self._fact(name, ended.last_state, reason, ended)
         del self.living[name]
+        if self.latest_instance[name] is not None or self.instances[name]:
+            self.died_at[name] = self.clock.seconds()
+            self._forget_one_too_many(newest=name)
         return fact
+
+    def _forget_one_too_many(self, newest: str) -> None:
+        """One who superseded nobody; else the oldest after a day; else the newest."""
+        if len(self.died_at) <= MOST_DEAD:
+            return
+        in_order = list(self.died_at)
+        superseded_nobody = [name for name in in_order if not self.instances[name]]
+        is_old = self.clock.seconds() - self.died_at[in_order[0]] > KEPT_FOR
+        goes = [*superseded_nobody, in_order[0] if is_old else newest][0]
+        del self.died_at[goes]
+        self.instances[goes], self.latest_instance[goes] = [], None
+
+    def _kept_dead(self, stored: StoredState) -> StoredState:
+        """What a store tells that keeps as many dead as a registry."""
+        of_dead = {
+            name: dead
+            for name, dead in stored.instances_of_dead.items()
+            if name in self.died_at
+        }
+        assert list(of_dead) == list(self.died_at)
+        return evolve(stored, instances_of_dead=of_dead)
 
     def _end_of(self, life: Expected, reason: Reason) -> Life:
         return Life(
@@ -528,12 +570,15 @@ class RegistryMachine(RuleBasedStateMachine):
         return [fact for fact in self.facts if isinstance(fact, Change)]
 
     def _new_registry(self) -> Registry:
-        return Registry(
+        registry = Registry(
             clock=self.clock,
             wall_clock=self.wall_clock,
             listener=self.heard.append,
             default_fuse=DEFAULT_FUSE,
         )
+        # As many as the clients that may live; for these few, fewer.
+        registry._dead = DeadClients(MOST_DEAD)
+        return registry
 
     def _expect(self, *expected: Fact) -> None:
         """The registry has told these facts since the last time, and no others.

@@ -14,14 +14,15 @@ from msgspec.structs import replace
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core import registry as registry_module
 from heartbeat_service.core.changes import (
     Change,
+    DeadClient,
     Fact,
     Reason,
     Snapshot,
     StoredState,
 )
+from heartbeat_service.core.dead import KEPT_FOR
 from heartbeat_service.core.errors import (
     HeartbeatError,
     IllegalTransition,
@@ -57,11 +58,16 @@ class RegistryTestCase(SynchronousTestCase):
         self.snapshots: list[Snapshot] = []
         self.registry = self.new_registry()
 
-    def new_registry(self) -> Registry:
+    def wall_clock(self) -> float:
+        """What people's clocks show."""
+        return 1_000_000.0 + self.clock.seconds()
+
+    def new_registry(self, max_clients: int = 1000) -> Registry:
         """A registry of nobody, at incarnation 100."""
         return Registry(
             clock=self.clock,
-            wall_clock=lambda: 1_000_000.0 + self.clock.seconds(),
+            wall_clock=self.wall_clock,
+            max_clients=max_clients,
             listener=self.hear,
             default_fuse=FUSE,
             last_incarnation=100,
@@ -508,18 +514,64 @@ class TestInstance(RegistryTestCase):
         client = self.registry.beat("1", RUNNING, "a")
         self.assertEqual((client.state, client.incarnation), (UNCALIBRATED, 102))
 
-    def test_the_memory_of_dead_clients_is_bounded(self) -> None:
-        self.patch(registry_module, "MOST_DEAD", 2)
-        for client_id in "123":
-            self.registry.beat(client_id, DISCONNECTED, "a")
-            self.registry.beat(client_id, DISCONNECTED, "b")
-            self.registry.goodbye(client_id)
-        self.registry.beat("1", DISCONNECTED, "a")
-        self.assert_alive("1")
-        for client_id in "23":
+    def come_and_go(self, client_id: str, *instances: str) -> None:
+        """A client has lived as each of these, one after the other."""
+        for instance in instances:
+            self.registry.beat(client_id, DISCONNECTED, instance)
+        self.registry.goodbye(client_id)
+
+    def assert_superseded(self, *client_ids: str) -> None:
+        """Their instance "a" was taken over, and doesn't come back."""
+        for client_id in client_ids:
             self.assertRaises(
                 InstanceSuperseded, self.registry.beat, client_id, DISCONNECTED, "a"
             )
+
+    def test_the_memory_of_dead_clients_is_bounded(self) -> None:
+        self.registry = self.new_registry(max_clients=2)
+        for client_id in "123":
+            self.come_and_go(client_id, "a", "b")
+        self.assert_superseded("1", "2")
+        self.registry.beat("3", DISCONNECTED, "a")
+        self.assert_alive("3")
+
+    def test_strangers_push_nobody_out_of_it_for_a_day(self) -> None:
+        self.registry = self.new_registry(max_clients=3)
+        self.come_and_go("1", "a", "b")
+        for hour in range(24):
+            self.clock.advance(KEPT_FOR / 24)
+            for number in range(10):
+                self.come_and_go(f"stranger-{hour}-{number}", "a", "b")
+                self.come_and_go(f"another-{hour}-{number}", "a")
+            self.assert_superseded("1")
+
+    def test_after_a_day_the_oldest_makes_room_for_others(self) -> None:
+        self.registry = self.new_registry(max_clients=2)
+        self.come_and_go("1", "a", "b")
+        self.come_and_go("2", "a", "b")
+        self.clock.advance(KEPT_FOR + 1)
+        self.come_and_go("3", "a", "b")
+        self.assert_superseded("2", "3")
+        self.registry.beat("1", DISCONNECTED, "a")
+        self.assert_alive("1")
+
+    def test_who_never_superseded_anybody_makes_room_first(self) -> None:
+        self.registry = self.new_registry(max_clients=2)
+        self.come_and_go("1", "a", "b")
+        self.come_and_go("2", "x")
+        self.come_and_go("3", "a", "b")
+        self.assert_superseded("1", "3")
+
+    def test_a_lower_bound_holds_after_a_restart(self) -> None:
+        of_dead = {
+            str(number): DeadClient(Instances("b", ("a",)), self.wall_clock())
+            for number in range(5)
+        }
+        self.registry = self.new_registry(max_clients=2)
+        list(self.registry.restore(StoredState(100, (), of_dead)))
+        self.assert_superseded("0", "1")
+        self.registry.beat("2", DISCONNECTED, "a")
+        self.assert_alive("2")
 
     def test_an_instance_that_never_beat_has_to_send_a_heartbeat_first(self) -> None:
         self.registry.beat("1", DISCONNECTED, "a")

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import (
     Change,
+    DeadClient,
     Fact,
     Life,
     Lockout,
@@ -19,6 +20,7 @@ from heartbeat_service.core.changes import (
     Snapshot,
     StoredState,
 )
+from heartbeat_service.core.dead import KEPT_FOR, DeadClients
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.storage.store import NO_REFUSALS, Store
@@ -423,7 +425,16 @@ class SharedStoreSuite(StoreSuite):
 
 
 class LastingStoreSuite(StoreSuite):
-    """What a store promises besides, if it outlives the service."""
+    """What a store promises besides, if it outlives the service.
+
+    :ivar most_dead: how many dead clients :meth:`make_store` has to let it keep.
+    """
+
+    most_dead = 250_000
+
+    def now(self) -> float:
+        """The store's time, in seconds since the epoch."""
+        raise NotImplementedError  # each store has its own
 
     def reopened(self, store: Store) -> StoredState:
         """What is told after the service was restarted."""
@@ -490,7 +501,8 @@ class LastingStoreSuite(StoreSuite):
             death("3", life(3)),
         )
         self.assertEqual(
-            list(told.instances_of_dead.items()), [("2", latest), ("1", former)]
+            list(told.instances_of_dead.items()),
+            [("2", DeadClient(latest, 2001.5)), ("1", DeadClient(former, 2002.5))],
         )
 
     def test_who_lives_again_is_not_among_the_dead(self) -> None:
@@ -501,14 +513,14 @@ class LastingStoreSuite(StoreSuite):
         self.assertEqual(told.instances_of_dead, {})
 
     def test_the_dead_that_are_kept_are_bounded(self) -> None:
-        self.patch(self.bounds, "MOST_DEAD", 3)
+        self.most_dead = 3
         told = self.kept_of(
             *(death(str(n), life(n), instances=Instances("a")) for n in range(1, 8))
         )
         self.assertEqual(list(told.instances_of_dead), ["5", "6", "7"])
 
     def test_who_comes_and_goes_takes_nobody_elses_place_among_the_dead(self) -> None:
-        self.patch(self.bounds, "MOST_DEAD", 3)
+        self.most_dead = 3
         store = self.make_store()
         self.wait_for(store.open())
         self.commit(store, death("1", life(1), instances=Instances("a")))
@@ -527,6 +539,57 @@ class LastingStoreSuite(StoreSuite):
         self.commit(store, Lockout("2", 0.0), Lockout("3", 3000.0), Lockout("4", 0.0))
         kept = self.reopened(store).lockouts
         self.assertCountEqual(kept, [Lockout("1", 2000.5), Lockout("3", 3000.0)])
+
+    @settings(
+        max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["1", "2", "3", "4", "5", "6"]),
+                st.sampled_from([Instances("b", ("a",)), Instances("a")]),
+                # Not in order: a clock may be set.
+                st.sampled_from([0.0, KEPT_FOR - 1, KEPT_FOR + 1, KEPT_FOR * 2]),
+            ),
+            max_size=15,
+        ),
+        st.integers(1, 4),
+    )
+    def test_the_dead_that_are_kept_are_those_that_a_registry_keeps(self, deaths, most):
+        self.setUp()  # the same case runs all examples
+        self.most_dead = most
+        kept = DeadClients(most)
+        store = self.make_store()
+        self.wait_for(store.open())
+        for number, (name, instances, ago) in enumerate(deaths, 1):
+            ended = life(number, ended_at=self.now() - ago)
+            self.commit(
+                store,
+                registration(name, number, instances=instances),
+                death(name, ended, instances=instances),
+            )
+            kept.remove(name)
+            kept.add(name, DeadClient(instances, self.now() - ago), self.now())
+        told = self.reopened(store).instances_of_dead
+        self.assertEqual(
+            {name: told[name].instances for name in told},
+            {
+                name: kept.instances(name)
+                for name in {name for name, _, _ in deaths}
+                if kept.instances(name) != Instances()
+            },
+        )
+
+    def test_lower_bound_of_the_dead_is_kept_with_the_next_death(self) -> None:
+        self.kept_of(
+            *(
+                death(str(n), life(n), instances=Instances("b", ("a",)))
+                for n in range(1, 8)
+            )
+        )
+        self.most_dead = 3
+        told = self.kept_of(death("8", life(8), instances=Instances("b")))
+        self.assertEqual(len(told.instances_of_dead), 3)
 
     def test_incarnation_is_never_lower_though_the_clock_goes_back(self) -> None:
         beyond = 2**60

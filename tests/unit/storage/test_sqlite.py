@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing, contextmanager
 from functools import partial
@@ -111,7 +112,11 @@ class TestSqliteStore(LastingStoreSuite, SynchronousTestCase):
 
     def make_store(self) -> SqliteStore:
         """A store in the same file each time."""
-        return SqliteStore(InlineReactor(), self.path, lambda: NOON)
+        return SqliteStore(InlineReactor(), self.path, self.now, self.most_dead)
+
+    def now(self) -> float:
+        """Noon, all the time."""
+        return NOON
 
     def test_store_that_is_not_open_keeps_nothing(self) -> None:
         store = self.make_store()
@@ -333,13 +338,16 @@ class TestMigrations(DatabaseTestCase):
             " ('1', 1, 0.5, 1.5, 'kick', 'RUNNING', 3, 0.25),"
             " ('2', 2, 0.5, 1.5, 'kick', 'RUNNING', 3, 0.25)",
         )
-        self.patch(rows, "MOST_DEAD", 2)
         self.patch(rows, "MOST_LIVES", 2)
-        database = self.database()
+        database = Database(self.path, time.time, 2)
+        self.addCleanup(database.close)
+        told = database.open().instances_of_dead
         self.assertEqual(
-            list(database.open().instances_of_dead.items()),
+            [(name, dead.instances) for name, dead in told.items()],
             [("1", Instances("a")), ("2", Instances("b", ("a",)))],
         )
+        for dead in told.values():  # they are kept for a day from now
+            self.assertLess(abs(dead.ended_at - time.time()), 600)
         database.write([death("3", life(3), instances=Instances("c"))])
         kept = [name for name in "123" if database.former_lives(name)]
         self.assertEqual(kept, ["2", "3"])
@@ -639,7 +647,7 @@ class TestFileTakenAway(DatabaseTestCase):
 class TestCost(DatabaseTestCase):
     """Counted in steps of SQLite's machine, which are always the same."""
 
-    def fill(self, database: Database, dead: int, lives: int) -> None:
+    def fill(self, database: Database, dead: int, lives: int, former: str) -> None:
         """Let it keep so many dead clients' instances, and so many former lives."""
         connection = self.connection(database)
         connection.execute(
@@ -653,15 +661,20 @@ class TestCost(DatabaseTestCase):
             (lives,),
         )
         connection.execute(
-            "INSERT INTO dead_clients SELECT client_id, 'i', '[]' FROM lives LIMIT ?",
-            (dead,),
+            "INSERT INTO dead_clients"
+            " SELECT client_id, 'i', ?, registered_at FROM lives LIMIT ?",
+            (former, dead),
         )
 
-    def steps_of_a_death(self, dead: int, lives: int) -> int:
+    most_dead = 10_000
+
+    def steps_of_a_death(self, dead: int, lives: int, former: str = "[]") -> int:
         """The steps of a commit with one death, if so much is kept already."""
-        self.path = folder_for(self) / "heartbeat.sqlite"
-        database = self.opened()
-        self.fill(database, dead, lives)
+        path = folder_for(self) / "heartbeat.sqlite"
+        database = Database(path, lambda: 0.0, self.most_dead)
+        self.addCleanup(database.close)
+        database.open()
+        self.fill(database, dead, lives, former)
         database.write([registration("1", 10**6, instances=Instances("a"))])
         steps = 0
 
@@ -682,9 +695,16 @@ class TestCost(DatabaseTestCase):
     def test_death_costs_the_same_however_much_is_kept_at_the_most(self) -> None:
         steps = []
         for dead, lives in ((10, 10), (5_000, 50_000)):
-            self.patch(rows, "MOST_DEAD", dead)
+            self.most_dead = dead
             self.patch(rows, "MOST_LIVES", lives)
             steps.append(self.steps_of_a_death(dead, lives))
+        self.assertEqual(steps[0], steps[1])
+
+    def test_so_does_a_death_for_which_nobody_makes_room(self) -> None:
+        steps = []
+        for dead in (10, 5_000):
+            self.most_dead = dead
+            steps.append(self.steps_of_a_death(dead, dead, '["former"]'))
         self.assertEqual(steps[0], steps[1])
 
 
