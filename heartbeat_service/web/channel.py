@@ -3,8 +3,8 @@
 A request is looked at when its head is in: one that can't be right, or that the site's
 gate turns away, is answered before its body is read. Nothing goes through a temporary
 file, and every error, also twisted.web's own, is problem+json. Whatever a peer has to
-do next, it has a deadline for. Knows no route, and of the other connections only that
-the site counts them.
+do next, it has a deadline for, and what is kept for it, the site knows. Knows no route,
+and of the other connections only that the site counts them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from io import BytesIO
 from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any, Protocol
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
@@ -55,6 +56,16 @@ LINGER = 2.0
 #: Of itself it would hold 4 MiB, and tell of a slow reader's progress once a MiB.
 KERNEL_BUFFER = 128 * 1024
 
+#: How much is read from a connection at once, and how much may wait to be sent to it
+#: before it is asked for no more, in bytes. TLS keeps as much for ever.
+READ_SIZE = 8 * 1024
+
+#: How many lines of headers are read in a turn of the reactor: as much work as a beat.
+LINES_A_TURN = 50
+
+#: What a header takes in memory beyond its own bytes, in bytes.
+HEADER_COST = 128
+
 #: In how many chunks a body may come, and by how many bytes the framing may be longer
 #: than the content. To take a chunk apart costs as much as a kilobyte of content.
 MAX_CHUNKS = 64
@@ -71,6 +82,7 @@ class BoundedRequest(Request):
     channel: HardenedChannel
     content: BytesIO
     refusal: Problem | None = None  # what is wrong with its head
+    size = 0  # of its body, in bytes, as far as it is there
     _log = Logger()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -85,7 +97,8 @@ class BoundedRequest(Request):
     def handleContentChunk(self, data: bytes) -> None:
         if self.channel.refused:
             return
-        if self.content.tell() + len(data) > MAX_MESSAGE:
+        self.size += len(data)
+        if self.size > MAX_MESSAGE:
             self.channel.refuse(Problem.of(TooLarge(f"At most {MAX_MESSAGE} bytes")))
         else:
             self.content.write(data)
@@ -168,6 +181,9 @@ class Connections(Protocol):
     def admit(self, channel: HardenedChannel, /) -> bool:
         """Whether a new connection may stay."""
 
+    def keeps(self, channel: HardenedChannel, size: int, /) -> None:
+        """So many bytes are kept for a peer now."""
+
     def answering(self, channel: HardenedChannel, /) -> None:
         """A request came in whole."""
 
@@ -197,11 +213,15 @@ class HardenedChannel(HTTPChannel):
     _closing = False
     _resting = False  # whether the timer runs for a request that hasn't begun
     _deaf = False  # whether the peer has said its last word
+    _kept = 0  # how many bytes the site knows of
+    _lines = 0
     _turn: IDelayedCall | None = None
 
     @override
     def connectionMade(self) -> None:
         if self.site.admit(self):
+            self._socket = _innermost(self.transport)
+            self._socket.bufferSize = READ_SIZE
             super().connectionMade()
         else:
             self.transport.abortConnection()
@@ -211,6 +231,7 @@ class HardenedChannel(HTTPChannel):
         super().connectionLost(reason)
         if self._turn is not None:
             cancel(self._turn)
+        self._transferDecoder = None  # it knows this channel: a circle
         self.site.forget(self)
 
     def _wait(self, seconds: float) -> None:
@@ -234,6 +255,19 @@ class HardenedChannel(HTTPChannel):
         elif self.timeOut is None:
             self._resting = True
             self._wait(IDLE)
+
+    def _count(self) -> None:
+        """Tell the site what is kept for this peer, unless it is nothing as before."""
+        kept = len(self._buffer)
+        if self.requests:
+            kept += self.requests[-1].size + sum(map(len, self._dataBuffer))
+            kept += self._receivedHeaderSize + HEADER_COST * self._receivedHeaderCount
+        if self._waitingForTransport and isinstance(self._socket, FileDescriptor):
+            kept += len(self._socket.dataBuffer)
+            kept += self._socket._tempDataLen  # noqa: SLF001 - it is told nowhere else
+        if kept != self._kept:
+            self._kept = kept
+            self.site.keeps(self, kept)
 
     # A long answer has a producer, which goes on whenever all that it has written is
     # taken. Its peer has IDLE seconds for that, and is not listened to: what it sends
@@ -271,12 +305,12 @@ class HardenedChannel(HTTPChannel):
         self.setTimeout(None)
         self.site.answered(self)
         super().requestDone(request)
-        if self._buffer and not self._handlingRequest and self._turn is None:
-            self.paused = True
-            self._turn = self.site.reactor.callLater(0, self._take_turn)
+        if self._buffer and not self._handlingRequest:
+            self._await_turn()
         if self.paused and not self._closing:
             self._networkProducer.pauseProducing()
         self._keep_time()
+        self._count()
 
     @override
     def pauseProducing(self) -> None:
@@ -285,6 +319,7 @@ class HardenedChannel(HTTPChannel):
         if self._requestProducer is not None:
             self._networkProducer.pauseProducing()
             self._wait(IDLE)
+        self._count()
 
     @override
     def resumeProducing(self) -> None:
@@ -292,9 +327,17 @@ class HardenedChannel(HTTPChannel):
             self.setTimeout(None)
         super().resumeProducing()
         self._go_on()
+        self._count()
+
+    def _await_turn(self) -> None:
+        if self._turn is None:
+            self.paused = True
+            self._networkProducer.pauseProducing()
+            self._turn = self.site.reactor.callLater(0, self._take_turn)
 
     def _take_turn(self) -> None:
         self._turn = None
+        self._lines = 0
         self._go_on()
 
     def _go_on(self) -> None:
@@ -314,6 +357,7 @@ class HardenedChannel(HTTPChannel):
             # Not HTTPChannel's, which would put its timeout off for any byte.
             LineReceiver.dataReceived(self, data)
             self._keep_time()
+            self._count()
 
     @override
     def lineReceived(self, line: bytes) -> None:
@@ -321,8 +365,11 @@ class HardenedChannel(HTTPChannel):
             return
         if line.startswith((b" ", b"\t")):  # obs-fold (RFC 9112, section 5.2)
             self._respondToBadRequestAndDisconnect()
-        else:
-            super().lineReceived(line)
+            return
+        super().lineReceived(line)
+        self._lines += 1
+        if self._lines >= LINES_A_TURN and self.line_mode:
+            self._await_turn()
 
     @override
     def rawDataReceived(self, data: bytes) -> None:
@@ -332,6 +379,7 @@ class HardenedChannel(HTTPChannel):
     @override
     def allContentReceived(self) -> None:
         if not self.refused:
+            self._lines = 0
             self.site.answering(self)
             super().allContentReceived()
 
@@ -463,6 +511,13 @@ def _is_well_framed(request: Request, version: bytes) -> bool:
         and (not codings or (len(codings) == 1 and version == b"HTTP/1.1"))
         and b"identity" not in map(bytes.lower, codings)
     )
+
+
+def _innermost(transport: Any) -> Any:
+    """What is below TLS, or a proxy's protocol."""
+    while hasattr(transport, "transport"):
+        transport = transport.transport
+    return transport
 
 
 def _unread_coding(request: Request) -> Problem | None:

@@ -1,7 +1,7 @@
-"""twisted.web's Site with a cap: it knows every connection, and who makes room.
+"""twisted.web's Site with two caps: of connections, and of what is kept for them.
 
-At the cap, strangers make room before those who were answered. Knows nothing of what
-is asked and answered.
+It knows every connection, and who makes room: strangers before those who were answered,
+and of memory whoever takes most. Knows nothing of what is asked and answered.
 """
 
 from __future__ import annotations
@@ -20,6 +20,14 @@ from heartbeat_service.core.clock import Clock
 from heartbeat_service.web import channel as channels
 from heartbeat_service.web.channel import BoundedRequest, HardenedChannel, cancel
 from heartbeat_service.web.problem import Problem
+
+#: What may be kept of requests that aren't answered and answers that aren't read, for
+#: all connections together, in bytes. Beyond it, the one that takes most is ended; so
+#: nobody is who takes no more than its equal share.
+BUDGET = 128 * 1024 * 1024
+
+#: What a connection costs besides, in bytes: inside TLS, where it is most.
+CONNECTION_COST = 48 * 1024
 
 
 class HeartbeatSite(Site):
@@ -60,6 +68,8 @@ class HeartbeatSite(Site):
         # must not push out a client that beats, so they are kept apart.
         self._never_answered: OrderedDict[HardenedChannel, None] = OrderedDict()
         self._answered: OrderedDict[HardenedChannel, None] = OrderedDict()
+        self._kept: dict[HardenedChannel, int] = {}
+        self._kept_in_all = 0
         self._empty: Deferred[None] | None = None
 
     @override
@@ -81,11 +91,23 @@ class HeartbeatSite(Site):
         idle = self._never_answered or self._answered
         if not idle:
             return False
-        channel = next(iter(idle))
-        self.forget(channel)
         # At once: its descriptor is what the newcomer needs.
-        channel.transport.abortConnection()
+        self._end(next(iter(idle)))
         return True
+
+    def keeps(self, channel: HardenedChannel, size: int) -> None:
+        """So many bytes are kept for a peer now."""
+        if channel not in self.channels:
+            return
+        self._kept_in_all += size - self._kept.pop(channel, 0)
+        if size:
+            self._kept[channel] = size
+        while self._kept_in_all > BUDGET:
+            self._end(max(self._kept, key=self._kept.__getitem__))
+
+    def _end(self, channel: HardenedChannel) -> None:
+        self.forget(channel)
+        channel.cut()
 
     def answering(self, channel: HardenedChannel) -> None:
         """A request came in whole."""
@@ -100,6 +122,7 @@ class HeartbeatSite(Site):
         """A connection is at its end."""
         self.channels.discard(channel)
         self.answering(channel)
+        self._kept_in_all -= self._kept.pop(channel, 0)
         if self._empty is not None and not self.channels:
             empty, self._empty = self._empty, None
             empty.callback(None)

@@ -30,6 +30,7 @@ from heartbeat_service.engine.engine import Engine
 from heartbeat_service.protocol.messages import MAX_VALUES
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.web import channel as channel_module
+from heartbeat_service.web import site as site_module
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.names import Names
@@ -1238,3 +1239,120 @@ async def test_who_vanishes_while_its_answer_waits_leaves_no_other_line(
     wire.send(sent("GET /readyz"))
     assert (await wire.answer()).status == 200
     assert odd_lines(logged) == []
+
+
+# What is kept for those who don't finish, and for those who don't read.
+
+
+BODY = PIECES.replace(CODED, "Content-Length: 60000").encode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_beyond_the_budget_who_takes_most_is_ended(
+    grounds: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_module, "BUDGET", 100_000)
+    open_ = grounds()
+    client = await open_.wire(BODY.replace(b"60000", b"9000") + b"x" * 5000)
+    most = await open_.wire(BODY + b"x" * 40_000)
+    others = [await open_.wire(BODY + b"x" * 30_000) for _ in range(2)]
+    await is_lost(most)
+    assert not any(wire.lost for wire in (client, *others))
+    for _ in range(10):  # whoever comes, it is never the one with its small request
+        await open_.wire(BODY + b"x" * 50_000)
+    client.send(b"x" * 4000)
+    await assert_served(client)
+    assert sum(not wire.lost for wire in open_.wires) <= 100_000 / 5000
+
+
+HEAD_OF_MANY = NOW[:-2] + b"".join(b"X-%d:\r\n" % number for number in range(400))
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        BODY + b"x" * 50_000,
+        BODY.replace(b"Content-Length: 60000", CODED.encode())
+        + b"ea60\r\n"
+        + b"x" * 50_000,
+        b"GET /" + b"x" * 16_000,
+        HEAD_OF_MANY,
+        LATE + NOW * 200,
+        LATE.replace(b"\r\n\r\n", b"\r\nContent-Length: 50000\r\n\r\n") + b"x" * 50_000,
+    ],
+    ids=["body", "chunk", "line", "headers", "behind another", "being answered"],
+)
+@pytest_twisted.ensureDeferred
+async def test_all_that_is_kept_for_the_unfinished_counts(
+    grounds: Open, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(site_module, "BUDGET", 100_000)
+    open_ = grounds()
+    for _ in range(20):
+        await open_.wire(begun)
+
+    async def some_are_ended() -> bool:
+        return any(wire.lost for wire in open_.wires)
+
+    await until(some_are_ended)
+    good = await open_.answered()
+    for wire in open_.wires:
+        if wire is not good:
+            wire.abort()
+
+    async def only_one_is_left() -> bool:
+        return len(open_.site.channels) == 1
+
+    await until(only_one_is_left)
+    assert open_.site._kept_in_all == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_answers_that_are_not_read_count_until_they_are(
+    grounds: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ = grounds()
+    deaf = [await open_.wire() for _ in range(3)]
+    for wire in deaf:
+        wire.transport.pauseProducing()
+        wire.send(MUCH)
+
+    async def all_are_kept() -> bool:
+        return open_.site._kept_in_all > 2 * LONG
+
+    await until(all_are_kept)
+    monkeypatch.setattr(site_module, "BUDGET", 5 * LONG // 2)
+    late = await open_.wire(BODY + b"x")  # whoever is the next to be counted
+    deaf[0].transport.resumeProducing()
+
+    async def one_is_ended() -> bool:
+        return len(open_.site.channels) == 3
+
+    await until(one_is_ended)
+    for wire in deaf:
+        wire.transport.resumeProducing()
+    late.send(b"x" * 59_999)
+    await assert_served(late)
+
+    async def nothing_is_kept() -> bool:
+        return open_.site._kept_in_all == 0
+
+    await until(nothing_is_kept)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_head_of_many_lines_is_read_a_few_lines_a_turn(grounds: Open) -> None:
+    open_ = grounds()
+    wire = await open_.wire(HEAD_OF_MANY)
+    [channel] = open_.site.channels
+    seen = set()
+
+    async def all_read() -> bool:
+        seen.add(channel._receivedHeaderCount)
+        return channel._receivedHeaderCount >= 400
+
+    while not await all_read():
+        await pause(0)
+    assert len(seen) > 400 / channel_module.LINES_A_TURN - 2
+    wire.send(b"\r\n")
+    await assert_served(wire)

@@ -14,8 +14,10 @@ from unittest.mock import Mock
 import zmq
 from klein import Klein
 from klein.resource import KleinResource
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.base import DelayedCall
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
@@ -96,7 +98,8 @@ class TestPrivateHooks(SynchronousTestCase):
             CHANNEL,
             gotLength="overridden, so that no body goes to a temporary file",
             handleContentChunk="overridden, to bound a body without a length",
-            requestReceived="overridden, to take absolute URIs",
+            parseCookies="overridden, since 16 KiB of cookies take a megabyte",
+            render="overridden, since Twisted's own logs what it dislikes",
             processingFailed="overridden, to answer a failure as problem+json",
             _handleStar="overridden, so that the path * has no answer of Twisted's own",
         )
@@ -128,6 +131,24 @@ class TestPrivateHooks(SynchronousTestCase):
             requests="whether a request is under way",
             persistent="set to 0, to close after the answer under way",
             length="how long a body is said to be",
+            line_mode="whether lines are still to come",
+            totalHeadersSize="what headers may have in all",
+            maxHeaders="how many there may be",
+            _receivedHeaderSize="what of it is used up",
+            _receivedHeaderCount="how many have come",
+            _dataBuffer="what waits behind the request under way",
+            _transferDecoder="replaced by one that bounds its work",
+        )
+        self.has(
+            FileDescriptor,
+            CHANNEL,
+            bufferSize="set, to bound what is read at once and waits to be sent",
+        )
+        self.has(
+            FileDescriptor(Mock()),
+            CHANNEL,
+            dataBuffer="what waits to be sent",
+            _tempDataLen="what waits behind that",
         )
         channel.dataReceived(REQUEST[:5])
         self.assertEqual(
@@ -154,6 +175,40 @@ class TestPrivateHooks(SynchronousTestCase):
             (channel.requests, channel._handlingRequest, channel.timeOut),
             ([], False, None),
             f"{CHANNEL} needs requestDone to leave the channel without a timer",
+        )
+
+    def test_the_decoder_of_chunks_reads_each_length_in_one_place(self) -> None:
+        read: list[int] = []
+
+        class Chunks(http._ChunkedTransferDecoder):
+            def _dataReceived_CHUNK_LENGTH(self) -> bool:
+                before = len(self._buffer)
+                found = super()._dataReceived_CHUNK_LENGTH()
+                read.append(before - len(self._buffer) if found else 0)
+                return found
+
+        done: list[bytes] = []
+        chunks: Any = Chunks(read.append, done.append)  # type: ignore[arg-type]  # bytes
+        self.has(chunks, CHANNEL, _maxTrailerHeadersSize="lowered")
+        chunks.dataReceived(b"1;x\r\ny\r\n0\r\n\r\nrest")
+        self.assertEqual(
+            (read, done, chunks.length),
+            ([5, b"y", 3], [b"rest"], 0),
+            f"{CHANNEL} needs _dataReceived_CHUNK_LENGTH to take a chunk's first line "
+            "off _buffer, and say so",
+        )
+        chunks = Chunks(read.append, done.append)  # type: ignore[arg-type]  # bytes
+        with self.assertRaises(http._MalformedChunkedDataError):
+            chunks.dataReceived(b"x\r\n")
+
+    def test_an_endpoint_asks_its_reactor_to_listen_with_tls(self) -> None:
+        asked: list[object] = []
+        context, reactor = Mock(), Mock(listenSSL=lambda *_, **how: asked.append(how))
+        SSL4ServerEndpoint(reactor, 1, context).listen(Mock())
+        self.assertEqual(
+            asked,
+            [{"contextFactory": context, "backlog": 50, "interface": ""}],
+            f"{PORT} needs endpoints to call listenSSL so, to offer fewer ciphers",
         )
 
     def test_the_channel_hands_a_long_answer_through(self) -> None:
