@@ -15,6 +15,7 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from typing_extensions import override
 
+from heartbeat_service.web.site import BUDGET, CONNECTION_COST
 from tests.faults.conftest import Serve
 from tests.faults.herd import reactor
 from tests.faults.service import Row, death_of, either
@@ -283,6 +284,64 @@ async def test_who_dribbles_is_cut_off_in_time(
     row.note = (
         f"all cut off after {held:.1f} s, slowest beat {herd.slowest * 1000:.0f} ms"
     )
+    row.judge(herd)
+    service.assert_unharmed()
+
+
+CHUNKED = b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+TINY_CHUNKS = CHUNKED + b"1\r\nx\r\n" * 10_922  # 64 KiB
+
+
+@pytest.mark.fault("bodies in tiny chunks")
+@pytest_twisted.ensureDeferred
+async def test_bodies_in_tiny_chunks_keep_nobody_waiting(
+    serve: Serve, crowd: Crowd, row: Row
+) -> None:
+    count = either(250, 1400)
+    service = await serve("--timebomb", "3", "--interval", "0.3")
+    herd = service.herd(20, timebomb=3, interval=0.3, patience=1.5)
+    await service.joined(herd)
+    herd.slowest = 0.0
+    strangers = [crowd.send(service.http, Stranger(TINY_CHUNKS)) for _ in range(count)]
+    await until(lambda: all(one.connected_at or one.cut_at for one in strangers))
+    await pause(2.0)
+    row.slower(await herd.all_answered(PATIENCE))
+    slowest = max(herd.slowest, row.recovered or 0.0)
+    crowd.leave()
+    row.tried = f"{count} connections, 64 KiB each"
+    row.note = f"slowest beat {slowest * 1000:.0f} ms"
+    assert slowest < 1.5, row.note
+    row.judge(herd)
+    service.assert_unharmed()
+
+
+@pytest.mark.fault("unfinished bodies")
+@pytest_twisted.ensureDeferred
+async def test_unfinished_bodies_take_no_more_than_their_budget(
+    serve: Serve, crowd: Crowd, row: Row
+) -> None:
+    count, size = either(3000, 6000), 60_000
+    service = await serve("--timebomb", "3", "--interval", "0.5")
+    herd = service.herd(20, timebomb=3, interval=0.5, patience=1.5)
+    await service.joined(herd)
+    before = service.memory()
+    head = b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: 65000\r\n\r\n"
+    strangers = []
+    for _ in range(0, count, 100):
+        strangers += [
+            crowd.send(service.http, Stranger(head + b"x" * size)) for _ in range(100)
+        ]
+        await pause(0.02)
+    await until(lambda: all(one.connected_at or one.cut_at for one in strangers))
+    await pause(1.0)
+    grown = service.memory() - before
+    crowd.leave()
+    row.slower(await herd.all_answered(PATIENCE))
+    row.tried = f"{count} connections, {count * size // 1024**2} MiB"
+    row.note = f"memory {before} + {grown} MiB, slowest {herd.slowest * 1000:.0f} ms"
+    # What grows is given an eighth more than it needs; TLS costs most of a connection.
+    allowed = BUDGET * 9 // 8 + count * CONNECTION_COST // 4
+    assert grown < allowed / 1024**2, row.note
     row.judge(herd)
     service.assert_unharmed()
 
