@@ -31,6 +31,7 @@ from twisted.web.http import (
     _ChunkedTransferDecoder,
     _MalformedChunkedDataError,
 )
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
 from typing_extensions import override
@@ -428,16 +429,15 @@ class HardenedChannel(HTTPChannel):
         self.refused = True
         self.site.refused(problem)
         body = problem.body()
-        headers = {
-            **problem.headers(),
-            "Content-Length": str(len(body)),
-            "Connection": "close",
-        }
+        # What the gate has set for it, but for what is said here.
+        headers = self.requests[-1].responseHeaders if self.requests else Headers()
+        for name, value in problem.headers().items():
+            headers.setRawHeaders(name, [value])
+        headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
+        headers.setRawHeaders(b"Connection", [b"close"])
         lines = [f"HTTP/1.1 {problem.status.value} {problem.status.phrase}".encode()]
-        lines += [f"{name}: {value}".encode() for name, value in headers.items()]
-        for request in self.requests:  # what the gate has set for it
-            for name, values in request.responseHeaders.getAllRawHeaders():
-                lines += [name + b": " + value for value in values]
+        for header, values in headers.getAllRawHeaders():
+            lines += [header + b": " + value for value in values]
         if getattr(self, "_command", b"") == b"HEAD":
             body = b""
         self.transport.write(b"\r\n".join([*lines, b"", body]))

@@ -22,9 +22,9 @@ from heartbeat_service.web.channel import BoundedRequest, HardenedChannel, cance
 from heartbeat_service.web.problem import Problem
 
 #: What may be kept of requests that aren't answered and answers that aren't read, for
-#: all connections together, in bytes. Beyond it, the one that takes most is ended; so
+#: all connections together, in bytes. Beyond it, those that take most are ended; so
 #: nobody is who takes no more than its equal share.
-BUDGET = 128 * 1024 * 1024
+BUDGET = 256 * 1024 * 1024
 
 #: What a connection costs besides, in bytes: inside TLS, where it is most.
 CONNECTION_COST = 48 * 1024
@@ -102,8 +102,16 @@ class HeartbeatSite(Site):
         self._kept_in_all += size - self._kept.pop(channel, 0)
         if size:
             self._kept[channel] = size
-        while self._kept_in_all > BUDGET:
-            self._end(max(self._kept, key=self._kept.__getitem__))
+        if self._kept_in_all > BUDGET:
+            self._shed()
+
+    def _shed(self) -> None:
+        # Some more than must be, as it costs much to find out who takes most.
+        most_first = sorted(self._kept, key=self._kept.__getitem__, reverse=True)
+        for channel in most_first:
+            if self._kept_in_all <= BUDGET * 31 // 32:
+                break
+            self._end(channel)
 
     def _end(self, channel: HardenedChannel) -> None:
         self.forget(channel)

@@ -320,7 +320,7 @@ async def test_bodies_in_tiny_chunks_keep_nobody_waiting(
 async def test_unfinished_bodies_take_no_more_than_their_budget(
     serve: Serve, crowd: Crowd, row: Row
 ) -> None:
-    count, size = either(3000, 6000), 60_000
+    count, size = either(5000, 8000), 60_000
     service = await serve("--timebomb", "3", "--interval", "0.5")
     herd = service.herd(20, timebomb=3, interval=0.5, patience=1.5)
     await service.joined(herd)

@@ -1122,6 +1122,23 @@ async def test_a_token_is_asked_for_when_the_head_is_in(
     assert (await good.answer()).status != 401
 
 
+@pytest.mark.parametrize("about", [("Connection: close",), ("Connection: x, close",)])
+@pytest_twisted.ensureDeferred
+async def test_who_wants_to_close_and_is_refused_is_told_so_once(
+    running: Running, about: tuple[str, ...]
+) -> None:
+    for begun in (
+        sent("POST /heartbeat", CODED, *about) + b"1\r\nxx\r\n",
+        sent("POST /heartbeat", CODED, *about) + b"20000\r\n" + b"x" * 0x20000,
+    ):
+        wire = await running.wire()
+        wire.send(begun)
+        answer = await wire.answer()  # which has no header twice
+        assert answer.status in (400, 413)
+        assert answer.headers["connection"] == "close"
+        await wire.end()
+
+
 @pytest_twisted.ensureDeferred
 async def test_who_is_refused_by_its_head_is_not_asked_for_its_body(
     serve: Serve, token_files: dict[str, str]
