@@ -103,6 +103,7 @@ class Engine:
         try:
             deque(self.registry.restore(stored), maxlen=0)
         except Exception as error:  # whatever somebody has written into the store
+            self.clock.stop()  # nobody dies who was taken in before it came to that
             raise NotRestored(f"what it holds can't be restored: {error!r}") from error
         self.opened = True
         self._look_for_room()

@@ -72,10 +72,12 @@ class TestOpening(SynchronousTestCase):
     def test_what_cannot_be_restored_is_told_and_nothing_is_written_back(self) -> None:
         bad: Any = "no client"
         store = HandStore(StoredState(100, [snapshot("1", 1), bad]))
-        engine = Engine(Clock(), store)
+        clock = Clock()
+        engine = Engine(clock, store)
         opening = Deferred.fromCoroutine(engine.open())
         error = self.failureResultOf(opening, NotRestored)
         self.assertIn("what it holds can't be restored", error.getErrorMessage())
+        listen(clock, 60)  # nor is anybody dead who was taken in before it came to that
         closing = Deferred.fromCoroutine(engine.close())
         self.assertEqual((store.waiting, store.commits), (None, 0))
         self.successResultOf(closing)
