@@ -192,7 +192,9 @@ class HeartbeatService(Service):
 
         ports = await self._serve_http(engine)
         engine.clock.unread = lambda: (
-            router.has_unread() or any(port.has_unread() for port in ports)
+            router.has_unread()
+            or limit.has_unread()
+            or any(port.has_unread() for port in ports)
         )
         await self._reactor_running()
         _log.info(

@@ -35,6 +35,7 @@ class PeerLimit:
     def __init__(self, reactor: IReactorTime, most: int) -> None:
         self._reactor = reactor
         self._most = most
+        self._monitors: list[Monitor] = []
         self._peers: set[tuple[HardenedConnection, int]] = set()
         self._turned_away = 0
         self._told_away = 0
@@ -53,7 +54,15 @@ class PeerLimit:
             else:
                 self._accepted((connection, descriptor), endpoint)
 
-        Monitor(connection, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED, heard)
+        events = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+        self._monitors.append(Monitor(connection, events, heard))
+
+    def has_unread(self) -> bool:
+        """Whether somebody has come or left that nobody has heard of yet.
+
+        Then libzmq's thread may be waiting, and hold back messages that have come in.
+        """
+        return any(monitor.has_unread() for monitor in self._monitors)
 
     def stop(self) -> None:
         """Write no more into the log; the monitors end with their sockets."""

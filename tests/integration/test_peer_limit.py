@@ -20,7 +20,7 @@ from heartbeat_service import service
 from heartbeat_service.zeromq.monitor import EVENT_BUDGET, Monitor
 from heartbeat_service.zeromq.peer_limit import TELL_EVERY, PeerLimit
 from tests.integration.conftest import Peer, Serve, port_of
-from tests.integration.test_bad_input import zmtp_greeting
+from tests.integration.test_bad_input import zmtp_frame, zmtp_greeting, zmtp_ready
 from tests.integration.test_connection import (
     LOOPBACK,
     MakeFactory,
@@ -280,6 +280,50 @@ async def test_a_handler_that_fails_is_logged_and_goes_on_hearing(
     tracebacks.clear()
 
 
+def fill(address: str) -> None:
+    """Come and go, until the monitor is full and libzmq's thread waits."""
+    with suppress(TimeoutError):  # that is when it accepts no more
+        for _ in range(10 * MANY):
+            socket.create_connection(("127.0.0.1", port_of(address)), 0.5).close()
+        pytest.fail("its thread doesn't wait")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_behind_a_full_monitor_is_not_taken_for_read(
+    limited: Callable[..., Limited],
+) -> None:
+    here = limited(10)
+    with ExitStack() as stack:
+        (peer,) = strangers(stack, here.addresses[0], 1)
+        peer.sendall(zmtp_greeting() + zmtp_ready(b"DEALER"))
+        await until(lambda: b"READY" in peer.recv(1_000, socket.MSG_PEEK))
+        await until(lambda: not here.limit.has_unread())
+        fill(here.addresses[0])
+        peer.sendall(zmtp_frame(b"hello"))
+        assert not here.router.has_unread()
+        assert here.limit.has_unread()
+        _, hello = await here.router.receive()
+        assert hello == b"hello"
+        await until(lambda: not here.limit.has_unread())
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_clock_waits_for_whom_a_monitor_tells_of(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[PeerLimit] = []
+
+    def has_unread(limit: PeerLimit) -> bool:
+        asked.append(limit)
+        return False
+
+    monkeypatch.setattr(PeerLimit, "has_unread", has_unread)
+    running = await serve()
+    await running.beat("1", timebombSeconds=0.1)
+    await until(lambda: bool(asked))
+    assert len(set(asked)) == 1
+
+
 @pytest.mark.parametrize("which", ["factory", "socket", "monitor"])
 def test_to_stop_while_libzmqs_thread_waits_for_a_full_monitor_does_not_hang(
     new_factory: MakeFactory, which: str
@@ -291,10 +335,7 @@ def test_to_stop_while_libzmqs_thread_waits_for_a_full_monitor_does_not_hang(
     address = router.bind(LOOPBACK)
     with ExitStack() as stack, without_hanging():
         strangers(stack, address, 5)
-        with suppress(TimeoutError):  # that is when libzmq accepts no more
-            for _ in range(10 * MANY):
-                socket.create_connection(("127.0.0.1", port_of(address)), 0.5).close()
-            pytest.fail("its thread doesn't wait")
+        fill(address)
         {"factory": factory, "socket": router, "monitor": monitor}[which].shutdown()
         if which != "factory":
             factory.shutdown()
