@@ -43,8 +43,15 @@ from heartbeat_service.protocol.codec import MAX_MESSAGE
 from heartbeat_service.zeromq.connection import make_factory
 from tests.integration.conftest import Peer
 from tests.integration.processes import Spawn
+from tests.integration.test_bad_input import zmtp_greeting
 from tests.integration.test_client_doors import make_certificate
-from tests.integration.test_game_client import Game, Play, Recorder, play
+from tests.integration.test_game_client import (
+    Game,
+    Play,
+    Recorder,
+    StrangerFactory,
+    play,
+)
 from tests.integration.waiting import patiently, reactor, until
 from tests.messages import envelope
 
@@ -647,6 +654,31 @@ async def test_a_publication_that_is_too_long_is_not_taken_and_later_ones_are_he
         server.answer = lambda beat: beat.say("200 OK", server.reply(sequence=2))
         await until(is_heard)
     assert [event for event in log if "game_client" in event["log_namespace"]] == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_publications_are_heard_again_after_another_program_had_the_port(
+    server: Server, play: Play
+) -> None:
+    strangers = StrangerFactory(zmtp_greeting().replace(b"NULL", b"NONE"))
+    listening = reactor.listenTCP(0, strangers, interface="127.0.0.1")
+    address = f"tcp://127.0.0.1:{listening.getHost().port}"
+    server.body["stateChangeEndpoint"] = address
+    game = play(server.listen())
+    await game.reaches(ClientState.UNCALIBRATED)
+    await patiently(strangers.visits.get())
+    await patiently(listening.stopListening())
+    server.pub.bind(address)
+    await follows(game, server)  # by its beats
+    server.body["sequence"] += 1
+    server.answer = lambda beat: beat.say("200 OK", server.reply(sequence=2))
+
+    async def is_heard() -> bool:
+        server.publish(clientState="CALIBRATED")
+        return game.client.session.state is ClientState.CALIBRATED
+
+    await until(is_heard)
+    assert game.client.session.sequence == 3
 
 
 @pytest_twisted.ensureDeferred
