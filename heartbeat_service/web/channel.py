@@ -64,6 +64,9 @@ READ_SIZE = 8 * 1024
 #: How many lines of headers are read in a turn of the reactor: as much work as a beat.
 LINES_A_TURN = 50
 
+#: In how many pieces what waits behind a request is kept.
+MOST_PIECES = 64
+
 #: What a header takes in memory beyond its own bytes, in bytes.
 HEADER_COST = 128
 
@@ -374,8 +377,11 @@ class HardenedChannel(HTTPChannel):
 
     @override
     def rawDataReceived(self, data: bytes) -> None:
-        if not self.refused:
-            super().rawDataReceived(data)
+        if self.refused:
+            return
+        super().rawDataReceived(data)
+        if len(self._dataBuffer) > MOST_PIECES:  # each has a price of its own
+            self._dataBuffer = [b"".join(self._dataBuffer)]
 
     @override
     def allContentReceived(self) -> None:
