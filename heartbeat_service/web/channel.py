@@ -70,6 +70,10 @@ MOST_PIECES = 64
 #: What a header takes in memory beyond its own bytes, in bytes.
 HEADER_COST = 128
 
+#: How many parameters a query may have. Twisted reads all of them: 16 KiB of only
+#: ``&`` would take it as long as fifty beats.
+MAX_PARAMETERS = 100
+
 #: In how many chunks a body may come, and by how many bytes the framing may be longer
 #: than the content. To take a chunk apart costs as much as a kilobyte of content.
 MAX_CHUNKS = 64
@@ -406,6 +410,9 @@ class HardenedChannel(HTTPChannel):
             self._respondToBadRequestAndDisconnect()
             return
         self._path = request.aim(self._command, self._path)
+        if sum(map(self._path.count, (b"&", b";"))) >= MAX_PARAMETERS:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"At most {MAX_PARAMETERS} parameters")
+            return
         request.refusal = self.site.gate(request) or _unread_coding(request)
         if self.length is None:
             self._transferDecoder = _Chunks(

@@ -954,6 +954,17 @@ async def test_too_long_a_head_is_told_so(
     await wire.end()
 
 
+@pytest.mark.parametrize("sign", ["&", ";", "a&", "a=1;"])
+@pytest_twisted.ensureDeferred
+async def test_a_query_has_a_hundred_parameters_at_most(
+    running: Running, sign: str
+) -> None:
+    for count, status in ((99, 200), (100, 400), (3000, 400)):
+        wire = await running.wire()
+        wire.send(sent(f"GET /healthz?{sign * count}"))
+        assert (await wire.answer()).status == status
+
+
 # A peer that has sent its last word.
 
 
