@@ -257,7 +257,7 @@ async def test_events_are_read_in_budgets_and_none_is_lost(factory: Any) -> None
     await until(all_heard)
     assert heard.count(zmq.EVENT_ACCEPTED) == heard.count(zmq.EVENT_DISCONNECTED)
     assert len(heard) == MANY
-    assert max(by_turn) <= 2 * EVENT_BUDGET  # two turns at most lie in a pause
+    assert max(by_turn) <= 3 * EVENT_BUDGET  # a pause may lie across three reads
 
 
 @pytest_twisted.ensureDeferred
