@@ -14,6 +14,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.logger import LogEvent
 
 from heartbeat_service.service import CannotStart
+from heartbeat_service.web.app import HeartbeatApp
 from tests.integration.conftest import Answer, Peer, Running, Serve, Wire, port_of
 from tests.integration.processes import BIN, LOOPBACK, Process
 from tests.integration.waiting import patiently, reactor, until
@@ -31,6 +32,8 @@ OPERATOR_ROUTES = [
     ("PUT", "/clients/1/state", b"no order"),
     ("PUT", "/clients/state", ORDER),
     ("PUT", "/clients/state", b"no order"),
+    ("PUT", "/clients/1/lockout", b'{"seconds": 60}'),
+    ("PUT", "/clients/1/lockout", b"no order"),
     ("DELETE", "/clients/1", b""),
 ]
 CLIENT_ROUTES = [
@@ -85,6 +88,16 @@ def assert_unauthorized(answer: Answer) -> str:
     assert (problem["status"], problem["code"]) == (401, "UNAUTHORIZED")
     detail: str = problem["detail"]
     return detail
+
+
+def test_no_route_but_those_of_health_is_without_a_door() -> None:
+    map_ = HeartbeatApp.app.url_map
+    behind_doors = {
+        map_.bind("").match(path, method)[0]
+        for method, path, _ in OPERATOR_ROUTES + CLIENT_ROUTES
+    }
+    routes = {rule.endpoint for rule in map_.iter_rules()}
+    assert routes - behind_doors == {"healthz", "readyz"}
 
 
 @pytest.mark.parametrize(
