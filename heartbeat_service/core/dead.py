@@ -7,6 +7,8 @@ who lives.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from heartbeat_service.core.changes import DeadClient
 from heartbeat_service.core.instances import NO_INSTANCES, Instances
 
@@ -25,8 +27,9 @@ class DeadClients:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._superseded_others: dict[str, DeadClient] = {}
-        self._superseded_nobody: dict[str, DeadClient] = {}
+        # A dict whose oldest go looks for the next oldest from its very beginning.
+        self._superseded_others: OrderedDict[str, DeadClient] = OrderedDict()
+        self._superseded_nobody: OrderedDict[str, DeadClient] = OrderedDict()
 
     def instances(self, client_id: str) -> Instances:
         """Those of a client; of one that isn't kept, none."""
@@ -54,7 +57,7 @@ class DeadClients:
 
     def _make_room(self, newest: str, now: float) -> None:
         if self._superseded_nobody:
-            del self._superseded_nobody[next(iter(self._superseded_nobody))]
+            self._superseded_nobody.popitem(last=False)
             return
         oldest, dead = next(iter(self._superseded_others.items()))
         is_old = now - dead.ended_at > KEPT_FOR

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from time import thread_time
 from typing import cast
 
 from msgspec import Raw
@@ -22,7 +23,7 @@ from heartbeat_service.core.changes import (
     Snapshot,
     StoredState,
 )
-from heartbeat_service.core.dead import KEPT_FOR
+from heartbeat_service.core.dead import KEPT_FOR, DeadClients
 from heartbeat_service.core.errors import (
     HeartbeatError,
     IllegalTransition,
@@ -561,6 +562,20 @@ class TestInstance(RegistryTestCase):
         self.come_and_go("2", "x")
         self.come_and_go("3", "a", "b")
         self.assert_superseded("1", "3")
+
+    def test_one_more_costs_the_same_however_many_are_kept(self) -> None:
+        def seconds(most: int, instances: Instances) -> float:
+            dead = DeadClients(most)
+            for number in range(most):
+                dead.add(f"former-{number}", DeadClient(instances, 0.0), 0.0)
+            start = thread_time()
+            for number in range(50_000):
+                dead.add(str(number), DeadClient(instances, 0.0), KEPT_FOR + 1)
+            return thread_time() - start
+
+        for instances in (Instances("a"), Instances("b", ("a",))):
+            few, many = seconds(10, instances), seconds(200_000, instances)
+            self.assertLess(many, 6 * few)
 
     def test_a_lower_bound_holds_after_a_restart(self) -> None:
         of_dead = {
