@@ -608,7 +608,7 @@ class TestRegistry(SynchronousTestCase):
         run_state_machine_as_test(
             RegistryMachine,
             settings=settings(
-                max_examples=300,
+                max_examples=100,
                 stateful_step_count=40,
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow],

@@ -449,7 +449,7 @@ class TestDurableFirst(DispatchTestCase):
         )
 
     @settings(
-        max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(HAPPENINGS)
     def test_nothing_told_ever_shows_more_than_the_store_has(self, happenings):
@@ -707,7 +707,7 @@ class TestListingsInTrouble(DispatchTestCase):
         self.failureResultOf(self.dispatcher.clients(), Overloaded)
 
     @settings(
-        max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(HAPPENINGS)
     def test_list_in_trouble_is_what_the_store_has_after_anything(self, happenings):

@@ -676,7 +676,7 @@ HAPPENINGS = st.lists(
 
 class TestAnyOrder(JournalTestCase):
     @settings(
-        max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(HAPPENINGS, st.integers(1, 4))
     def test_listeners_hear_what_is_kept_in_order_and_once(self, happenings, largest):

@@ -759,7 +759,7 @@ HAPPENINGS = st.lists(
 
 class TestUnreliableNetwork(SynchronousTestCase):
     @settings(
-        max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(HAPPENINGS)
     def test_agrees_one_answered_beat_later_and_never_goes_back(self, happenings):

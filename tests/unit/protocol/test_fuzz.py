@@ -206,7 +206,7 @@ class TestAnyBytes(SynchronousTestCase):
             self.assertIsInstance(json.loads(bytes(message.values)), dict)
 
     @settings(
-        max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(st.binary(max_size=300) | st.text().map(str.encode))
     @example(b"")
@@ -214,14 +214,14 @@ class TestAnyBytes(SynchronousTestCase):
         self.expect_message_or_error(data)
 
     @settings(
-        max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(mutants())
     def test_messages_that_something_has_happened_to(self, data: bytes) -> None:
         self.expect_message_or_error(data)
 
     @settings(
-        max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(strangers())
     def test_fields_that_may_hold_anything(self, data: bytes) -> None:

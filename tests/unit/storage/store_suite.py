@@ -541,7 +541,7 @@ class LastingStoreSuite(StoreSuite):
         self.assertCountEqual(kept, [Lockout("1", 2000.5), Lockout("3", 3000.0)])
 
     @settings(
-        max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(
         st.lists(
@@ -603,7 +603,7 @@ class LastingStoreSuite(StoreSuite):
         self.assertEqual(self.lives(self.open_store(), "1"), [life(101)])
 
     @settings(
-        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     @given(some_facts(), st.integers(0, 12), st.booleans())
     def test_what_was_committed_is_what_is_remembered(self, facts, cut, twice):

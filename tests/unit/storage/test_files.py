@@ -12,24 +12,31 @@ from heartbeat_service.storage.sqlite import Database
 from tests.unit.storage.store_suite import registration
 from tests.unit.storage.test_sqlite import NOON, DatabaseTestCase
 
-#: Opens a database as a service does, and says what came of it.
-_OPEN = (
-    "import sys; from pathlib import Path; "
-    "from heartbeat_service.storage.sqlite import Database; "
-    "Database(Path(sys.argv[1]), lambda: 0.0).open(); print('opened')"
-)
+#: Opens databases as services do, and says what came of each.
+_OPEN = """
+import sys
+from pathlib import Path
+from heartbeat_service.storage.sqlite import Database
+
+for path in sys.argv[1:]:
+    try:
+        Database(Path(path), lambda: 0.0).open()
+        print("opened")
+    except Exception as error:
+        print(error)
+"""
 
 
-def opened_by_another_process(path: Path) -> str:
-    """What a second service says when it opens that file."""
+def opened_by_another_process(*paths: Path) -> list[str]:
+    """What a second service says when it opens each of those files."""
     done = subprocess.run(
-        [sys.executable, "-c", _OPEN, path],
+        [sys.executable, "-c", _OPEN, *paths],
         capture_output=True,
         text=True,
         timeout=60,
-        check=False,
+        check=True,
     )
-    return done.stdout or done.stderr.splitlines()[-1]
+    return done.stdout.splitlines()
 
 
 class TestNames(DatabaseTestCase):
@@ -45,20 +52,31 @@ class TestNames(DatabaseTestCase):
         folder.mkdir(exist_ok=True)
         return folder / name
 
-    def assert_taken(self, name: Path) -> None:
-        """No second service can open it, in this process or in another."""
-        for _ in range(2):
-            self.assertIn("another heartbeat service", opened_by_another_process(name))
-            with self.assertRaisesRegex(Exception, "another heartbeat service"):
-                self.database(name).open()
+    def assert_taken(self, *names: Path) -> None:
+        """No second service can open it, in this process or in another.
+
+        A refusal must not free it either: so each is tried before and after the other.
+        """
+        for name in names:
+            self.assert_taken_here(name)
+        for name, said in zip(
+            names * 2, opened_by_another_process(*names * 2), strict=True
+        ):
+            self.assertIn("another heartbeat service", said, name)
+        for name in names:
+            self.assert_taken_here(name)
         self.first.write([registration("2", 2)])
+
+    def assert_taken_here(self, name: Path) -> None:
+        """Nor can this process open it once more."""
+        with self.assertRaisesRegex(Exception, "another heartbeat service"):
+            self.database(name).open()
 
     def test_symbolic_link_leads_to_the_file_that_is_taken(self) -> None:
         link, further = self.other_name(), self.other_name("further.sqlite")
         link.symlink_to(self.path)
         further.symlink_to(link)
-        for name in (link, further):
-            self.assert_taken(name)
+        self.assert_taken(link, further)
 
     def test_link_to_its_folder_leads_to_the_file_that_is_taken(self) -> None:
         folder = self.other_name("folder")
@@ -79,7 +97,7 @@ class TestNames(DatabaseTestCase):
 
     def test_file_that_was_closed_may_be_opened_by_another_process(self) -> None:
         self.first.close()
-        self.assertEqual(opened_by_another_process(self.path), "opened\n")
+        self.assertEqual(opened_by_another_process(self.path), ["opened"])
 
     def test_refused_service_takes_no_lock_of_the_first_away(self) -> None:
         """An outsider that closes the file would else write and remove the log."""
