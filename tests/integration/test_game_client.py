@@ -576,8 +576,9 @@ async def test_with_the_server_away_it_says_so_once_and_never_beats_faster(
 
 @pytest_twisted.ensureDeferred
 async def test_stopped_while_the_server_is_away_it_stops(
-    serve: Serve, play: Play
+    serve: Serve, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("heartbeat_service.game_client.driver.FAREWELL", INTERVAL)
     running, game, _ = await begin(serve, play)
     await running.stop()
     assert isinstance(await game.event(), ServerLost)

@@ -33,10 +33,10 @@ from zope.interface import implementer
 
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.game_client.credentials import Credentials, read_authorities
-from heartbeat_service.game_client.driver import FAREWELL
 from heartbeat_service.game_client.session import (
     Refused,
     ServerLost,
+    Session,
     StateChanged,
 )
 from heartbeat_service.protocol.codec import MAX_MESSAGE
@@ -66,8 +66,11 @@ pytestmark = pytest.mark.filterwarnings(
 RUNNING = ClientState.RUNNING
 
 #: What the server tells its client, in seconds.
-INTERVAL = 0.1
-FUSE = 1.0
+INTERVAL = 0.05
+FUSE = 0.6
+
+#: How long a stopping client waits for its last answers, in seconds.
+FAREWELL = 0.2
 
 #: How much later than it should a beat may come on a slow machine, in seconds.
 SLACK = 1.0
@@ -273,7 +276,7 @@ async def follows(game: Game, server: Server) -> list[Refused | ServerLost]:
     return troubles
 
 
-async def goes_on_beating(server: Server, count: int = 5) -> None:
+async def goes_on_beating(server: Server, count: int = 4) -> None:
     """Wait for that many further beats, each of which must come in time."""
     since, already = reactor.seconds(), len(server.beats)
     await server.hears(count)
@@ -290,7 +293,7 @@ async def bears(server: Server, game: Game, answer: Answer) -> list[Any]:
     await game.reaches(ClientState.UNCALIBRATED)
     server.sent, server.most, server.answer = 0, 0, answer
     await goes_on_beating(server)
-    assert server.sent < 6 * ON_THE_WAY
+    assert server.sent < 5 * ON_THE_WAY
     assert server.most <= 2
     server.answer = server.be_sane
     return await follows(game, server)
@@ -377,8 +380,14 @@ async def test_inside_tls_too(server: Server, play: Play, pem: Path, name: str) 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 @pytest_twisted.ensureDeferred
 async def test_stopped_in_the_midst_of_an_answer_it_stops_and_leaves_nothing_behind(
-    server: Server, play: Play, pem: Path, tls: bool, name: str
+    server: Server,
+    play: Play,
+    pem: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tls: bool,
+    name: str,
 ) -> None:
+    monkeypatch.setattr("heartbeat_service.game_client.driver.FAREWELL", FAREWELL)
     # So long that only the stop can end the answer.
     server.body["timebombSeconds"] = 3600
     recorder = Recorder()
@@ -413,7 +422,7 @@ async def test_a_server_that_never_closes_what_it_says_it_closes_holds_no_socket
     await game.reaches(ClientState.UNCALIBRATED)
     before = len(server.connections)
     server.most, server.answer = 0, say_close
-    await goes_on_beating(server)
+    await goes_on_beating(server, 5)
     assert len(server.connections) > before + 3
     assert client_sockets(server) <= 1
 
@@ -561,6 +570,7 @@ async def test_no_interval_silences_it_or_lets_it_run_wild(
 async def test_it_connects_to_no_endpoint_but_tcp(
     server: Server, play: Play, tmp_path: Path, endpoint: str
 ) -> None:
+    server.body["heartbeatIntervalSeconds"] = 0.02
     good = server.body["requestEndpoint"]
     server.body["requestEndpoint"] = endpoint.format(folder=tmp_path)
     with capturedLogs() as log:
@@ -593,7 +603,7 @@ async def test_endpoints_that_change_with_each_beat_hold_no_descriptors(
         beat.say("200 OK", server.reply(**moved))
 
     server.answer = move
-    await goes_on_beating(server, 100)
+    await goes_on_beating(server, 40)
     assert descriptors() < before + 40
     server.answer = server.be_sane
     assert await follows(game, server) == []
@@ -702,8 +712,14 @@ async def test_a_sequence_that_was_too_high_does_not_block_the_real_ones(
 @pytest.mark.parametrize("tls", ["none", "silent", "another's"])
 @pytest_twisted.ensureDeferred
 async def test_tls_that_fails_holds_no_sockets_and_sees_no_beat(
-    server: Server, play: Play, pem: Path, tmp_path: Path, tls: str
+    server: Server,
+    play: Play,
+    pem: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tls: str,
 ) -> None:
+    monkeypatch.setattr(Session, "patience", FUSE / 2)  # from the first beat on
     make_certificate(tmp_path / "other.pem")
     url = server.listen(pem if tls == "another's" else None)
     game = play(
