@@ -13,7 +13,13 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.internet.tcp import Port
 from twisted.logger import Logger
+from twisted.protocols.haproxy._wrapper import (
+    HAProxyProtocolWrapper,
+    HAProxyWrappingFactory,
+)
+from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
+from typing_extensions import override
 from zope.interface import implementer
 
 from heartbeat_service.host.descriptors import allowed
@@ -31,6 +37,10 @@ MAKE_ROOM = 10
 
 #: The log tells of missing descriptors no more often than this, in seconds.
 TELL_EVERY = 60.0
+
+#: How long a PROXY header may be, with what comes along with its first part, in bytes.
+#: One with addresses and what a proxy knows of TLS has some hundred.
+MAX_PROXY_HEADER = 8 * 1024
 
 #: Before TLS 1.3, which has no others: ciphers whose keys are new with each connection,
 #: so that a stolen private key opens nothing that was said before.
@@ -86,6 +96,41 @@ class ForwardSecret:
         return self._reactor.listenSSL(port, factory, contextFactory, **how)
 
 
+class ProxyHeader(HAProxyProtocolWrapper):
+    """A connection by a ``haproxy:`` endpoint; one without a good header is cut off.
+
+    Twisted's lets an address that is none be logged with a traceback, keeps up to
+    64 KiB of a header, and inside TLS goes on reading what it has refused.
+    """
+
+    _size = 0
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        if self._proxyInfo is not None:
+            super().dataReceived(data)
+            return
+        self._size += len(data)
+        try:
+            super().dataReceived(data)
+        except ValueError:
+            if self._proxyInfo is not None:  # it isn't the header's
+                raise
+            self.disconnecting = True
+        if self._proxyInfo is None and (
+            self.disconnecting or self._size > MAX_PROXY_HEADER
+        ):
+            self.abortConnection()
+
+
+def _with_good_headers(factory: object) -> None:
+    """Have what a port serves read PROXY headers by :class:`ProxyHeader`, if any."""
+    while isinstance(factory, WrappingFactory):
+        if isinstance(factory, HAProxyWrappingFactory):
+            factory.protocol = ProxyHeader  # type: ignore[assignment]  # typed as final
+        factory = factory.wrappedFactory
+
+
 @implementer(IReadDescriptor)
 class PatientPort:
     """Lets a port accept no more connections than there are descriptors for.
@@ -110,6 +155,7 @@ class PatientPort:
         self._told = -math.inf
         self._poll = select.poll()
         if isinstance(port, Port):
+            _with_good_headers(port.factory)
             port.stopReading()
             reactor.addReader(self)
             self._poll.register(port, select.POLLIN)

@@ -404,6 +404,29 @@ async def test_a_wrapped_endpoint_is_beyond_loopback_wherever_it_listens(
     assert_unauthorized(await other.answer())
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY TCP4 1.1.1.1 1.1.1.1 x y\r\n",
+        b"PROXY TCP6 \xff \xff 1 2\r\n",
+        b"PROXY TCP4 1.1.1.1 1.1.1.1 %s 2\r\n" % (b"1" * 5000),
+        b"PROXY nonsense\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\xff\0\0",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff" + bytes(32 * 1024),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_who_sends_no_good_proxy_header_is_cut_off_without_a_line(
+    serve: Serve, logged: list[LogEvent], header: bytes
+) -> None:
+    running = await serve(http=WRAPPED)
+    logged.clear()
+    wire = await running.wire()
+    wire.send(header)
+    await wire.until(lambda: wire.lost)
+    assert logged == []
+
+
 @pytest_twisted.ensureDeferred
 async def test_behind_a_wrapped_endpoint_a_token_or_permission_lets_operators_in(
     serve: Serve, logged: list[LogEvent], tokens: dict[str, str]

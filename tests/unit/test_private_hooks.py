@@ -15,6 +15,7 @@ import zmq
 from klein import Klein
 from klein.resource import KleinResource
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import IPv4Address
 from twisted.internet.base import DelayedCall
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import SSL4ServerEndpoint
@@ -25,6 +26,7 @@ from twisted.internet.task import Clock
 from twisted.internet.tcp import Port
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.basic import LineReceiver
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web import http
@@ -209,6 +211,18 @@ class TestPrivateHooks(SynchronousTestCase):
             asked,
             [{"contextFactory": context, "backlog": 50, "interface": ""}],
             f"{PORT} needs endpoints to call listenSSL so, to offer fewer ciphers",
+        )
+
+    def test_a_wrapped_connection_knows_whether_its_header_came(self) -> None:
+        wrapped = HAProxyWrappingFactory(Factory.forProtocol(Protocol))
+        connection = wrapped.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+        connection.makeConnection(StringTransport())
+        before = connection._proxyInfo
+        connection.dataReceived(b"PROXY UNKNOWN 1\r\n")
+        self.assertEqual(
+            (before, connection._proxyInfo is None),
+            (None, False),
+            f"{PORT} needs HAProxyProtocolWrapper._proxyInfo to bound the header",
         )
 
     def test_the_channel_hands_a_long_answer_through(self) -> None:
