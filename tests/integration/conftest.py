@@ -346,8 +346,7 @@ Serve = Callable[..., Awaitable[Running]]
 @pytest.fixture(autouse=True)
 def nothing_left_behind(tracebacks: list[LogEvent]) -> Iterator[None]:
     """No test leaves a delayed call, an open socket or an unread traceback."""
-    turn = 0.01
-    pytest_twisted.blockon(deferLater(reactor, turn))  # its own readers are in then
+    pytest_twisted.blockon(deferLater(reactor, 0))  # its own readers are in then
     readers, calls = set(reactor.getReaders()), set(reactor.getDelayedCalls())
     yield
     deadline = reactor.seconds() + PATIENCE
@@ -358,7 +357,7 @@ def nothing_left_behind(tracebacks: list[LogEvent]) -> Iterator[None]:
         ]
         if not left:
             break
-        pytest_twisted.blockon(deferLater(reactor, turn))
+        pytest_twisted.blockon(deferLater(reactor, 0.005))
     assert left == []
     assert [str(event["log_failure"]) for event in tracebacks] == []
 

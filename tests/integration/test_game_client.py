@@ -48,7 +48,7 @@ RUNNING = ClientState.RUNNING
 DISCONNECTED = ClientState.DISCONNECTED
 
 #: Seconds between beats in these tests.
-INTERVAL = 0.1
+INTERVAL = 0.05
 
 #: Seconds to the timebomb of a client that beats once and then not for long.
 HOUR = 3600.0

@@ -34,6 +34,11 @@ def twistd(spawn: Spawn, *arguments: str, **environment: str) -> Process:
     )
 
 
+def refused(spawn: Spawn, *arguments: str) -> Process:
+    """One of several at once that can't start; they must not meet at one store."""
+    return twistd(spawn, *LOOPBACK, "--store", "memory:", *arguments)
+
+
 def game_client(spawn: Spawn, client_id: str, host: str) -> Process:
     """``python -m heartbeat_service.game_client``."""
     program = (sys.executable, "-m", "heartbeat_service.game_client")
@@ -183,19 +188,18 @@ async def test_a_daemon_that_cannot_restore_its_store_says_so_and_tidies_up(
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize(
-    "option", ["--config", "--operator-token-file", "--client-token-file"]
-)
 async def test_a_pipe_in_place_of_a_file_ends_the_program_with_a_sentence(
-    spawn: Spawn, tmp_path: Path, option: str
+    spawn: Spawn, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    service = twistd(spawn, *LOOPBACK, option, "pipe")
-    assert await service.ends() == 1
-    last = service.output.splitlines()[-1]
-    assert option in last
-    assert "not a regular file" in last
-    assert "Traceback" not in service.output
+    options = ("--config", "--operator-token-file", "--client-token-file")
+    services = [refused(spawn, option, "pipe") for option in options]
+    for option, service in zip(options, services, strict=True):
+        assert await service.ends() == 1
+        last = service.output.splitlines()[-1]
+        assert option in last
+        assert "not a regular file" in last
+        assert "Traceback" not in service.output
 
 
 @pytest_twisted.ensureDeferred
@@ -222,44 +226,41 @@ async def test_one_line_for_a_registration_a_change_and_a_death_and_none_for_a_b
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("--timebomb", "0"),
-        ("--config", "/no/such/file.toml"),
-    ],
-)
 async def test_a_bad_option_ends_the_program_with_a_sentence_that_names_it(
-    spawn: Spawn, option: str, value: str
+    spawn: Spawn,
 ) -> None:
-    service = twistd(spawn, *LOOPBACK, option, value)
-    assert await service.ends() == 1
-    assert option in service.output.splitlines()[-1]
-    assert "Traceback" not in service.output
+    options = {"--timebomb": "0", "--config": "/no/such/file.toml"}
+    services = [refused(spawn, *option) for option in options.items()]
+    for option, service in zip(options, services, strict=True):
+        assert await service.ends() == 1
+        assert option in service.output.splitlines()[-1]
+        assert "Traceback" not in service.output
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("option", ["--http", "--router", "--pub"])
 async def test_an_address_in_use_ends_the_program_with_a_sentence_that_names_it(
-    running: Running, spawn: Spawn, option: str
+    running: Running, spawn: Spawn
 ) -> None:
-    address = f"tcp:{running.port}:interface=127.0.0.1"
-    if option != "--http":
-        address = f"tcp://127.0.0.1:{running.port}"
-    options = dict(zip(LOOPBACK[::2], LOOPBACK[1::2], strict=True)) | {option: address}
-    second = twistd(spawn, *(word for pair in options.items() for word in pair))
-    assert await second.ends() == 1
-    assert f"can't start: {option} {address}" in second.output
-    assert "Traceback" not in second.output
+    taken = {
+        "--http": f"tcp:{running.port}:interface=127.0.0.1",
+        "--router": f"tcp://127.0.0.1:{running.port}",
+        "--pub": f"tcp://127.0.0.1:{running.port}",
+    }
+    services = [refused(spawn, *option) for option in taken.items()]
+    for (option, address), service in zip(taken.items(), services, strict=True):
+        assert await service.ends() == 1
+        assert f"can't start: {option} {address}" in service.output
+        assert "Traceback" not in service.output
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("http", ["tcp:99999:interface=127.0.0.1", "stdio:"])
-async def test_what_no_http_can_be_served_on_is_named(spawn: Spawn, http: str) -> None:
-    service = twistd(spawn, *LOOPBACK, "--http", http)
-    assert await service.ends() == 1
-    assert f"can't start: --http {http}: " in service.output
-    assert "Traceback" not in service.output
+async def test_what_no_http_can_be_served_on_is_named(spawn: Spawn) -> None:
+    endpoints = ("tcp:99999:interface=127.0.0.1", "stdio:")
+    services = [refused(spawn, "--http", each) for each in endpoints]
+    for endpoint, service in zip(endpoints, services, strict=True):
+        assert await service.ends() == 1
+        assert f"can't start: --http {endpoint}: " in service.output
+        assert "Traceback" not in service.output
 
 
 @pytest_twisted.ensureDeferred
