@@ -9,6 +9,7 @@ from attrs import field, frozen
 from OpenSSL.crypto import Error as OpenSSLError
 from twisted.internet.ssl import Certificate
 
+from heartbeat_service.host.files import UnreadableFile, read_file, read_secret
 from heartbeat_service.zeromq.curve import (
     BadKeys,
     ClientKeys,
@@ -50,9 +51,9 @@ def read_authorities(path: str) -> tuple[Certificate, ...]:
     :raises BadCredentials: if there are none.
     """
     try:
-        found = _CERTIFICATE.findall(Path(path).read_bytes())
+        found = _CERTIFICATE.findall(read_file(path))
         certificates = tuple(Certificate.loadPEM(pem) for pem in found)
-    except (OSError, OpenSSLError) as error:
+    except (UnreadableFile, OpenSSLError) as error:
         raise BadCredentials(f"{path}: {error}") from None
     if not certificates:
         raise BadCredentials(f"{path}: no PEM certificate in it")
@@ -60,13 +61,13 @@ def read_authorities(path: str) -> tuple[Certificate, ...]:
 
 
 def read_token(path: str) -> str:
-    """The one token in a file.
+    """The one token in a file; a file that others can read is warned of.
 
     :raises BadCredentials: if there is none, or more than one word.
     """
     try:
-        token = Path(path).read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
+        token = read_secret(path).decode("utf-8").strip()
+    except ValueError as error:
         raise BadCredentials(f"{path}: {error}") from None
     if not _TOKEN.fullmatch(token):  # and not a part of it is shown
         raise BadCredentials(f"{path}: expected one token, without spaces, in it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -288,7 +289,11 @@ def unusable(files: Files) -> dict[str, list[str]]:
     broken.write_text("-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n")
     words = files.folder / "words"
     words.write_text("two words")
+    pipe = files.folder / "pipe"
+    os.mkfifo(pipe)
     return {
+        f"--ca-file {pipe} regular": ["--ca-file", str(pipe)],
+        f"--token-file {pipe} regular": ["--token-file", str(pipe)],
         f"--ca-file {nothing}": ["--ca-file", nothing],
         f"--ca-file {empty}": ["--ca-file", str(empty)],
         f"--ca-file {broken}": ["--ca-file", str(broken)],
