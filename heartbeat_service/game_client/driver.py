@@ -26,6 +26,7 @@ from typing_extensions import override
 from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.core.heartbeat import NO_VALUES
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.core.tally import is_time_to_tell
 from heartbeat_service.game_client.credentials import NO_CREDENTIALS, Credentials
 from heartbeat_service.game_client.post import Post
 from heartbeat_service.game_client.session import (
@@ -268,7 +269,7 @@ class GameClient(Service):
             message = decode_from_server(frames[-1])
         except HeartbeatError as error:
             self._unread += 1
-            if self._unread & (self._unread - 1) == 0:  # 1, 2, 4, 8 …: never a flood
+            if is_time_to_tell(self._unread):
                 self._log.warn(
                     "messages of the server that made no sense so far: {count}, "
                     "the last one: {detail}",
