@@ -26,11 +26,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
-from twisted.web.http import (
-    HTTPChannel,
-    _ChunkedTransferDecoder,
-    _MalformedChunkedDataError,
-)
+from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
@@ -39,6 +35,7 @@ from zope.interface import implementer
 
 from heartbeat_service.core.errors import BadMessage, TooLarge
 from heartbeat_service.protocol.codec import MAX_MESSAGE
+from heartbeat_service.web.framing import Chunks, is_well_framed, unread_coding
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 
 #: How long a request may take to come in whole, in seconds: the first from the
@@ -73,11 +70,6 @@ HEADER_COST = 128
 #: How many parameters a query may have. Twisted reads all of them: 16 KiB of only
 #: ``&`` would take it as long as fifty beats.
 MAX_PARAMETERS = 100
-
-#: In how many chunks a body may come, and by how many bytes the framing may be longer
-#: than the content. To take a chunk apart costs as much as a kilobyte of content.
-MAX_CHUNKS = 64
-MAX_FRAMING = 1024
 
 #: How a request to a proxy begins, which a server has to take as well (RFC 9112,
 #: section 3.2.2). A URI of HTTP has a host, which counts whatever ``Host`` says.
@@ -155,27 +147,6 @@ class BoundedRequest(Request):
         self.channel.site.refused(problem)
         self.write(write_problem(self, problem))
         self.finish()
-
-
-class _Chunks(_ChunkedTransferDecoder):
-    """Takes chunks apart, as long as they are worth it."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._maxTrailerHeadersSize = MAX_FRAMING
-        self._count = self._framing = self._content = 0
-
-    @override
-    def _dataReceived_CHUNK_LENGTH(self) -> bool:
-        before = len(self._buffer)
-        found = super()._dataReceived_CHUNK_LENGTH()
-        if found:
-            self._count += 1
-            self._framing += before - len(self._buffer)
-            self._content += self.length
-            if self._count > MAX_CHUNKS or self._framing > self._content + MAX_FRAMING:
-                raise _MalformedChunkedDataError("It comes in too many pieces")
-        return found
 
 
 class Connections(Protocol):
@@ -406,16 +377,16 @@ class HardenedChannel(HTTPChannel):
     @override
     def allHeadersReceived(self) -> None:
         request: BoundedRequest = self.requests[-1]
-        if not _is_well_framed(request, self._version):
+        if not is_well_framed(request, self._version):
             self._respondToBadRequestAndDisconnect()
             return
         self._path = request.aim(self._command, self._path)
         if sum(map(self._path.count, (b"&", b";"))) >= MAX_PARAMETERS:
             self._refuse(HTTPStatus.BAD_REQUEST, f"At most {MAX_PARAMETERS} parameters")
             return
-        request.refusal = self.site.gate(request) or _unread_coding(request)
+        request.refusal = self.site.gate(request) or unread_coding(request)
         if self.length is None:
-            self._transferDecoder = _Chunks(
+            self._transferDecoder = Chunks(
                 request.handleContentChunk, self._finishRequestBody
             )
         if request.refusal and not self._has_body():
@@ -512,36 +483,11 @@ class HardenedChannel(HTTPChannel):
         self.refuse(Problem(status, BadMessage.code, detail))
 
 
-def _is_well_framed(request: Request, version: bytes) -> bool:
-    """Whether nobody on the way can take it for another request (RFC 9112)."""
-    values = request.requestHeaders.getRawHeaders
-    hosts = values(b"Host", ())
-    codings = values(b"Transfer-Encoding", ())
-    return (
-        len(hosts) <= 1
-        and len(values(b"Authorization", ())) <= 1
-        and (len(hosts) == 1 or version == b"HTTP/1.0")
-        and (not codings or (len(codings) == 1 and version == b"HTTP/1.1"))
-        and b"identity" not in map(bytes.lower, codings)
-    )
-
-
 def _innermost(transport: Any) -> Any:
     """What is below TLS, or a proxy's protocol."""
     while hasattr(transport, "transport"):
         transport = transport.transport
     return transport
-
-
-def _unread_coding(request: Request) -> Problem | None:
-    for coding in request.requestHeaders.getRawHeaders(b"Content-Encoding", ()):
-        if coding.lower() != b"identity":
-            return Problem(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                BadMessage.code,
-                "A body is taken as it is, without a Content-Encoding",
-            )
-    return None
 
 
 def cancel(call: IDelayedCall) -> None:

@@ -33,6 +33,7 @@ from heartbeat_service.web import channel as channel_module
 from heartbeat_service.web import site as site_module
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.framing import MAX_CHUNKS, Chunks
 from heartbeat_service.web.names import Names
 from heartbeat_service.web.port import BACKLOG, PatientPort
 from heartbeat_service.web.site import HeartbeatSite
@@ -1087,7 +1088,7 @@ async def test_a_body_comes_in_few_pieces_with_little_around_them(
 async def test_a_body_in_tiny_pieces_is_not_taken_apart_to_its_end(
     running: Running,
 ) -> None:
-    class Counted(channel_module._Chunks):
+    class Counted(Chunks):
         """Counts what the parser does."""
 
         steps = 0
@@ -1099,10 +1100,10 @@ async def test_a_body_in_tiny_pieces_is_not_taken_apart_to_its_end(
 
     wire = await running.wire()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(channel_module, "_Chunks", Counted)
+        patch.setattr(channel_module, "Chunks", Counted)
         wire.send(PIECES.encode() + b"1\r\nx\r\n" * 10_000)
         assert_problem(await wire.answer(), 400)
-    assert Counted.steps <= channel_module.MAX_CHUNKS
+    assert Counted.steps <= MAX_CHUNKS
 
 
 @pytest.fixture

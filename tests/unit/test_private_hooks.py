@@ -35,6 +35,7 @@ from twisted.web.server import Request, Site
 from txzmq import ZmqConnection, ZmqFactory
 
 CHANNEL = "heartbeat_service/web/channel.py"
+FRAMING = "heartbeat_service/web/framing.py"
 SITE = "heartbeat_service/web/site.py"
 PORT = "heartbeat_service/web/port.py"
 APP = "heartbeat_service/web/app.py"
@@ -191,12 +192,12 @@ class TestPrivateHooks(SynchronousTestCase):
 
         done: list[bytes] = []
         chunks: Any = Chunks(read.append, done.append)  # type: ignore[arg-type]  # bytes
-        self.has(chunks, CHANNEL, _maxTrailerHeadersSize="lowered")
+        self.has(chunks, FRAMING, _maxTrailerHeadersSize="lowered")
         chunks.dataReceived(b"1;x\r\ny\r\n0\r\n\r\nrest")
         self.assertEqual(
             (read, done, chunks.length),
             ([5, b"y", 3], [b"rest"], 0),
-            f"{CHANNEL} needs _dataReceived_CHUNK_LENGTH to take a chunk's first line "
+            f"{FRAMING} needs _dataReceived_CHUNK_LENGTH to take a chunk's first line "
             "off _buffer, and say so",
         )
         chunks = Chunks(read.append, done.append)  # type: ignore[arg-type]  # bytes
