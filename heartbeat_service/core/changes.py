@@ -27,7 +27,8 @@ Moment = Annotated[float, Meta(ge=0, lt=253_402_300_799)]
 #: Any time that can have passed, in seconds.
 Seconds = Annotated[float, Meta(ge=0, lt=253_402_300_799)]
 
-Number = Annotated[int, Meta(ge=0)]
+#: Any count. It has to be able to grow before the integers of SQLite end.
+Number = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class Reason(str, Enum):

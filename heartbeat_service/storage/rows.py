@@ -24,6 +24,7 @@ from heartbeat_service.core.changes import (
     Fact,
     Life,
     Lockout,
+    Number,
     Snapshot,
     StoredState,
 )
@@ -162,8 +163,8 @@ def read(connection: Connection) -> StoredState:
 
     :raises ValueError: if a row makes no sense: which one, and what is wrong with it.
     """
-    service = connection.execute(_READ_SERVICE).fetchone()
-    if service is None:
+    service = list(_each(connection, "service", _READ_SERVICE, _last_incarnation))
+    if not service:
         raise ValueError("the row of service is gone")
     return StoredState(
         last_incarnation=service[0],
@@ -328,6 +329,10 @@ def _each(
             except ValueError as error:
                 what = str(error).replace("`$.", "`")
                 raise ValueError(f"{table}, the row {row[:2]!r:.150}: {what}") from None
+
+
+def _last_incarnation(row: dict[str, Any]) -> int:
+    return msgspec.convert(row["last_incarnation"], Number)
 
 
 def _snapshot(row: dict[str, Any]) -> Snapshot:

@@ -18,7 +18,9 @@ OF_A_CLIENT = [
     ("client_id", "'..'"),
     ("client_id", "printf('%.65c', 'x')"),
     ("incarnation", "-1"),
+    ("incarnation", "9223372036854775807"),
     ("sequence", "-1"),
+    ("sequence", "9223372036854775807"),
     ("state", "'SLEEPING'"),
     ("state", "'running'"),
     ("reported_state", "''"),
@@ -135,6 +137,13 @@ class TestRowsThatMakeNoSense(DatabaseTestCase):
         self.assert_trouble("service", database.write, [registration("new", 4)])
         database.close()
         self.assert_trouble("service", database.open)
+
+    def test_of_the_service_that_leaves_no_next_incarnation(self) -> None:
+        self.begin()
+        self.sql("UPDATE service SET last_incarnation = 9223372036854775807")
+        database = self.database()
+        self.assert_trouble("service, the row (", database.open)
+        database.close()
 
     def test_long_text_is_not_told_whole(self) -> None:
         self.begin()
