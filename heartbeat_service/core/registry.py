@@ -241,9 +241,9 @@ class Registry:
         self._bury(self._clients[client_id], Reason.TIMEBOMB)
 
     def _take_in(self, snapshot: Snapshot) -> None:
-        heartbeat = Heartbeat(
-            snapshot.client_id, self._delegate, self.clock, snapshot.fuse
-        )
+        # What a former run has granted may be more than this one grants.
+        fuse = min(snapshot.fuse, max(self.longest_fuse, self.default_fuse))
+        heartbeat = Heartbeat(snapshot.client_id, self._delegate, self.clock, fuse)
         heartbeat.beats = snapshot.beats
         heartbeat.longest_gap = snapshot.longest_gap_seconds
         self.last_incarnation = max(self.last_incarnation, snapshot.incarnation)

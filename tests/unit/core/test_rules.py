@@ -1006,6 +1006,18 @@ class TestLongestFuse(RegistryTestCase):
             client = self.registry.beat(f"at {asked}", RUNNING, fuse=asked)
             self.assertEqual(client.heartbeat.fuse, granted)
 
+    def test_a_lower_limit_holds_after_a_restart(self) -> None:
+        for fuse in (3600.0, 5.0):
+            self.registry.beat(f"fuse {fuse:g}", RUNNING, fuse=fuse)
+        stored = stored_state(self.facts)
+        for default, granted in ((10.0, [20.0, 5.0]), (30.0, [30.0, 5.0])):
+            self.registry = self.new_registry()
+            self.registry.default_fuse = default
+            self.registry.longest_fuse = 20.0
+            list(self.registry.restore(stored))
+            fuses = [client.heartbeat.fuse for client in self.registry]
+            self.assertEqual(fuses, granted)
+
     def test_without_a_limit_it_is_an_hour(self) -> None:
         client = self.registry.beat("1", RUNNING, fuse=1e9)
         self.assertEqual(client.heartbeat.fuse, 3600.0)
