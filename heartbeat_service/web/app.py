@@ -32,6 +32,7 @@ from heartbeat_service.core.errors import (
     UnknownClient,
 )
 from heartbeat_service.engine.dispatch import Dispatcher
+from heartbeat_service.engine.refusals import Refusals
 from heartbeat_service.protocol.codec import (
     decode_body,
     decode_request,
@@ -271,11 +272,15 @@ class HeartbeatApp:
 
     def resource(self) -> HeartbeatResource:
         """What a site serves."""
-        return HeartbeatResource(self.app)
+        return HeartbeatResource(self.app, self._dispatcher.refusals)
 
 
 class HeartbeatResource(KleinResource):
     """The app's resource, which also answers what Klein can't route at all."""
+
+    def __init__(self, app: Klein, refusals: Refusals) -> None:
+        super().__init__(app)
+        self._refusals = refusals
 
     @override
     def render(self, request: IRequest) -> Any:
@@ -286,9 +291,9 @@ class HeartbeatResource(KleinResource):
             request.getRequestHostname().decode("utf-8")
             return super().render(request)
         except (UnicodeDecodeError, HTTPException):
-            return write_problem(
-                request, problem_of_routing(BadRequest("The Host makes no sense"))
-            )
+            problem = problem_of_routing(BadRequest("The Host makes no sense"))
+            self._refusals.add(problem)
+            return write_problem(request, problem)
 
 
 def read_path(path: bytes) -> str:

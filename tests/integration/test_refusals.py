@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest_twisted
 from twisted.logger import LogEvent, formatEvent
 
-from tests.integration.conftest import Serve
+from tests.integration.conftest import Running, Serve
 from tests.messages import heartbeat
 
 
@@ -64,6 +64,17 @@ async def test_what_never_became_a_request_is_told_too(
         line = formatEvent(event) or ""
         assert line.isprintable()
         assert len(line) < 500
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_host_that_makes_no_sense_is_told_too(
+    running: Running, logged: list[LogEvent]
+) -> None:
+    for host in (b"\xff", b"x" * 64):
+        wire = await running.wire()
+        wire.send(b"GET /healthz HTTP/1.1\r\nHost: %s\r\n\r\n" % host)
+        assert (await wire.answer()).status == 400
+    assert len(told(logged, "BAD_MESSAGE")) == 2
 
 
 @pytest_twisted.ensureDeferred
