@@ -24,7 +24,7 @@ from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.journal import LARGEST_BATCH, ChangeJournal, Refused
-from heartbeat_service.engine.refusals import Refusals
+from heartbeat_service.engine.refusals import RefusedRequests
 from heartbeat_service.engine.slices import in_slices
 from heartbeat_service.protocol.codec import moment
 from heartbeat_service.protocol.messages import (
@@ -76,7 +76,7 @@ class Dispatcher:
     interval: float
     request_endpoint: str = ""
     state_change_endpoint: str = ""
-    refusals: Refusals = field(factory=Refusals, init=False)
+    refusals: RefusedRequests = field(factory=RefusedRequests, init=False)
     _orders: DeferredLock = field(factory=DeferredLock, init=False)
 
     def dispatch(self, request: Request) -> Deferred[ClientStateMessage]:

@@ -48,7 +48,7 @@ class Refusal(Protocol):
         """Who was refused, where that is known."""
 
 
-class Refusals:
+class RefusedRequests:
     """Counts refused requests, and tells of the first and of each doubling."""
 
     _log = Logger()

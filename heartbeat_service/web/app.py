@@ -32,7 +32,7 @@ from heartbeat_service.core.errors import (
     UnknownClient,
 )
 from heartbeat_service.engine.dispatch import Dispatcher
-from heartbeat_service.engine.refusals import Refusals
+from heartbeat_service.engine.refusals import RefusedRequests
 from heartbeat_service.protocol.codec import (
     decode_body,
     decode_request,
@@ -278,7 +278,7 @@ class HeartbeatApp:
 class HeartbeatResource(KleinResource):
     """The app's resource, which also answers what Klein can't route at all."""
 
-    def __init__(self, app: Klein, refusals: Refusals) -> None:
+    def __init__(self, app: Klein, refusals: RefusedRequests) -> None:
         super().__init__(app)
         self._refusals = refusals
 

@@ -15,12 +15,12 @@ from heartbeat_service.core.errors import (
     StaleIncarnation,
     UnknownClient,
 )
-from heartbeat_service.engine.refusals import LONGEST_REASON, Refusals
+from heartbeat_service.engine.refusals import LONGEST_REASON, RefusedRequests
 
 
 class TestRefusals(SynchronousTestCase):
     def setUp(self) -> None:
-        self.refusals = Refusals()
+        self.refusals = RefusedRequests()
 
     def told(self, errors: Iterable[HeartbeatError]) -> list[str]:
         """What the log says when these are refused."""
