@@ -31,6 +31,19 @@ def envelope(**fields: Any) -> bytes:
     return msgspec.json.encode({**usual, **fields})
 
 
+def over_http(
+    first: str, *headers: str, body: bytes | None = None, host: str | None = "localhost"
+) -> bytes:
+    """A request of HTTP/1.1 as it goes over the wire, its body with its length.
+
+    :param first: its method and its target.
+    """
+    lines = [f"{first} HTTP/1.1", *headers]
+    lines += [] if host is None else [f"Host: {host}"]
+    lines += [] if body is None else [f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
+
+
 def padded(length: int) -> bytes:
     """A good heartbeat of that many bytes."""
     return heartbeat().ljust(length)

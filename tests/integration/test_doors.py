@@ -18,7 +18,7 @@ from heartbeat_service.web.app import HeartbeatApp
 from tests.integration.conftest import Answer, Peer, Running, Serve, Wire, port_of
 from tests.integration.processes import BIN, LOOPBACK, Process
 from tests.integration.waiting import patiently, reactor, until
-from tests.messages import heartbeat, message
+from tests.messages import heartbeat, message, over_http
 
 ORDER = json.dumps({"clientState": "RUNNING"}).encode()
 OPERATOR_ROUTES = [
@@ -69,9 +69,8 @@ async def ask(
 ) -> Answer:
     """One request, with a token or without."""
     wire = await running.wire()
-    bearer = "" if token is None else f"Authorization: Bearer {token}\r\n"
-    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{bearer}"
-    wire.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    bearer = [] if token is None else [f"Authorization: Bearer {token}"]
+    wire.send(over_http(f"{method} {path}", *bearer, body=body))
     answer = await wire.answer(to_head=method == "HEAD")
     wire.abort()
     return answer
@@ -231,14 +230,10 @@ async def test_the_connection_lives_on_after_a_401(
 ) -> None:
     running = await serve(**tokens)
     wire = await running.wire()
-    body = heartbeat("1")
-    head = (
-        b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
-        % len(body)
-    )
-    wire.send(head + b"\r\n" + body)
+    body, bearer = heartbeat("1"), "Authorization: bearer any-client-token"
+    wire.send(over_http("POST /heartbeat", body=body))
     assert_unauthorized(await wire.answer())
-    wire.send(head + b"Authorization: bearer any-client-token\r\n\r\n" + body)
+    wire.send(over_http("POST /heartbeat", bearer, body=body))
     assert (await wire.answer()).status == 200
 
 

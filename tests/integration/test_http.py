@@ -12,7 +12,7 @@ import pytest_twisted
 
 from tests.integration.conftest import Answer, Running, Serve, Wire
 from tests.integration.waiting import pause
-from tests.messages import heartbeat, message
+from tests.messages import heartbeat, message, over_http
 
 RECORD = {
     "clientID",
@@ -54,10 +54,7 @@ def send(
     wire: Wire, method: str, path: str, body: bytes | None = None, *headers: str
 ) -> None:
     """Write one request, byte by byte as told."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
-    if body is not None:
-        lines.append(f"Content-Length: {len(body)}")
-    wire.send("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+    wire.send(over_http(f"{method} {path}", *headers, body=body))
 
 
 async def ask(
@@ -455,9 +452,8 @@ async def test_a_connection_is_kept_for_the_next_beat(running: Running) -> None:
 async def test_two_beats_at_once_are_answered_in_order(running: Running) -> None:
     wire = await running.wire()
     beats = [
-        b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
-        % (len(beat), beat)
-        for beat in (heartbeat("1"), heartbeat("2"))
+        over_http("POST /heartbeat", body=heartbeat(client_id))
+        for client_id in ("1", "2")
     ]
     wire.send(b"".join(beats))
     for client_id in ("1", "2"):
@@ -479,9 +475,7 @@ async def test_a_connection_is_closed_when_the_client_asks_for_it(
 async def test_a_beat_that_comes_byte_by_byte_is_a_beat(running: Running) -> None:
     wire = await running.wire()
     wire.transport.setTcpNoDelay(True)
-    body = heartbeat("1")
-    head = b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-    for byte in head % len(body) + body:
+    for byte in over_http("POST /heartbeat", body=heartbeat("1")):
         wire.send(bytes([byte]))
         await pause(0)
     assert (await wire.answer()).status == 200

@@ -40,7 +40,7 @@ from heartbeat_service.web.site import HeartbeatSite
 from tests.integration.conftest import Answer, Running, Serve, Wire, odd_lines
 from tests.integration.processes import BIN, LOOPBACK, READY, Process
 from tests.integration.waiting import SILENCE, patiently, pause, reactor, until
-from tests.messages import heartbeat, padded
+from tests.messages import heartbeat, over_http, padded
 
 #: For deadlines that a test waits for: short, but no busy machine's pause.
 SHORT = 0.5
@@ -51,8 +51,7 @@ LONG = 16 * 1024 * 1024
 
 def get(path: str, *headers: str) -> bytes:
     """A GET as it goes over the wire."""
-    lines = [f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]
-    return "\r\n".join(lines).encode()
+    return over_http(f"GET {path}", *headers)
 
 
 NOW, LATE, MUCH = get("/now"), get("/late"), get("/much")
@@ -786,16 +785,6 @@ async def test_a_target_may_name_the_server_and_means_the_same(
     assert (await wire.answer()).status == 200
 
 
-def sent(
-    first: str, *headers: str, body: bytes = b"", host: str | None = "localhost"
-) -> bytes:
-    """A request of HTTP/1.1 as it goes over the wire, its body with its length."""
-    lines = [f"{first} HTTP/1.1", *headers]
-    lines += [] if host is None else [f"Host: {host}"]
-    lines += [f"Content-Length: {len(body)}"] if body else []
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
 def assert_problem(answer: Answer, status: int) -> None:
     """It is a problem as the contract has them."""
     assert (answer.status, answer.json()["status"]) == (status, status), answer
@@ -827,7 +816,9 @@ async def test_a_path_has_one_spelling(running: Running, targets: list[str]) -> 
     for target in targets:
         wire = await running.wire()
         for method in ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "BREW"):
-            wire.send(sent(f"{method} {target}", body=b'{"clientState": "RUNNING"}'))
+            wire.send(
+                over_http(f"{method} {target}", body=b'{"clientState": "RUNNING"}')
+            )
             answer = await wire.answer(to_head=method == "HEAD")
             assert answer.status == 404, (method, target, answer)
         assert await running.beat("1") == present, target
@@ -843,7 +834,7 @@ async def test_encoded_letters_are_the_letters_themselves(
 ) -> None:
     await running.beat("1")
     wire = await running.wire()
-    wire.send(sent(f"GET {path}"))
+    wire.send(over_http(f"GET {path}"))
     answer = await wire.answer()
     if path.endswith("%7e"):  # no client can have this ID, but the path is one
         assert (answer.status, answer.json()["code"]) == (404, "UNKNOWN_CLIENT")
@@ -866,7 +857,7 @@ async def test_methods_in_small_letters_are_others(
     present = await running.beat("1")
     wire = await running.wire()
     for path in ("/clients/1", "/clients", "/healthz", "/clients/1/state"):
-        wire.send(sent(f"{method} {path}"))
+        wire.send(over_http(f"{method} {path}"))
         assert_problem(await wire.answer(), 501)
     assert await running.beat("1") == present
 
@@ -874,33 +865,37 @@ async def test_methods_in_small_letters_are_others(
 GET_ALL = "GET /clients"
 CODED = "Transfer-Encoding: chunked"
 FRAMED_WRONG: dict[str, bytes] = {
-    "no Host": sent(GET_ALL, host=None),
-    "two Hosts": sent(GET_ALL, "Host: x"),
-    "two Hosts apart": sent(GET_ALL, "Host: x", "X: x", host="y"),
-    "two Hosts in HTTP/1.0": sent(GET_ALL, "Host: y").replace(b"/1.1", b"/1.0", 1),
-    "two Transfer-Encodings": sent("POST /heartbeat", CODED, CODED),
-    "identity and chunked": sent(
+    "no Host": over_http(GET_ALL, host=None),
+    "two Hosts": over_http(GET_ALL, "Host: x"),
+    "two Hosts apart": over_http(GET_ALL, "Host: x", "X: x", host="y"),
+    "two Hosts in HTTP/1.0": over_http(GET_ALL, "Host: y").replace(b"/1.1", b"/1.0", 1),
+    "two Transfer-Encodings": over_http("POST /heartbeat", CODED, CODED),
+    "identity and chunked": over_http(
         "POST /heartbeat", "Transfer-Encoding: identity", CODED
     ),
-    "identity": sent("GET /clients", "Transfer-Encoding: identity"),
-    "identity and a length": sent(
+    "identity": over_http("GET /clients", "Transfer-Encoding: identity"),
+    "identity and a length": over_http(
         "POST /heartbeat", "Transfer-Encoding: Identity", body=b"x"
     ),
-    "a list of codings": sent("POST /heartbeat", "Transfer-Encoding: gzip, chunked"),
-    "chunked in HTTP/1.0": sent("POST /heartbeat", CODED).replace(b"/1.1", b"/1.0", 1),
-    "both lengths": sent("POST /heartbeat", CODED, body=b"0\r\n\r\n"),
-    "two equal lengths": sent("POST /heartbeat", "Content-Length: 1", body=b"x"),
-    "two lengths in a line": sent("POST /heartbeat", "Content-Length: 1, 1"),
-    "two Authorizations": sent(
+    "a list of codings": over_http(
+        "POST /heartbeat", "Transfer-Encoding: gzip, chunked"
+    ),
+    "chunked in HTTP/1.0": over_http("POST /heartbeat", CODED).replace(
+        b"/1.1", b"/1.0", 1
+    ),
+    "both lengths": over_http("POST /heartbeat", CODED, body=b"0\r\n\r\n"),
+    "two equal lengths": over_http("POST /heartbeat", "Content-Length: 1", body=b"x"),
+    "two lengths in a line": over_http("POST /heartbeat", "Content-Length: 1, 1"),
+    "two Authorizations": over_http(
         GET_ALL, "Authorization: Bearer a", "Authorization: Bearer b"
     ),
-    "obs-fold": sent(GET_ALL, "X: x", " y"),
-    "obs-fold by a tab": sent(GET_ALL, "X: x", "\ty"),
-    "a fold of nothing": sent(GET_ALL, " X: x"),
-    "a folded Transfer-Encoding": sent(
+    "obs-fold": over_http(GET_ALL, "X: x", " y"),
+    "obs-fold by a tab": over_http(GET_ALL, "X: x", "\ty"),
+    "a fold of nothing": over_http(GET_ALL, " X: x"),
+    "a folded Transfer-Encoding": over_http(
         "POST /heartbeat", "Transfer-Encoding:", " chunked"
     ),
-    "a space before the colon": sent(GET_ALL, "X : x"),
+    "a space before the colon": over_http(GET_ALL, "X : x"),
 }
 
 
@@ -910,7 +905,7 @@ async def test_what_could_be_taken_for_another_request_is_refused(
     running: Running, bad: bytes
 ) -> None:
     wire = await running.wire()
-    wire.send(bad + sent("GET /healthz"))
+    wire.send(bad + over_http("GET /healthz"))
     assert_problem(await wire.answer(), 400)
     await wire.end()  # what comes behind it is not read
 
@@ -932,10 +927,10 @@ async def test_a_coded_body_is_not_taken(
 ) -> None:
     wire = await running.wire()
     wire.send(
-        sent("POST /heartbeat", f"Content-Encoding: {coding}", body=heartbeat("1"))
+        over_http("POST /heartbeat", f"Content-Encoding: {coding}", body=heartbeat("1"))
     )
     assert (await wire.answer()).status == status
-    wire.send(sent("GET /healthz"))
+    wire.send(over_http("GET /healthz"))
     assert (await wire.answer()).status == 200
 
 
@@ -967,7 +962,7 @@ async def test_a_query_has_a_hundred_parameters_at_most(
 ) -> None:
     for count, status in ((99, 200), (100, 400), (3000, 400)):
         wire = await running.wire()
-        wire.send(sent(f"GET /healthz?{sign * count}"))
+        wire.send(over_http(f"GET /healthz?{sign * count}"))
         assert (await wire.answer()).status == status
 
 
@@ -1139,7 +1134,7 @@ async def test_a_token_is_asked_for_when_the_head_is_in(
 ) -> None:
     running = await serve(**token_files)
     wire = await running.wire()
-    wire.send(sent(first, framing, "Authorization: Bearer wrong"))  # and no body
+    wire.send(over_http(first, framing, "Authorization: Bearer wrong"))  # and no body
     answer = await wire.answer()
     assert_problem(answer, 401)
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -1148,7 +1143,7 @@ async def test_a_token_is_asked_for_when_the_head_is_in(
     good = await running.wire()
     who = "client" if "eat" in first else "operator"
     token = f"Authorization: Bearer the-token-of-{who}s"
-    good.send(sent(first, token, body=heartbeat("1")))
+    good.send(over_http(first, token, body=heartbeat("1")))
     assert (await good.answer()).status != 401
 
 
@@ -1158,8 +1153,8 @@ async def test_who_wants_to_close_and_is_refused_is_told_so_once(
     running: Running, about: tuple[str, ...]
 ) -> None:
     for begun in (
-        sent("POST /heartbeat", CODED, *about) + b"1\r\nxx\r\n",
-        sent("POST /heartbeat", CODED, *about) + b"20000\r\n" + b"x" * 0x20000,
+        over_http("POST /heartbeat", CODED, *about) + b"1\r\nxx\r\n",
+        over_http("POST /heartbeat", CODED, *about) + b"20000\r\n" + b"x" * 0x20000,
     ):
         wire = await running.wire()
         wire.send(begun)
@@ -1175,7 +1170,7 @@ async def test_who_is_refused_by_its_head_is_not_asked_for_its_body(
 ) -> None:
     running = await serve(**token_files)
     wire = await running.wire()
-    wire.send(sent("POST /heartbeat", "Expect: 100-continue", "Content-Length: 9"))
+    wire.send(over_http("POST /heartbeat", "Expect: 100-continue", "Content-Length: 9"))
     assert_problem(await wire.answer(), 401)
     await wire.end()
 
@@ -1187,7 +1182,7 @@ async def test_a_head_that_is_refused_has_no_body_in_its_answer_to_head(
     running = await serve(**token_files)
     for length in (0, 9):
         wire = await running.wire()
-        wire.send(sent("HEAD /clients", f"Content-Length: {length}"))
+        wire.send(over_http("HEAD /clients", f"Content-Length: {length}"))
         answer = await wire.answer(to_head=True)
         assert (answer.status, answer.body) == (401, b"")
         assert int(answer.headers["content-length"]) > 0
@@ -1198,16 +1193,18 @@ async def test_a_head_that_is_refused_has_no_body_in_its_answer_to_head(
 # What strangers leave in the log.
 
 SEEDS = [
-    sent("POST /heartbeat", "Content-Type: application/json", body=heartbeat("1")),
+    over_http("POST /heartbeat", "Content-Type: application/json", body=heartbeat("1")),
     in_pieces(heartbeat("1"), 40),
-    sent("GET /clients?limit=1", "Authorization: Bearer x", "Cookie: a=b; c=d"),
-    sent("HEAD /clients/1", "Accept-Encoding: gzip"),
-    sent("PUT /clients/1/state", body=b'{"clientState": "RUNNING"}'),
-    sent("PUT /clients/state", "Expect: 100-continue", body=b'{"clientState": 3}'),
-    sent("DELETE http://x:80/clients/%31", "Connection: close"),
-    sent("OPTIONS *"),
-    sent("CONNECT x:80"),
-    sent("GET /readyz", "Upgrade: websocket", "If-None-Match: *", "Range: bytes=0-"),
+    over_http("GET /clients?limit=1", "Authorization: Bearer x", "Cookie: a=b; c=d"),
+    over_http("HEAD /clients/1", "Accept-Encoding: gzip"),
+    over_http("PUT /clients/1/state", body=b'{"clientState": "RUNNING"}'),
+    over_http("PUT /clients/state", "Expect: 100-continue", body=b'{"clientState": 3}'),
+    over_http("DELETE http://x:80/clients/%31", "Connection: close"),
+    over_http("OPTIONS *"),
+    over_http("CONNECT x:80"),
+    over_http(
+        "GET /readyz", "Upgrade: websocket", "If-None-Match: *", "Range: bytes=0-"
+    ),
     b"HEAD /\x8c HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /%ff?%ff=%ff HTTP/1.0\r\n\r\n",
 ]
@@ -1265,13 +1262,13 @@ async def test_who_vanishes_while_its_answer_waits_leaves_no_other_line(
     running: Running, logged: list[LogEvent]
 ) -> None:
     asked = [
-        sent("POST /heartbeat", body=heartbeat("1")),
-        sent("POST /heartbeat", body=heartbeat("1", instanceID="other")),
-        sent("PUT /clients/1/state", body=b'{"clientState": "RUNNING"}'),
-        sent("PUT /clients/state", body=b'{"clientState": "CALIBRATED"}'),
-        sent("GET /clients/1/history"),
-        sent("GET /readyz"),
-        sent("DELETE /clients/1"),
+        over_http("POST /heartbeat", body=heartbeat("1")),
+        over_http("POST /heartbeat", body=heartbeat("1", instanceID="other")),
+        over_http("PUT /clients/1/state", body=b'{"clientState": "RUNNING"}'),
+        over_http("PUT /clients/state", body=b'{"clientState": "CALIBRATED"}'),
+        over_http("GET /clients/1/history"),
+        over_http("GET /readyz"),
+        over_http("DELETE /clients/1"),
     ]
     logged.clear()
     for turns in range(5):
@@ -1283,7 +1280,7 @@ async def test_who_vanishes_while_its_answer_waits_leaves_no_other_line(
             wire.abort()
     running.wires.clear()
     wire = await running.wire()
-    wire.send(sent("GET /readyz"))
+    wire.send(over_http("GET /readyz"))
     assert (await wire.answer()).status == 200
     assert odd_lines(logged) == []
 

@@ -27,7 +27,7 @@ from tests.integration.waiting import (
     reactor,
     until,
 )
-from tests.messages import heartbeat
+from tests.messages import heartbeat, over_http
 from tests.unit.fakes import HandStore
 
 LOOPBACK = {
@@ -180,18 +180,12 @@ async def test_who_leaves_before_its_answer_leaves_no_trace(
     running = await serve(store="memory:")
     wire = await running.wire()
     body = heartbeat("1")
-    wire.send(
-        b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
-        % (len(body), body)
-    )
+    wire.send(over_http("POST /heartbeat", body=body))
 
     await until(lambda: bool(store.waiting))
     other = await running.wire()
     order = b'{"clientState": "DISCONNECTED"}'
-    other.send(
-        b"PUT /clients/1/state HTTP/1.1\r\nHost: localhost\r\n"
-        b"Content-Length: %d\r\n\r\n%s" % (len(order), order)
-    )
+    other.send(over_http("PUT /clients/1/state", body=order))
     wire.abort()
     await other.leave()
     store.be_quick()

@@ -38,7 +38,7 @@ from heartbeat_service.options import Options
 from tests.integration.conftest import Running, Serve, Wire, odd_lines, port_of
 from tests.integration.processes import BIN, Process
 from tests.integration.waiting import patiently, pause, reactor, until
-from tests.messages import heartbeat
+from tests.messages import heartbeat, over_http
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LIMIT = 64 * 1024
@@ -50,13 +50,7 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 def post(body: bytes) -> bytes:
     """A heartbeat as it goes over the wire."""
-    return (
-        b"POST /heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
-        % (
-            len(body),
-            body,
-        )
-    )
+    return over_http("POST /heartbeat", body=body)
 
 
 @frozen
