@@ -231,5 +231,10 @@ class PatientPort:
             )
 
     def _try_again(self) -> None:
+        # After a stall the reactor looks at its timers first: what those who were let
+        # in have sent meanwhile is read before they may have to make room.
+        self._retry = self._reactor.callLater(0, self._listen_again)
+
+    def _listen_again(self) -> None:
         self._retry = None
         self._reactor.addReader(self)

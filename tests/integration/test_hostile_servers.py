@@ -528,7 +528,7 @@ async def test_a_field_that_makes_no_sense_makes_no_answer(
     assert state == StateChanged(RUNNING, 7, 2)
 
 
-@pytest.mark.parametrize("interval", [1e300, 1e9, 5.0, 1e-300])
+@pytest.mark.parametrize("interval", [1e300, 5.0, 1e-300])
 @pytest_twisted.ensureDeferred
 async def test_no_interval_silences_it_or_lets_it_run_wild(
     server: Server, play: Play, interval: float

@@ -30,6 +30,7 @@ from heartbeat_service.engine.engine import Engine
 from heartbeat_service.protocol.messages import MAX_VALUES
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.web import channel as channel_module
+from heartbeat_service.web import port as port_module
 from heartbeat_service.web import site as site_module
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
@@ -191,35 +192,36 @@ async def assert_too_late(wire: Wire) -> None:
 # Deadlines.
 
 
-@pytest.mark.parametrize(
-    ("begin", "drip"),
-    [
-        (b"", b""),
-        (b"GET /no", b"w"),
-        (NOW[:-2], b"X: x\r\n"),
-        (POST, b"x"),
-        (CHUNKED, b"1\r\nx\r\n"),
-    ],
-    ids=["silence", "a first line", "headers", "a body", "chunks"],
-)
+DRIPS = {
+    "silence": (b"", b""),
+    "a first line": (b"GET /no", b"w"),
+    "headers": (NOW[:-2], b"X: x\r\n"),
+    "a body": (POST, b"x"),
+    "chunks": (CHUNKED, b"1\r\nx\r\n"),
+}
+
+
 @pytest.mark.usefixtures("short_deadline")
 @pytest_twisted.ensureDeferred
 async def test_a_first_request_that_takes_too_long_is_cut_off_whatever_drips_in(
-    grounds: Open, begin: bytes, drip: bytes
+    grounds: Open,
 ) -> None:
-    wire = await grounds().wire(begin)
+    open_ = grounds()
+    wires = {name: await open_.wire(begin) for name, (begin, _) in DRIPS.items()}
     began = reactor.seconds()
 
-    async def is_cut_off() -> bool:
-        wire.send(drip)
-        await pause(0.02)  # more chunks than a body may have would be refused at once
-        return wire.ended
+    async def are_cut_off() -> bool:
+        await pause(0.02)  # a faster drip is too many headers before it is too late
+        for name, wire in wires.items():
+            wire.send(DRIPS[name][1])
+            assert not wire.ended or reactor.seconds() > began + SHORT / 2, name
+        return all(wire.ended for wire in wires.values())
 
-    await until(is_cut_off)
-    assert reactor.seconds() > began + SHORT / 2
-    if begin:  # who has not begun to ask gets no answer
-        await assert_too_late(wire)
-    await wire.end()
+    await until(are_cut_off)
+    for name, wire in wires.items():
+        if name != "silence":  # who has not begun to ask gets no answer
+            await assert_too_late(wire)
+        await wire.end()
 
 
 @pytest.mark.usefixtures("short_deadline")
@@ -687,10 +689,16 @@ async def test_without_a_descriptor_a_quiet_connection_makes_room(
     assert quiet.lost
 
 
+@pytest.mark.parametrize("retry", [port_module.RETRY, 0.0], ids=["", "after a stall"])
 @pytest_twisted.ensureDeferred
 async def test_a_rush_beyond_the_descriptors_is_served_by_and_by(
-    grounds: Open, leave_descriptors: Callable[[int], None], logged: list[LogEvent]
+    grounds: Open,
+    leave_descriptors: Callable[[int], None],
+    logged: list[LogEvent],
+    monkeypatch: pytest.MonkeyPatch,
+    retry: float,
 ) -> None:
+    monkeypatch.setattr(port_module, "RETRY", retry)  # a stall makes it due at once
     open_ = grounds()
     logged.clear()
     connecting = [open_.connecting() for _ in range(30)]

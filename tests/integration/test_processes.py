@@ -293,22 +293,21 @@ async def test_the_tac_file_serves(spawn: Spawn, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("number", ["INT", "TERM"])
-async def test_the_game_client_says_goodbye_when_it_is_stopped(
-    spawn: Spawn, number: str
-) -> None:
+async def test_the_game_client_says_goodbye_when_it_is_stopped(spawn: Spawn) -> None:
     service = twistd(spawn, *LOOPBACK)
     host = (await service.says(READY))[1]
-    player = game_client(spawn, "headset-1", host)
-    await player.says(r"headset-1 UNCALIBRATED incarnation=\d+ sequence=1$")
-    for state in ("CALIBRATED", "RUNNING"):
-        order = f'{{"clientState": "{state}"}}'.encode()
-        assert await http("PUT", f"http://{host}/clients/headset-1/state", order) == 200
-        await player.says(rf"headset-1 {state} ")
-    assert await player.ends(number) == 0
-    assert "headset-1 DISCONNECTED" in player.output.splitlines()[-1]
-    await service.says(r"client headset-1: RUNNING -> DISCONNECTED \(goodbye\)")
-    assert "Traceback" not in player.output
+    players = {number: game_client(spawn, number, host) for number in ("INT", "TERM")}
+    for number, player in players.items():
+        await player.says(rf"{number} UNCALIBRATED incarnation=\d+ sequence=1$")
+        for state in ("CALIBRATED", "RUNNING"):
+            order = f'{{"clientState": "{state}"}}'.encode()
+            url = f"http://{host}/clients/{number}/state"
+            assert await http("PUT", url, order) == 200
+            await player.says(rf"{number} {state} ")
+        assert await player.ends(number) == 0
+        assert f"{number} DISCONNECTED" in player.output.splitlines()[-1]
+        await service.says(rf"client {number}: RUNNING -> DISCONNECTED \(goodbye\)")
+        assert "Traceback" not in player.output
 
 
 @pytest_twisted.ensureDeferred

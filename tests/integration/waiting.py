@@ -46,4 +46,4 @@ async def until(
         if held if isinstance(held, bool) else await held:
             return float(reactor.seconds() - began)
         assert reactor.seconds() < began + bound, f"it never came true in {bound} s"
-        await pause(0.005)
+        await pause(0.01)
