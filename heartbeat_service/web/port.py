@@ -7,6 +7,7 @@ import math
 import os
 import re
 import select
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -18,11 +19,13 @@ from twisted.protocols.haproxy._wrapper import (
     HAProxyWrappingFactory,
 )
 from twisted.protocols.policies import WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
 
 from heartbeat_service.host.descriptors import allowed
+from heartbeat_service.web.handshakes import Handshakes, SlicedTLS
 from heartbeat_service.web.site import HeartbeatSite
 
 #: How many new connections may wait to be taken. Those beyond it, say of a fleet
@@ -123,11 +126,14 @@ class ProxyHeader(HAProxyProtocolWrapper):
             self.abortConnection()
 
 
-def _with_good_headers(factory: object) -> None:
-    """Have what a port serves read PROXY headers by :class:`ProxyHeader`, if any."""
+def _harden(factory: object, handshakes: Handshakes) -> None:
+    """Have what is around a site, if anything, stand strangers, too."""
     while isinstance(factory, WrappingFactory):
         if isinstance(factory, HAProxyWrappingFactory):
             factory.protocol = ProxyHeader  # type: ignore[assignment]  # typed as final
+        elif isinstance(factory, TLSMemoryBIOFactory):
+            make: Any = partial(SlicedTLS, handshakes)
+            factory.protocol = make
         factory = factory.wrappedFactory
 
 
@@ -154,8 +160,9 @@ class PatientPort:
         self._waited = False
         self._told = -math.inf
         self._poll = select.poll()
+        self._handshakes = Handshakes(reactor)
         if isinstance(port, Port):
-            _with_good_headers(port.factory)
+            _harden(port.factory, self._handshakes)
             port.stopReading()
             reactor.addReader(self)
             self._poll.register(port, select.POLLIN)
@@ -167,7 +174,7 @@ class PatientPort:
 
     def has_unread(self) -> bool:
         """Whether somebody waits to be let in."""
-        return bool(self._poll.poll(0))
+        return bool(self._handshakes) or bool(self._poll.poll(0))
 
     def stop(self) -> Deferred[object]:
         """Listen no more."""

@@ -294,6 +294,30 @@ async def test_who_is_refused_inside_tls_and_stays_is_cut_off(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_crowd_that_shakes_hands_keeps_nobody_waiting(
+    serve: Serve, papers: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heartbeat_service.web.handshakes.SLICE", 0.0)
+    running = await serve(http=[papers.endpoint, "tcp:0:interface=127.0.0.1"])
+    plain = await running.wire(port_of(running.service.http[1]))
+    crowd = [await running.wire() for _ in range(100)]
+    hello = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(
+            ssl.MemoryBIO(), hello, server_hostname="localhost"
+        ).do_handshake()
+    said = hello.read()
+    for wire in crowd:
+        wire.send(said)
+    plain.send(post(heartbeat("1")))
+    assert (await plain.answer()).status == 200
+    await pause(0)
+    assert sum(bool(wire.received) for wire in crowd) < len(crowd) // 2
+    for wire in crowd:  # and all of them get their turn
+        await wire.at_least(1)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_handshake_that_never_ends_is_cut_off(
     serve: Serve, papers: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

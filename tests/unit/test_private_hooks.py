@@ -27,6 +27,7 @@ from twisted.internet.tcp import Port
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web import http
@@ -37,6 +38,7 @@ from txzmq import ZmqConnection, ZmqFactory
 CHANNEL = "heartbeat_service/web/channel.py"
 FRAMING = "heartbeat_service/web/framing.py"
 SITE = "heartbeat_service/web/site.py"
+HANDSHAKES = "heartbeat_service/web/handshakes.py"
 PORT = "heartbeat_service/web/port.py"
 APP = "heartbeat_service/web/app.py"
 LISTING = "heartbeat_service/web/listing.py"
@@ -224,6 +226,16 @@ class TestPrivateHooks(SynchronousTestCase):
             (before, connection._proxyInfo is None),
             (None, False),
             f"{PORT} needs HAProxyProtocolWrapper._proxyInfo to bound the header",
+        )
+
+    def test_a_connection_inside_tls_knows_whether_its_handshake_is_done(self) -> None:
+        self.has(
+            BufferingTLSTransport, HANDSHAKES, _handshakeDone="what follows goes on"
+        )
+        self.assertIs(
+            TLSMemoryBIOFactory.protocol,
+            BufferingTLSTransport,
+            f"{HANDSHAKES} needs a TLS port to make that, to put its own there",
         )
 
     def test_the_channel_hands_a_long_answer_through(self) -> None:
