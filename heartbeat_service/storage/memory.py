@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, succeed
@@ -28,7 +29,7 @@ class MemoryStore(Store):
         self._wall_clock = wall_clock
         self._lives: dict[str, dict[int, Life]] = {}
         # In the order of their ends.
-        self._ends: dict[tuple[str, int], None] = {}
+        self._ends: OrderedDict[tuple[str, int], None] = OrderedDict()
 
     @override
     def open(self) -> Deferred[StoredState]:
