@@ -210,16 +210,20 @@ class PatientPort:
             self._wait()
 
     def _room(self) -> int:
+        # Tried, since those that are free may lie anywhere among those that are taken.
+        free: list[int] = []
         try:
-            lowest = os.dup(self.fileno())
+            for _ in range(2 * self._port.numberAccepts):
+                free.append(os.dup(self.fileno()))  # noqa: PERF401 - it may stop midway
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-            return 0
-        os.close(lowest)
-        # All below it are taken, and above it some may be. Never many at once: who
-        # was let in last turn is to be answered before others want its place.
-        return max(1, min((allowed() - lowest) // 2, allowed() // 8))
+        finally:
+            for descriptor in free:
+                os.close(descriptor)
+        # Never many at once: who was let in last turn is to be answered before others
+        # want its place.
+        return min(len(free), max(1, min(len(free) // 2, allowed() // 8)))
 
     def _wait(self) -> None:
         self._reactor.removeReader(self)

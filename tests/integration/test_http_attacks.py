@@ -699,7 +699,13 @@ async def test_a_rush_beyond_the_descriptors_is_served_by_and_by(
     retry: float,
 ) -> None:
     monkeypatch.setattr(port_module, "RETRY", retry)  # a stall makes it due at once
-    open_ = grounds()
+    await assert_rush_is_served(grounds(), leave_descriptors, logged)
+
+
+async def assert_rush_is_served(
+    open_: Grounds, leave_descriptors: Callable[[int], None], logged: list[LogEvent]
+) -> None:
+    """Thirty come while there is room for eight; all get their answers."""
     logged.clear()
     connecting = [open_.connecting() for _ in range(30)]
     leave_descriptors(8)
@@ -708,6 +714,23 @@ async def test_a_rush_beyond_the_descriptors_is_served_by_and_by(
     for wire in open_.wires:
         await assert_served(wire)
     assert lines_of(logged) == len(logged) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_rush_is_served_where_free_descriptors_lie_among_taken_ones(
+    grounds: Open, leave_descriptors: Callable[[int], None], logged: list[LogEvent]
+) -> None:
+    open_ = grounds()
+    many = [os.dup(0) for _ in range(200)]
+    # The lowest are for the test's own sockets.
+    gaps = {*many[:30], *many[30::10]}
+    for descriptor in gaps:
+        os.close(descriptor)
+    try:
+        await assert_rush_is_served(open_, leave_descriptors, logged)
+    finally:
+        for descriptor in set(many) - gaps:
+            os.close(descriptor)
 
 
 @pytest_twisted.ensureDeferred
