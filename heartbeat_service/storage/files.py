@@ -131,6 +131,12 @@ class Files:
         with suppress(FileNotFoundError):
             descriptor = _open(file)
             try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                    raise ValueError(
+                        f"{file.name} is not a file of its own (a hard link, a pipe):"
+                        " what is written there might be lost, or overwrite another's"
+                    )
                 self._narrow(descriptor, file)
             finally:
                 os.close(descriptor)

@@ -212,6 +212,33 @@ class TestModes(DatabaseTestCase):
         self.assertEqual(victim.read_bytes(), b"")
         self.assertEqual(stat.S_IMODE(victim.stat().st_mode), 0o644)
 
+    def test_other_file_is_not_written_to_by_a_hard_link_beside_it(self) -> None:
+        self.opened().close()
+        victim = self.path.with_name("victim")
+        victim.write_bytes(b"precious" * 1000)
+        victim.chmod(0o644)
+        for end in ("-wal", "-shm"):
+            link = Path(f"{self.path}{end}")
+            link.hardlink_to(victim)
+            self.assert_trouble(
+                f"{link.name} is not a file of its", self.database().open
+            )
+            self.assertEqual(victim.read_bytes(), b"precious" * 1000)
+            self.assertEqual(self.modes()["victim"], 0o644)
+            link.unlink()
+        self.opened().write([registration("1", 1)])
+
+    def test_pipe_beside_it_is_left_as_it_is(self) -> None:
+        self.opened().close()
+        for end in ("-wal", "-shm"):
+            pipe = Path(f"{self.path}{end}")
+            os.mkfifo(pipe)
+            self.assert_trouble(
+                f"{pipe.name} is not a file of its", self.database().open
+            )
+            self.assertTrue(pipe.is_fifo())
+            pipe.unlink()
+
     def test_pipe_is_refused_and_not_waited_for(self) -> None:
         os.mkfifo(self.path)
         self.assert_trouble("not a regular file", self.database().open)
