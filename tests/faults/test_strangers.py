@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,12 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from typing_extensions import override
@@ -22,6 +29,7 @@ from tests.faults.service import Row, death_of, either
 from tests.integration.conftest import Answer
 from tests.integration.processes import ROOT, Process
 from tests.integration.test_bad_input import zmtp_greeting, zmtp_ready
+from tests.integration.test_tls import certificate
 from tests.integration.waiting import PATIENCE, pause, until
 
 #: How long a request may take to arrive (the HTTP channel's deadline), in seconds.
@@ -311,6 +319,44 @@ async def test_bodies_in_tiny_chunks_keep_nobody_waiting(
     row.tried = f"{count} connections, 64 KiB each"
     row.note = f"slowest beat {slowest * 1000:.0f} ms"
     assert slowest < 1.5, row.note
+    row.judge(herd)
+    service.assert_unharmed()
+
+
+@pytest.mark.fault("crowd of TLS handshakes")
+@pytest_twisted.ensureDeferred
+async def test_a_crowd_of_handshakes_keeps_nobody_waiting(
+    serve: Serve, crowd: Crowd, row: Row, tmp_path: Path
+) -> None:
+    count = either(1400, 4000)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    (tmp_path / "pair.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + certificate("x", key, "x", key).public_bytes(Encoding.PEM)
+    )
+    endpoint = f"ssl:0:privateKey={tmp_path}/pair.pem:interface=127.0.0.1"
+    service = await serve("--timebomb", "3", "--interval", "0.3", "--http", endpoint)
+    service.http, inside = service.http.split(",")
+    herd = service.herd(20, timebomb=3, interval=0.3, patience=1.5)
+    await service.joined(herd)
+    hello = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(
+            ssl.MemoryBIO(), hello, server_hostname="x"
+        ).do_handshake()
+    said = hello.read()
+    strangers = [crowd.send(inside, Stranger(b"", said)) for _ in range(count)]
+    await until(lambda: all(one.connected_at for one in strangers))
+    herd.slowest = 0.0
+    for stranger in strangers:
+        stranger.say()
+    await pause(2.0)
+    row.slower(await herd.all_answered(PATIENCE))
+    slowest = max(herd.slowest, row.recovered or 0.0)
+    crowd.leave()
+    row.tried = f"{count} connections"
+    row.note = f"slowest beat {slowest * 1000:.0f} ms"
+    assert slowest < 1.0, row.note
     row.judge(herd)
     service.assert_unharmed()
 
