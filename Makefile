@@ -24,8 +24,7 @@ demo: $(RUN)
 	exec $(BIN)/python examples/demo.py $(ARGS)
 
 test: $(DEV)
-	$(BIN)/coverage run -m pytest -q
-	$(BIN)/coverage report
+	$(BIN)/python -m pytest -q -n 2 --cov
 
 # FAULTS=short make faults does less of each.
 faults: $(DEV)
