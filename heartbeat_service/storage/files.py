@@ -59,7 +59,7 @@ class Files:
             self._narrow(lock, path)
             for file in _beside(path):
                 self._narrow_beside(file)
-        except BaseException:
+        except BaseException:  # whatever it was, the lock is given back
             os.close(lock)
             raise
         self._lock = lock

@@ -331,7 +331,7 @@ async def test_what_came_in_time_is_served_after_a_stall(
 
     def stall() -> None:
         wire.transport.getHandle().sendall(rest)
-        time.sleep(1.5 * SHORT)
+        time.sleep(1.5 * SHORT)  # nobody reads: that is the stall
 
     # Right before the reactor looks which timers are due; then it reads.
     reactor.callFromThread(stall)

@@ -22,7 +22,7 @@ for path in sys.argv[1:]:
     try:
         Database(Path(path), lambda: 0.0).open()
         print("opened")
-    except Exception as error:
+    except Exception as error:  # the test reads what it was
         print(error)
 """
 
