@@ -49,6 +49,12 @@ class StaleIncarnation(HeartbeatError):
     code = "STALE_INCARNATION"
 
 
+class StaleSequence(HeartbeatError):
+    """A message that was decided on a state which the client has left since."""
+
+    code = "STALE_SEQUENCE"
+
+
 class InstanceSuperseded(HeartbeatError):
     """A message from a process whose client ID another process has taken over."""
 

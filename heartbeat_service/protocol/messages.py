@@ -132,6 +132,7 @@ CAMEL = {
     "registered_at": "registeredAt",
     "reported_state": "reportedState",
     "request_endpoint": "requestEndpoint",
+    "retry_after_seconds": "retryAfterSeconds",
     "sdk_version": "sdkVersion",
     "seconds_since_heartbeat": "secondsSinceHeartbeat",
     "seconds_to_timebomb": "secondsToTimebomb",
@@ -171,6 +172,7 @@ class GetClientState(Message, frozen=True):
     message_type = "GetClientState"
 
     client_id: ClientID
+    instance_id: InstanceID | UnsetType = UNSET
 
 
 class SetClientState(Message, frozen=True):
@@ -182,6 +184,7 @@ class SetClientState(Message, frozen=True):
     client_state: WireState
     incarnation: int | UnsetType = UNSET
     instance_id: InstanceID | UnsetType = UNSET
+    sequence: int | UnsetType = UNSET
 
 
 class Goodbye(Message, frozen=True):
@@ -207,6 +210,7 @@ class ClientStateMessage(Message, frozen=True):
     heartbeat_interval_seconds: Fuse
     request_endpoint: str
     state_change_endpoint: str
+    instance_id: InstanceID | UnsetType = UNSET
 
 
 class ErrorMessage(Message, frozen=True):
@@ -217,6 +221,7 @@ class ErrorMessage(Message, frozen=True):
     code: str
     detail: str
     client_id: ClientID | UnsetType = UNSET
+    retry_after_seconds: float | UnsetType = UNSET
 
 
 class OnStateChange(Message, frozen=True):
@@ -230,6 +235,7 @@ class OnStateChange(Message, frozen=True):
     reason: Reason
     sequence: Count
     incarnation: Count
+    instance_id: InstanceID | UnsetType = UNSET
 
 
 Request = HeartbeatMessage | GetClientState | SetClientState | Goodbye

@@ -49,7 +49,7 @@ class TestProtocolDocument(SynchronousTestCase):
             and issubclass(error, errors.HeartbeatError)
             and error is not errors.HeartbeatError
         ]
-        self.assertEqual(len(codes), 10)
+        self.assertEqual(len(codes), 11)
         for word in (*codes, *(reason.value for reason in Reason)):
             self.assertIn(f"| `{word}` |", PROTOCOL)
 
