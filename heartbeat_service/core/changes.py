@@ -49,7 +49,8 @@ class Life(Struct, frozen=True, gc=False):
     :ivar registered_at: seconds since the epoch, for people.
     :ivar ended_at: the same, or None while it lasts.
     :ivar reason: why it ended, or None while it lasts.
-    :ivar longest_gap_seconds: the longest time between two of its beats.
+    :ivar longest_gap_seconds: the longest time between two of its beats, or from the
+        last one to its end, in which the service listened.
     """
 
     incarnation: Number

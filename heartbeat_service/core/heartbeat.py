@@ -71,9 +71,8 @@ class Heartbeat:
 
         :param fuse: seconds until the timebomb, from now.
         """
-        now = self._clock.seconds()
-        self.longest_gap = max(self.longest_gap, now - self.last_beat)
-        self.last_beat = now
+        self.longest_gap = self.longest_silence()
+        self.last_beat = self._clock.seconds()
         self.beats += 1
         self.values = values
         self.fuse = fuse
@@ -97,6 +96,10 @@ class Heartbeat:
     def seconds_since(self) -> float:
         """Seconds since the last beat."""
         return self._clock.seconds() - self.last_beat
+
+    def longest_silence(self) -> float:
+        """The longest time without a beat, in seconds: the present one counts, too."""
+        return max(self.longest_gap, self.seconds_since())
 
     def seconds_left(self) -> float:
         """Seconds until the timebomb, never negative."""

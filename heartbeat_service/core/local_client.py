@@ -97,15 +97,23 @@ class LocalClient:
         self.record(self._change(life.last_state, reason, life))
 
     def life(self, reason: Reason | None = None, ended_at: float | None = None) -> Life:
-        """This life as a fact; without arguments, as one that still lasts."""
+        """This life as a fact; without arguments, as one that still lasts.
+
+        The silence that it ended with counts among its gaps; one that may still end
+        with a beat doesn't.
+        """
+        heartbeat = self.heartbeat
+        lasts = reason is None
         return Life(
             incarnation=self.incarnation,
             registered_at=self.registered_at,
             ended_at=ended_at,
             reason=reason,
             last_state=self.state,
-            beats=self.heartbeat.beats,
-            longest_gap_seconds=self.heartbeat.longest_gap,
+            beats=heartbeat.beats,
+            longest_gap_seconds=(
+                heartbeat.longest_gap if lasts else heartbeat.longest_silence()
+            ),
         )
 
     def _change(

@@ -537,7 +537,9 @@ class RegistryMachine(RuleBasedStateMachine):
             reason=reason,
             last_state=life.state,
             beats=life.beats,
-            longest_gap_seconds=life.longest_gap,
+            longest_gap_seconds=max(
+                life.longest_gap, self.clock.seconds() - life.last_beat
+            ),
         )
 
     def _fact(

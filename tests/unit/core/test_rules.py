@@ -19,6 +19,7 @@ from heartbeat_service.core.changes import (
     Change,
     DeadClient,
     Fact,
+    Life,
     Reason,
     Snapshot,
     StoredState,
@@ -293,7 +294,40 @@ class TestTimebomb(RegistryTestCase):
         self.assertEqual(life.incarnation, 101)
         self.assertEqual((life.registered_at, life.ended_at), (1e6, 1e6 + 13))
         self.assertEqual((life.reason, life.last_state), (Reason.TIMEBOMB, RUNNING))
-        self.assertEqual((life.beats, life.longest_gap_seconds), (2, 3.0))
+        self.assertEqual((life.beats, life.longest_gap_seconds), (2, FUSE))
+
+    def ended_after(self, silent: float, end: Callable[[], object]) -> Life:
+        """A life with a gap of 2 s, that ended so many seconds after its last beat."""
+        self.registry.beat("1", UNCALIBRATED)
+        self.clock.advance(2)
+        self.registry.beat("1", UNCALIBRATED)
+        self.clock.advance(silent)
+        end()
+        ended = self.changes[-1].ended
+        assert ended is not None
+        return ended
+
+    def test_the_silence_that_a_life_ended_with_is_one_of_its_gaps(self) -> None:
+        for end, reason in (
+            (lambda: self.registry.goodbye("1"), Reason.GOODBYE),
+            (lambda: self.registry.kick("1"), Reason.KICK),
+            (lambda: self.registry.beat("1", DISCONNECTED), Reason.RECONNECT),
+            (lambda: self.registry.beat("1", RUNNING, "another"), Reason.RECONNECT),
+        ):
+            for silent, longest in ((6.0, 6.0), (1.0, 2.0)):
+                ended = self.ended_after(silent, end)
+                self.assertEqual(ended.reason, reason)
+                self.assertEqual(ended.longest_gap_seconds, longest, reason)
+                self.registry = self.new_registry()
+        ended = self.ended_after(FUSE - 1, lambda: self.clock.advance(1))
+        self.assertEqual(
+            (ended.reason, ended.longest_gap_seconds), (Reason.TIMEBOMB, FUSE)
+        )
+
+    def test_the_silence_of_a_life_that_lasts_is_no_gap_yet(self) -> None:
+        client = self.registry.beat("1", DISCONNECTED)
+        self.clock.advance(4)
+        self.assertEqual(client.life().longest_gap_seconds, 0)
 
 
 class TestTransition(RegistryTestCase):
