@@ -51,6 +51,7 @@ class Life(Struct, frozen=True, gc=False):
     :ivar reason: why it ended, or None while it lasts.
     :ivar longest_gap_seconds: the longest time between two of its beats, or from the
         last one to its end, in which the service listened.
+    :ivar left_uncalibrated: whether it was ever in another state than its first.
     """
 
     incarnation: Number
@@ -60,6 +61,7 @@ class Life(Struct, frozen=True, gc=False):
     last_state: ClientState
     beats: Number
     longest_gap_seconds: Seconds
+    left_uncalibrated: bool
 
 
 class DeadClient(Struct, frozen=True, gc=False):
@@ -113,6 +115,7 @@ class Snapshot(Struct, frozen=True, gc=False):
             last_state=self.state,
             beats=self.beats,
             longest_gap_seconds=self.longest_gap_seconds,
+            left_uncalibrated=self.sequence > 1,
         )
 
 

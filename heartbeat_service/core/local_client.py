@@ -114,6 +114,7 @@ class LocalClient:
             longest_gap_seconds=(
                 heartbeat.longest_gap if lasts else heartbeat.longest_silence()
             ),
+            left_uncalibrated=self.sequence > 1,
         )
 
     def _change(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from typing_extensions import override
@@ -57,7 +57,8 @@ class MemoryStore(Store):
         lives[life.incarnation] = life
         self._ends[client_id, life.incarnation] = None
         if len(lives) > KEPT_LIVES:
-            self._forget(client_id, min(lives))
+            for number in _too_old(lives):
+                self._forget(client_id, number)
         if len(self._ends) > MOST_LIVES:
             self._forget(*next(iter(self._ends)))
 
@@ -66,3 +67,10 @@ class MemoryStore(Store):
         del self._lives[client_id][incarnation]
         if not self._lives[client_id]:
             del self._lives[client_id]
+
+
+def _too_old(lives: Mapping[int, Life]) -> Collection[int]:
+    """Which of one client's lives are kept no longer."""
+    newest = sorted(lives, reverse=True)
+    beyond = [number for number in newest if lives[number].left_uncalibrated]
+    return set(newest).difference(newest[:KEPT_LIVES], beyond[:KEPT_LIVES])

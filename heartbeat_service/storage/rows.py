@@ -117,22 +117,25 @@ _MAKE_ROOM = (
 _WRITE_LIVES = """
     INSERT INTO lives (
         client_id, incarnation, registered_at, ended_at, reason, last_state, beats,
-        longest_gap_seconds
+        longest_gap_seconds, left_uncalibrated
     ) VALUES {rows} ON CONFLICT (client_id, incarnation) DO NOTHING
 """
 _READ_LIVES = """
     SELECT
         incarnation, registered_at, ended_at, reason, last_state, beats,
-        longest_gap_seconds
+        longest_gap_seconds, left_uncalibrated
     FROM lives WHERE client_id = ? ORDER BY incarnation DESC LIMIT ?
 """
-# CROSS: those who died are gone through, not all lives.
+# CROSS: those who died are gone through, not all lives. Who got beyond UNCALIBRATED
+# (1) is kept as one of the last of those who did, the others (0) as one of the last.
 _FORGET_OLD_LIVES_OF = """
     DELETE FROM lives WHERE rowid IN (
-        SELECT old.rowid FROM json_each(?1) AS died CROSS JOIN lives AS old
-        WHERE old.client_id = died.value AND old.incarnation <= (
-            SELECT incarnation FROM lives WHERE client_id = died.value
-            ORDER BY incarnation DESC LIMIT 1 OFFSET ?2
+        SELECT old.rowid FROM json_each(:died) AS died CROSS JOIN lives AS old
+        WHERE old.client_id = died.value AND old.left_uncalibrated = :left
+        AND old.incarnation <= (
+            SELECT incarnation FROM lives
+            WHERE client_id = died.value AND left_uncalibrated >= :left
+            ORDER BY incarnation DESC LIMIT 1 OFFSET :kept
         )
     )
 """
@@ -176,7 +179,7 @@ def read(connection: Connection) -> StoredState:
 
 def read_lives(connection: Connection, client_id: str) -> list[Life]:
     """The lives of a client that ended, newest first; raises as :func:`read` does."""
-    which = client_id, KEPT_LIVES
+    which = client_id, 2 * KEPT_LIVES
     return list(_each(connection, "lives", _READ_LIVES, _life, which))
 
 
@@ -250,7 +253,9 @@ def _write_lives(connection: Connection, changes: Iterable[Change]) -> None:
     if rows:
         _insert(connection, _WRITE_LIVES, rows)
         who_died = json.dumps(list({row[0] for row in rows}))
-        connection.execute(_FORGET_OLD_LIVES_OF, (who_died, KEPT_LIVES))
+        for left in (0, 1):
+            which = {"died": who_died, "left": left, "kept": KEPT_LIVES}
+            connection.execute(_FORGET_OLD_LIVES_OF, which)
         connection.execute(_FORGET_OLD_LIVES, (MOST_LIVES,))
 
 
@@ -310,6 +315,7 @@ def _of_life(life: Life) -> Row:
         life.last_state.value,
         life.beats,
         life.longest_gap_seconds,
+        life.left_uncalibrated,
     )
 
 
@@ -355,7 +361,8 @@ def _lockout(row: dict[str, Any]) -> Lockout:
 
 
 def _life(row: dict[str, Any]) -> Life:
-    return msgspec.convert(row, Life)
+    # Not strict, as SQLite has no bool.
+    return msgspec.convert(row, Life, strict=False)
 
 
 def _of_instances(instances: Instances) -> tuple[str | None, str]:

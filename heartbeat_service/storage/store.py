@@ -9,7 +9,9 @@ from twisted.internet.defer import Deferred
 
 from heartbeat_service.core.changes import Fact, Life, Snapshot, StoredState
 
-#: How many former lives of a client a store keeps, at the most.
+#: How many former lives of a client a store keeps: those that ended last, and besides
+#: those that got beyond UNCALIBRATED and ended last. So a client that registers and
+#: dies again and again doesn't push out the failure that it began with.
 KEPT_LIVES = 20
 
 #: How many former lives it keeps of all clients together: those that ended last.
@@ -48,7 +50,9 @@ class Store(Protocol):
         """
 
     def former_lives(self, client_id: str) -> Deferred[list[Life]]:
-        """The last :data:`KEPT_LIVES` lives of a client that ended, newest first.
+        """The lives of a client that ended, as far as they are kept, newest first.
+
+        These are the last :data:`KEPT_LIVES`, and as many that got beyond UNCALIBRATED.
 
         Fails with :class:`StoreTrouble`.
         """

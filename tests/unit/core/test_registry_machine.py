@@ -89,6 +89,7 @@ class Expected:
     sequence: int = 1
     beats: int = 1
     longest_gap: float = 0.0
+    has_left_uncalibrated: bool = False
 
     @property
     def deadline(self) -> float:
@@ -329,6 +330,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 sequence=client.sequence,
                 beats=client.heartbeat.beats,
                 longest_gap=client.heartbeat.longest_gap,
+                has_left_uncalibrated=client.life().left_uncalibrated,
             )
             for client in self.registry
         } == self.living
@@ -494,6 +496,7 @@ class RegistryMachine(RuleBasedStateMachine):
         if state is not life.state:
             previous, life.state = life.state, state
             life.sequence += 1
+            life.has_left_uncalibrated = True
             yield self._fact(name, previous, reason)
 
     def _died(self, name: str, reason: Reason) -> Change:
@@ -540,6 +543,7 @@ class RegistryMachine(RuleBasedStateMachine):
             longest_gap_seconds=max(
                 life.longest_gap, self.clock.seconds() - life.last_beat
             ),
+            left_uncalibrated=life.has_left_uncalibrated,
         )
 
     def _fact(

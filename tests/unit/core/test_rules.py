@@ -324,6 +324,19 @@ class TestTimebomb(RegistryTestCase):
             (ended.reason, ended.longest_gap_seconds), (Reason.TIMEBOMB, FUSE)
         )
 
+    def test_a_life_knows_whether_it_ever_left_its_first_state(self) -> None:
+        for states in ((), (RUNNING,), (RUNNING, UNCALIBRATED)):
+            client = self.registry.beat("1", DISCONNECTED)
+            for state in states:
+                self.registry.steer("1", state)
+            left = bool(states)
+            self.assertEqual(client.life().left_uncalibrated, left)
+            self.assertEqual(client.snapshot().life().left_uncalibrated, left)
+            self.registry.kick("1")
+            ended = self.changes[-1].ended
+            assert ended is not None
+            self.assertEqual(ended.left_uncalibrated, left)
+
     def test_the_silence_of_a_life_that_lasts_is_no_gap_yet(self) -> None:
         client = self.registry.beat("1", DISCONNECTED)
         self.clock.advance(4)

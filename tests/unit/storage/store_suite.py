@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, given, settings
@@ -40,6 +41,7 @@ def life(incarnation: int, reason: Reason = Reason.TIMEBOMB, **more: Any) -> Lif
             "last_state": RUNNING,
             "beats": 17,
             "longest_gap_seconds": 2.25,
+            "left_uncalibrated": True,
             **more,
         }
     )
@@ -265,6 +267,7 @@ class StoreSuite(_Mixin):
                     last_state=state,
                     beats=2**40,
                     longest_gap_seconds=0.1,
+                    left_uncalibrated=state is not DISCONNECTED,
                 )
                 client_id = f"{reason.value}-{state.value}"
                 self.commit(
@@ -317,6 +320,40 @@ class StoreSuite(_Mixin):
         for number in range(1, 9):
             self.commit(store, registration("1", number), death("1", life(number)))
         self.assertEqual(self.lives(store, "1"), [life(8), life(7), life(6)])
+
+    def test_who_flaps_does_not_push_out_the_lives_that_got_further(self) -> None:
+        self.bound(lives=2, most=10)
+        store = self.open_store()
+        for number in range(1, 9):
+            ended = life(number, left_uncalibrated=number in {1, 2, 3, 5})
+            self.commit(store, registration("1", number), death("1", ended))
+        self.assertEqual(
+            [one.incarnation for one in self.lives(store, "1")], [8, 7, 5, 3]
+        )
+
+    def test_one_of_the_last_that_got_further_is_told_once(self) -> None:
+        self.bound(lives=2, most=10)
+        store = self.open_store()
+        for number in range(1, 9):
+            ended = life(number, left_uncalibrated=number in {1, 4, 7, 8})
+            self.commit(store, registration("1", number), death("1", ended))
+        self.assertEqual([one.incarnation for one in self.lives(store, "1")], [8, 7])
+
+    def test_the_last_lives_are_kept_and_the_last_that_got_further(self) -> None:
+        """Whichever did, and in however few commits."""
+        self.bound(lives=2, most=1000)
+        store = self.open_store()
+        for together in (1, 3, 7):
+            for which in product((True, False), repeat=7):
+                name = f"{together}.{''.join('-x'[further] for further in which)}"
+                lives = [life(n, left_uncalibrated=which[n]) for n in range(7)]
+                for start in range(0, 7, together):
+                    some = lives[start : start + together]
+                    self.wait_for(store.commit([death(name, one) for one in some]))
+                lives.reverse()
+                further = [one for one in lives if one.left_uncalibrated]
+                kept = [one for one in lives if one in lives[:2] + further[:2]]
+                self.assertEqual(self.lives(store, name), kept, name)
 
     def test_former_lives_of_all_clients_are_bounded(self) -> None:
         self.bound(lives=2, most=3)

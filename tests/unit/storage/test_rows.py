@@ -50,6 +50,7 @@ OF_A_LIFE = [
     ("last_state", "'SLEEPING'"),
     ("beats", "-1"),
     ("longest_gap_seconds", "9e999"),
+    ("left_uncalibrated", "2"),
 ]
 
 

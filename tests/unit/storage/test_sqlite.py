@@ -354,6 +354,21 @@ class TestMigrations(DatabaseTestCase):
         database.close()
         self.assertEqual(list(database.open().instances_of_dead), ["2", "3"])
 
+    def test_lives_of_an_older_file_got_as_far_as_the_state_they_ended_in(self) -> None:
+        all_versions = migrations()
+        self.patch(sqlite, "migrations", lambda: all_versions[:4])
+        with closing(sqlite3.connect(self.path)) as connection:
+            Database._migrate(connection)
+        self.patch(sqlite, "migrations", lambda: all_versions)
+        self.sql(
+            "INSERT INTO lives VALUES"
+            " ('1', 1, 0.5, 1.5, 'kick', 'RUNNING', 3, 0.25),"
+            " ('1', 2, 0.5, 1.5, 'kick', 'UNCALIBRATED', 3, 0.25),"
+            " ('1', 3, 0.5, 1.5, 'kick', 'CALIBRATED', 3, 0.25)",
+        )
+        lives = self.opened().former_lives("1")
+        self.assertEqual([one.left_uncalibrated for one in lives], [True, False, True])
+
     def test_names_are_numbered_without_a_gap(self) -> None:
         folder = Path(sqlite.__file__).with_name("schema")
         names = sorted(file.name for file in folder.glob("*.sql"))
@@ -655,7 +670,7 @@ class TestCost(DatabaseTestCase):
             WITH RECURSIVE number(n) AS (
                 SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?
             )
-            INSERT INTO lives SELECT 'former ' || n, n, 0, 0, 'kick', 'RUNNING', 1, 0
+            INSERT INTO lives SELECT 'former ' || n, n, 0, 0, 'kick', 'RUNNING', 1, 0, 1
             FROM number
             """,
             (lives,),
@@ -676,6 +691,10 @@ class TestCost(DatabaseTestCase):
         database.open()
         self.fill(database, dead, lives, former)
         database.write([registration("1", 10**6, instances=Instances("a"))])
+        return self.steps(database, death("1", life(10**6), instances=Instances("a")))
+
+    def steps(self, database: Database, fact: Fact) -> int:
+        """The steps of a commit of that."""
         steps = 0
 
         def count() -> None:
@@ -683,7 +702,7 @@ class TestCost(DatabaseTestCase):
             steps += 1
 
         self.connection(database).set_progress_handler(count, 1)
-        database.write([death("1", life(10**6), instances=Instances("a"))])
+        database.write([fact])
         self.connection(database).set_progress_handler(None, 1)
         return steps
 
@@ -698,6 +717,17 @@ class TestCost(DatabaseTestCase):
             self.most_dead = dead
             self.patch(rows, "MOST_LIVES", lives)
             steps.append(self.steps_of_a_death(dead, lives))
+        self.assertEqual(steps[0], steps[1])
+
+    def test_death_of_who_flaps_costs_the_same_however_often(self) -> None:
+        steps = []
+        for deaths in (100, 1_000):
+            self.path = folder_for(self) / "heartbeat.sqlite"
+            database = self.opened()
+            for number in range(deaths):
+                ended = life(number, left_uncalibrated=number % 2 == 0)
+                database.write([death("1", ended)])
+            steps.append(self.steps(database, death("1", life(10**6))))
         self.assertEqual(steps[0], steps[1])
 
     def test_so_does_a_death_for_which_nobody_makes_room(self) -> None:
