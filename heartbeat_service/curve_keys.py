@@ -1,4 +1,4 @@
-"""``python -m heartbeat_service.curve_keys``: makes the keys for ``--curve-keys``.
+"""``heartbeat-curve-keys``: makes the keys for ``--curve-keys``.
 
 The server's own pair, or a pair for one more client. Never overwrites a file.
 """
@@ -16,6 +16,7 @@ from twisted.python import usage
 from typing_extensions import override
 from zmq.auth import create_certificates
 
+from heartbeat_service.command_line import CommandLine
 from heartbeat_service.protocol.scope import Scope
 from heartbeat_service.zeromq.curve import SERVER, BadKeys, read_public
 
@@ -25,7 +26,7 @@ _Write = Callable[[Path, bytes, int], None]
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}", re.ASCII)
 
 
-class Options(usage.Options):
+class Options(CommandLine):
     """Options of the program.
 
     :ivar folder: the server's keys.
@@ -42,17 +43,24 @@ class Options(usage.Options):
     out: Path
 
     optParameters = [  # noqa: RUF012 - usage.Options wants a list
-        ["client", None, None, "The ID of the client, which the key speaks for"],
-        ["clients", None, "", "IDs and patterns (wall-*) that it speaks for, too"],
+        ["client", None, None, "The ID of a client, to make its pair [the server's]"],
+        [
+            "clients",
+            None,
+            None,
+            "IDs and patterns (wall-*) that it speaks for, too [none]",
+        ],
         ["out", None, None, "Where the client's files go [./NAME]"],
     ]
 
     @override
-    def parseArgs(self, folder: str = "") -> None:
+    def parseArgs(self, *folders: str) -> None:
         """Take the one argument."""
-        if not folder:
-            raise usage.UsageError("DIR: expected the folder of the server's keys")
-        self.folder = Path(folder)
+        if len(folders) != 1 or not folders[0]:
+            raise usage.UsageError(
+                f"DIR: expected one folder, of the server's keys, got {list(folders)}"
+            )
+        self.folder = Path(folders[0])
 
     @override
     def postOptions(self) -> None:
@@ -150,15 +158,13 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and not arguments[0].startswith("-"):
         arguments.append(arguments.pop(0))  # usage.Options wants options first
-    try:
-        options.parseOptions(arguments)
-    except usage.UsageError as error:
-        raise SystemExit(f"{options}\n{error}") from None
+    options.parseOptions(arguments)
     try:
         if options["client"] is None:
             _server(options.folder)
         else:
-            _client(options.folder, options["client"], options.out, options["clients"])
+            listed = options["clients"] or ""
+            _client(options.folder, options["client"], options.out, listed)
     except (OSError, BadKeys) as error:
         raise SystemExit(f"No keys were made: {error}") from None
 

@@ -1,7 +1,6 @@
 """The command line and the configuration file: strings in, settings out.
 
-Whatever is wrong becomes a usage error that names the option; ``twistd`` prints
-it and exits with status 1.
+Whatever is wrong becomes a usage error that names the option.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 from typing_extensions import override
 
+from heartbeat_service.command_line import CommandLine
 from heartbeat_service.host.files import read_file
 from heartbeat_service.settings import Settings, SettingsError
 
 
-class Options(usage.Options):
+class Options(CommandLine):
     """Options of ``twistd heartbeat`` (contract, section 6).
 
     :ivar settings: what they come to, once they are parsed.
     """
 
-    synopsis = "[options]"
     longdesc = (
         "Knows which game clients are alive, and in what state they are. "
         "Options given here go before those of the configuration file."
@@ -38,19 +37,29 @@ class Options(usage.Options):
         ["timebomb", None, None, "Seconds from a client's last beat to its death [10]"],
         ["interval", None, None, "Seconds between beats, as clients are told [2]"],
         ["store", None, None, "sqlite:PATH or memory: [sqlite:heartbeat.sqlite]"],
-        ["operator-token-file", None, None, "File of the tokens that operators need"],
-        ["client-token-file", None, None, "File of the tokens that heartbeats need"],
-        ["curve-keys", None, None, "Folder of the keys for ZeroMQ's encryption"],
+        [
+            "operator-token-file",
+            None,
+            None,
+            "File of the tokens that operators need [none]",
+        ],
+        [
+            "client-token-file",
+            None,
+            None,
+            "File of the tokens that heartbeats need [none]",
+        ],
+        ["curve-keys", None, None, "Folder of keys for ZeroMQ's encryption [none]"],
         ["max-clients", None, None, "Clients that may live at once [250000]"],
         ["max-registrations", None, None, "Lives begun a second [any number]"],
         ["max-timebomb", None, None, "Most seconds that a client may ask for [3600]"],
-        ["config", None, None, "TOML file with these names as keys"],
+        ["config", None, None, "TOML file with these names as keys [none]"],
     ]
     optFlags = [  # noqa: RUF012 - usage.Options wants a list
         [
             "allow-open-control",
             None,
-            "Let anyone steer, also from other machines, without a token",
+            "Let anyone steer, also from other machines, without a token [off]",
         ],
     ]
 

@@ -1,4 +1,6 @@
-"""``python -m heartbeat_service.game_client``: a game client without a game.
+"""``heartbeat-client``: a game client without a game.
+
+``python -m heartbeat_service.game_client`` is the same.
 
 Prints each change of its state on a line, and says Goodbye on SIGINT or SIGTERM.
 Refusals and warnings go to standard error.
@@ -25,6 +27,7 @@ from twisted.logger import (
 from twisted.python import usage
 from typing_extensions import override
 
+from heartbeat_service.command_line import CommandLine
 from heartbeat_service.game_client.credentials import (
     BadCredentials,
     Credentials,
@@ -40,6 +43,7 @@ from heartbeat_service.game_client.session import (
     StateChanged,
     Superseded,
 )
+from heartbeat_service.host.ending import end_by_interrupt
 from heartbeat_service.host.monotonic import use_monotonic_time
 from heartbeat_service.protocol.messages import (
     ClientID,
@@ -48,22 +52,36 @@ from heartbeat_service.protocol.messages import (
 T = TypeVar("T")
 
 
-class Options(usage.Options):
+class Options(CommandLine):
     """Options of the program (contract, section 6).
 
     :ivar credentials: what the files that were given hold.
     """
 
     synopsis = "--id ID --server http[s]://HOST:PORT [options]"
+    longdesc = (
+        "A game client without a game: sends heartbeats, prints each change of its "
+        "state on a line, and says Goodbye when it is stopped by SIGINT or SIGTERM."
+    )
     credentials: Credentials
 
     optParameters = [  # noqa: RUF012 - usage.Options wants a list
-        ["id", None, None, "The client's ID"],
-        ["server", None, None, "Where the heartbeat service serves HTTP"],
+        ["id", None, None, "The client's ID, always needed"],
+        ["server", None, None, "Where the service serves HTTP, always needed"],
         ["ca-file", None, None, "PEM file of whose certificates to trust [system's]"],
-        ["token-file", None, None, "File of the token that heartbeats carry"],
-        ["curve-key", None, None, "This client's .key_secret file, for encryption"],
-        ["curve-server-key", None, None, "The server's .key file, for encryption"],
+        ["token-file", None, None, "File of the token that heartbeats carry [none]"],
+        [
+            "curve-key",
+            None,
+            None,
+            "This client's .key_secret file, for encryption [none]",
+        ],
+        [
+            "curve-server-key",
+            None,
+            None,
+            "The server's .key file, for encryption [none]",
+        ],
     ]
 
     @override
@@ -162,11 +180,9 @@ class Program:
 
 def main() -> None:
     """Run the program."""
+    end_by_interrupt()
     options = Options()
-    try:
-        options.parseOptions()
-    except usage.UsageError as error:
-        raise SystemExit(f"{options}\n{error}") from None
+    options.parseOptions()
     task.react(lambda reactor: _run(reactor, options))
 
 

@@ -1,4 +1,4 @@
-"""How the process ends: at the first signal, and with a status that tells a failure.
+"""How the process ends: by which signals, and with a status that tells a failure.
 
 Changes both for the whole process. Knows nothing of what is stopped.
 """
@@ -13,11 +13,31 @@ from collections.abc import Callable
 from typing import Any
 
 
+def outlive_hangup() -> None:
+    """From now on no SIGHUP ends the process, whatever else it does or doesn't do.
+
+    For a program, at its start: it covers the time before a service listens to
+    SIGHUP, and the time after.
+    """
+    # Not SIG_IGN, which the programs that it starts would inherit.
+    signal.signal(signal.SIGHUP, lambda _signal, _frame: None)
+
+
+def end_by_interrupt() -> None:
+    """Let SIGINT end the process like SIGTERM, at once and without a traceback.
+
+    For a program, at its start: what comes later may stop more gently.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def stop_once(reactor: Any) -> None:
     """Let the first SIGINT or SIGTERM stop ``reactor``, and no other do anything.
 
-    Twisted would stop it again with each, and log a traceback.
+    Twisted would stop it again with each, and log a traceback. Before it runs, both end
+    the process at once.
     """
+    end_by_interrupt()
     stopping = False
 
     def begin() -> None:
@@ -25,17 +45,16 @@ def stop_once(reactor: Any) -> None:
         stopping = True
 
     def listen() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stop = signal.getsignal(number)
-            if callable(stop):
-                signal.signal(number, lambda *args, stop=stop: first(stop, *args))
+        # Twisted's own handler, which it doesn't set where there is another one.
+        signal.signal(signal.SIGINT, lambda *args: first(reactor.sigInt, *args))
+        signal.signal(signal.SIGTERM, lambda *args: first(reactor.sigTerm, *args))
 
     def first(stop: Callable[..., object], *args: object) -> None:
         if not stopping:
             begin()
             stop(*args)
 
-    reactor.callWhenRunning(listen)  # its own handlers are there then
+    reactor.callWhenRunning(listen)  # Twisted sets its own before that
     reactor.addSystemEventTrigger("before", "shutdown", begin)
 
 

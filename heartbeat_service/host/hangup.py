@@ -14,16 +14,6 @@ from twisted.logger import Logger
 _log = Logger()
 
 
-def outlive_hangup() -> None:
-    """From now on no SIGHUP ends the process, whatever else it does or doesn't do.
-
-    For a program, at its start: it covers the time before a service listens to
-    SIGHUP, and the time after.
-    """
-    # Not SIG_IGN, which the programs that it starts would inherit.
-    signal.signal(signal.SIGHUP, lambda _signal, _frame: None)
-
-
 def on_hangup(
     reactor: Any, actions: Sequence[Callable[[], object]]
 ) -> Callable[[], None]:

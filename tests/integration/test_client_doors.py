@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.defer import DeferredQueue
 from twisted.logger import LogEvent
-from twisted.python.usage import UsageError
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
@@ -314,7 +313,7 @@ async def test_credentials_that_cannot_be_used_end_it_with_a_sentence(
 ) -> None:
     usual = ("--id", "1", "--server", "https://127.0.0.1:1")
     for told, arguments in unusable(files).items():
-        with pytest.raises(UsageError) as refusal:
+        with pytest.raises(SystemExit) as refusal:
             Options().parseOptions([*usual, *arguments])
         for word in told.split():
             assert word in str(refusal.value)
@@ -324,7 +323,7 @@ async def test_credentials_that_cannot_be_used_end_it_with_a_sentence(
         *(*program, "--token-file", str(files.folder / "words")), folder=files.folder
     )
     assert await player.ends() == 1
-    assert "--token-file" in player.output.splitlines()[-1]
+    assert player.output.startswith("--token-file")
     assert "Traceback" not in player.output
     assert "two words" not in player.output
 

@@ -32,7 +32,6 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 from twisted.logger import LogEvent
-from twisted.python.usage import UsageError
 
 from heartbeat_service.options import Options
 from tests.integration.conftest import Running, Serve, Wire, odd_lines, port_of
@@ -409,7 +408,7 @@ async def test_a_bad_key_file_is_a_usage_error_that_names_the_option(
     (tmp_path / "other.pem").write_bytes(
         other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     )
-    with pytest.raises(UsageError, match=f"--http: '{endpoint}' is no endpoint"):
+    with pytest.raises(SystemExit, match=f"--http: '{endpoint}' is no endpoint"):
         Options().parseOptions(["--http", endpoint])
 
 

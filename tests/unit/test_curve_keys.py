@@ -49,7 +49,7 @@ class TestCurveKeys(SynchronousTestCase):
         with self.assertRaises(SystemExit) as caught:
             self.run_it(*arguments)
         assert isinstance(caught.exception.code, str)  # a text: exit status 1
-        return caught.exception.code.splitlines()[-1]
+        return caught.exception.code.splitlines()[0]
 
     def test_makes_the_servers_pair(self) -> None:
         printed = self.run_it(self.folder)
@@ -179,7 +179,7 @@ class TestCurveKeys(SynchronousTestCase):
             ((self.folder, "--clients", "one"), "--clients"),
             ((self.folder, "--client", "one", "--clients", "a,b"), "--clients"),
             ((self.folder, "--client", "one", "--clients", "a\nb"), "--clients"),
-            ((self.folder, "and more"), "arguments"),
+            ((self.folder, "DIR"), "and more"),
             ((self.folder, "--unknown"), "--unknown"),
         ]:
             self.assertIn(named, self.fails(*arguments))

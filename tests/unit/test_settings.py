@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from attrs.exceptions import FrozenInstanceError
-from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.options import Options
@@ -24,7 +23,7 @@ class OptionsTestCase(SynchronousTestCase):
 
     def refusal(self, *arguments: str) -> str:
         """The sentence that a bad command line is refused with."""
-        return str(self.assertRaises(usage.UsageError, self.parse, *arguments))
+        return str(self.assertRaises(SystemExit, self.parse, *arguments))
 
     def config(self, content: str | bytes) -> str:
         """The path of a configuration file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.game_client.__main__ import Options
@@ -17,6 +16,6 @@ class TestOptions(SynchronousTestCase):
             ("--server", "--id", "1", "--server", "127.0.0.1:6969"),
             ("--server", "--id", "1", "--server", "http://127.0.0.1:x"),
         ):
-            with self.assertRaises(UsageError) as refusal:
+            with self.assertRaises(SystemExit) as refusal:
                 Options().parseOptions(arguments)
             self.assertTrue(str(refusal.exception).startswith(named))

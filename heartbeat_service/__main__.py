@@ -1,0 +1,41 @@
+"""The console commands, and ``python -m heartbeat_service``.
+
+A program's imports take half a second. So nothing is imported here before it is settled
+what a signal does meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from heartbeat_service.host.ending import end_by_interrupt, outlive_hangup
+
+
+def service() -> None:
+    """``heartbeat-service``: what ``twistd -n --pidfile= heartbeat`` is."""
+    outlive_hangup()
+    end_by_interrupt()
+    from twisted.scripts import twistd
+
+    sys.argv[1:1] = ["-n", "--pidfile=", "heartbeat"]
+    twistd.run()
+
+
+def client() -> None:
+    """``heartbeat-client``: a game client without a game."""
+    end_by_interrupt()
+    from heartbeat_service.game_client.__main__ import main
+
+    main()
+
+
+def curve_keys() -> None:
+    """``heartbeat-curve-keys``: makes the keys for ``--curve-keys``."""
+    end_by_interrupt()
+    from heartbeat_service.curve_keys import main
+
+    main()
+
+
+if __name__ == "__main__":
+    service()
