@@ -82,10 +82,17 @@ class Options(CommandLine):
             except ValueError as error:
                 raise usage.UsageError(f"--clients: {error}") from None
         self.out = Path(self["out"] or name)
-        if self.out.resolve() == self.folder.resolve():
+        if _is_same(self.out, self.folder):
             raise usage.UsageError(
                 "--out: a client's secret has no place at the server"
             )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them isn't there, or can't be used: that is told later
+        return False
 
 
 def make_server_keys(folder: Path) -> None:

@@ -104,6 +104,8 @@ class Options(CommandLine):
             values = tomllib.loads(read_file(path).decode())
         except ValueError as error:
             raise usage.UsageError(f"--config: cannot read {path!r}: {error}") from None
+        except RecursionError:
+            raise usage.UsageError(f"--config: {path!r} is nested too deep") from None
         names = {_option(name): name for name in fields_dict(Settings)}
         unknown = sorted(values.keys() - names.keys())
         if unknown:

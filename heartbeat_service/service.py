@@ -319,7 +319,11 @@ def _make_store(settings: Settings, reactor: Any) -> Store:
     if url == "memory:":
         return MemoryStore(time.time)
     path = Path(url.removeprefix("sqlite:"))
-    if path.is_dir() or not path.parent.is_dir():
+    try:
+        possible = path.parent.is_dir() and not path.is_dir()
+    except OSError as error:  # a folder that may not be entered, a name too long
+        raise CannotStart(f"{CANNOT_START}: --store {url}: {error.strerror}") from None
+    if not possible:
         raise CannotStart(f"{CANNOT_START}: --store {url}: not a file in a folder")
     return SqliteStore(reactor, path, time.time, settings.max_clients)
 

@@ -17,7 +17,7 @@ from heartbeat_service.core.heartbeat import LONGEST_FUSE, SHORTEST_FUSE
 from heartbeat_service.web.names import Origin
 
 _ZMQ_ADDRESS = re.compile(
-    r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>\d+|\*)|ipc://.+"
+    r"tcp://(\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5}|\*)|ipc://.+"
 )
 _LAST_PORT = 65535
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -29,6 +29,9 @@ _ANY_TCP_PORT = re.compile(r"(tcp6?|ssl):\*(?=:|$)")
 #: The most that a limit can be set to.
 MOST = 10_000_000
 
+#: How much of a bad value is shown, in characters.
+MOST_SHOWN = 200
+
 #: No client is told to beat faster than this, in seconds.
 SHORTEST_INTERVAL = 0.01
 
@@ -38,7 +41,15 @@ class SettingsError(ValueError):
 
 
 def _fail(name: str, expected: str, value: object) -> SettingsError:
-    return SettingsError(f"--{name}: expected {expected}, got {value!r}")
+    return SettingsError(f"--{name}: expected {expected}, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    try:
+        shown = repr(value)
+    except ValueError:  # TOML has 0xfff…, and Python writes no 5,000 digits
+        return "a huge number"
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
 
 
 def _strings(name: str, expected: str, value: Any) -> tuple[str, ...]:
@@ -79,7 +90,7 @@ def _hosts(value: Any) -> tuple[str, ...]:
 def _seconds(name: str, least: float, value: Any) -> float:
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not least <= seconds <= LONGEST_FUSE:
         raise _fail(name, f"seconds from {least:g} to {LONGEST_FUSE:g}", value)
@@ -154,9 +165,12 @@ def _flag(value: Any) -> bool:
 
 def _count(name: str, value: Any) -> int:
     # A command line has strings, a TOML file integers; a bool is neither.
-    if not _COUNT.fullmatch(str(value)) or int(value) > MOST:
+    number = value
+    if isinstance(value, str) and _COUNT.fullmatch(value):
+        number = int(value)
+    if type(number) is not int or not 1 <= number <= MOST:
         raise _fail(name, f"a whole number from 1 to {MOST}", value)
-    return int(value)
+    return number
 
 
 def _max_clients(value: Any) -> int:
