@@ -26,6 +26,7 @@ from heartbeat_service.core.errors import (
     InstanceSuperseded,
     Overloaded,
     StaleIncarnation,
+    StaleSequence,
     UnknownClient,
 )
 from heartbeat_service.core.heartbeat import (
@@ -94,11 +95,14 @@ class Registry:
         """Who lives now, in the order of their registration."""
         return list(self._clients)
 
-    def get(self, client_id: str) -> LocalClient:
+    def get(self, client_id: str, instance_id: str | None = None) -> LocalClient:
         """The living client of that ID.
 
+        :param instance_id: which process of it asks, if it is one and says so.
+        :raises InstanceSuperseded: if another process has taken the client over.
         :raises UnknownClient: if there is none.
         """
+        self._refuse_former_instance(client_id, instance_id)
         client = self.find(client_id)
         if client is None:
             raise UnknownClient("send a heartbeat first", client_id)
@@ -141,16 +145,23 @@ class Registry:
         state: ClientState,
         incarnation: int | None = None,
         instance_id: str | None = None,
+        sequence: int | None = None,
     ) -> LocalClient:
         """A client's own SetClientState.
 
+        :param sequence: of the state that it was decided on, if it says so.
         :raises UnknownClient: if it has no life, or none of that instance.
         :raises InstanceSuperseded: if it speaks for a former instance.
         :raises StaleIncarnation: if it speaks for another life than this one.
+        :raises StaleSequence: if the client has changed since, also to that state.
         :raises IllegalTransition: if a client may not go there from here.
         :raises Overloaded: if no change can be made now.
         """
         client = self._fenced(client_id, incarnation, instance_id)
+        if sequence not in (None, client.sequence):
+            raise StaleSequence(
+                f"this sequence is not the present one, {client.sequence}", client_id
+            )
         self._change_state(Party.CLIENT, client, state, Reason.CLIENT)
         return client
 
@@ -171,7 +182,10 @@ class Registry:
         incarnation: int | None = None,
         instance_id: str | None = None,
     ) -> LocalClient:
-        """A client leaves; raises what :meth:`set_state` does, but for transitions."""
+        """A client leaves.
+
+        Raises what :meth:`set_state` does, but for sequences and transitions.
+        """
         return self._remove(
             self._fenced(client_id, incarnation, instance_id), Reason.GOODBYE
         )
@@ -335,8 +349,7 @@ class Registry:
         self, client_id: str, incarnation: int | None, instance_id: str | None
     ) -> LocalClient:
         """The living client that a message means, or an error if it means another."""
-        self._refuse_former_instance(client_id, instance_id)
-        client = self.get(client_id)
+        client = self.get(client_id, instance_id)
         present = client.instances.present
         if present is not None and instance_id not in (None, present):
             raise UnknownClient(

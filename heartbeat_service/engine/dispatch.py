@@ -216,13 +216,14 @@ class Dispatcher:
                     request.values,
                 )
             case GetClientState():
-                return registry.get(request.client_id)
+                return registry.get(request.client_id, _given(request.instance_id))
             case SetClientState():
                 return registry.set_state(
                     request.client_id,
                     as_state(request.client_state),
                     _given(request.incarnation),
                     _given(request.instance_id),
+                    _given(request.sequence),
                 )
             case Goodbye():
                 return registry.goodbye(
@@ -301,6 +302,7 @@ class Dispatcher:
             ),
             request_endpoint=self.request_endpoint,
             state_change_endpoint=self.state_change_endpoint,
+            instance_id=client.instances.present or UNSET,
         )
 
 

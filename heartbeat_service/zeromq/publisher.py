@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import zmq
+from msgspec import UNSET
 
 from heartbeat_service.core.changes import Change
 from heartbeat_service.protocol.codec import (
@@ -44,5 +45,6 @@ class StatePublisher(HardenedConnection):
             reason=change.reason,
             sequence=change.sequence,
             incarnation=change.incarnation,
+            instance_id=change.client.instances.present or UNSET,
         )
         self.send_multipart([topic_of(change.client_id), encode(message)])

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from time import thread_time
-from typing import cast
+from typing import Any, cast
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -32,6 +33,7 @@ from heartbeat_service.core.errors import (
     LockedOut,
     Overloaded,
     StaleIncarnation,
+    StaleSequence,
     UnknownClient,
 )
 from heartbeat_service.core.instances import Instances
@@ -518,6 +520,7 @@ class TestInstance(RegistryTestCase):
             lambda: self.registry.set_state("1", CALIBRATED, None, "a"),
             lambda: self.registry.set_state("1", CALIBRATED, 102, "a"),
             lambda: self.registry.goodbye("1", None, "a"),
+            lambda: self.registry.get("1", "a"),
         ):
             self.assert_refused(InstanceSuperseded, call)
         heartbeat = self.registry.get("1").heartbeat
@@ -642,6 +645,18 @@ class TestInstance(RegistryTestCase):
             UnknownClient, self.registry.set_state, "1", CALIBRATED, None, "z"
         )
 
+    def test_a_superseded_instance_may_not_ask_though_the_client_is_dead(self) -> None:
+        self.registry.beat("1", DISCONNECTED, "a")
+        self.registry.beat("1", DISCONNECTED, "b")
+        self.clock.advance(FUSE)
+        self.assert_refused(InstanceSuperseded, self.registry.get, "1", "a")
+        self.assert_refused(UnknownClient, self.registry.get, "1", "b")
+
+    def test_an_instance_that_never_beat_may_ask(self) -> None:
+        client = self.registry.beat("1", DISCONNECTED, "a")
+        for instance in (None, "a", "z"):
+            self.assertIs(self.registry.get("1", instance), client)
+
     def test_a_beat_without_an_instance_keeps_the_one_there_is(self) -> None:
         self.registry.beat("1", DISCONNECTED, "a")
         client = self.registry.beat("1", UNCALIBRATED)
@@ -682,6 +697,52 @@ class TestFencing(RegistryTestCase):
             self.registry.set_state("1", CALIBRATED, 102).state, CALIBRATED
         )
         self.assertEqual(self.registry.goodbye("1", 102).state, DISCONNECTED)
+
+
+class TestSequence(RegistryTestCase):
+    """A change that was decided on a state which is gone changes nothing."""
+
+    def set_state(
+        self, sequence: int | None, state: ClientState = CALIBRATED, **fence: Any
+    ) -> ClientState:
+        """Client 1 asks for a state; the one that it has then."""
+        return self.registry.set_state("1", state, sequence=sequence, **fence).state
+
+    def test_another_sequence_than_the_present_one_is_stale(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        self.registry.steer("1", CALIBRATED)
+        for sequence in (1, 3, 0, -2, 2**70):
+            error = self.assert_refused(StaleSequence, self.set_state, sequence)
+            self.assertIn("present one, 2", error.detail)
+        self.assertEqual(self.set_state(2, RUNNING), RUNNING)
+
+    def test_it_is_stale_also_where_nothing_would_change(self) -> None:
+        self.in_state(CALIBRATED)
+        self.assert_refused(StaleSequence, self.set_state, 1, CALIBRATED)
+        self.assertEqual(self.set_state(2, CALIBRATED), CALIBRATED)
+
+    def test_what_is_sent_again_does_not_undo_what_came_in_between(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        self.set_state(1)
+        self.registry.steer("1", RUNNING)
+        self.assert_refused(StaleSequence, self.set_state, 1)
+
+    def test_other_fences_are_looked_at_before_it_and_the_transition_after(self):
+        self.assert_refused(UnknownClient, self.set_state, 1)
+        self.registry.beat("1", DISCONNECTED, "a")
+        self.registry.beat("1", DISCONNECTED, "b")
+        for error, instance_id, incarnation in (
+            (InstanceSuperseded, "a", 101),
+            (UnknownClient, "z", 101),
+            (StaleIncarnation, "b", 101),
+            (StaleSequence, "b", 102),
+        ):
+            call = partial(self.set_state, 9, CALIBRATED)
+            self.assert_refused(
+                error, partial(call, incarnation=incarnation, instance_id=instance_id)
+            )
+        self.assert_refused(StaleSequence, self.set_state, 9, RUNNING)
+        self.assert_refused(IllegalTransition, self.set_state, 1, RUNNING)
 
 
 class TestStopping(RegistryTestCase):
@@ -800,9 +861,11 @@ class TestRestart(RegistryTestCase):
         self.registry.beat("1", DISCONNECTED, "b")
         self.restart()
         self.assert_refused(InstanceSuperseded, self.registry.beat, "1", RUNNING, "a")
+        self.assert_refused(InstanceSuperseded, self.registry.get, "1", "a")
         self.registry.goodbye("1")
         self.restart()
         self.assert_refused(InstanceSuperseded, self.registry.beat, "1", RUNNING, "a")
+        self.assert_refused(InstanceSuperseded, self.registry.get, "1", "a")
 
     def test_incarnations_grow_beyond_those_of_the_dead(self) -> None:
         self.registry.beat("1", DISCONNECTED)
