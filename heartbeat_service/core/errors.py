@@ -15,9 +15,12 @@ class HeartbeatError(Exception):
     :ivar code: the contract's name for it.
     :ivar detail: a sentence for people.
     :ivar client_id: the client it is about, where that is known.
+    :cvar retry_after_seconds: when the same request may be tried again; None where
+        that is no use.
     """
 
     code: ClassVar[str]
+    retry_after_seconds: ClassVar[int | None] = None
 
     def __init__(self, detail: str, client_id: str | None = None) -> None:
         super().__init__(detail)
@@ -77,6 +80,7 @@ class Overloaded(HeartbeatError):
     """The service can't answer now; the same request may succeed later."""
 
     code = "OVERLOADED"
+    retry_after_seconds = 1
 
 
 class LockedOut(HeartbeatError):

@@ -55,8 +55,13 @@ TRIES = 3
 
 def error_message(error: HeartbeatError) -> ErrorMessage:
     """The contract's ``Error`` for an exception of the core."""
-    client_id = UNSET if error.client_id is None else ClientID(error.client_id)
-    return ErrorMessage(code=error.code, detail=error.detail, client_id=client_id)
+    wait = error.retry_after_seconds
+    return ErrorMessage(
+        code=error.code,
+        detail=error.detail,
+        client_id=UNSET if error.client_id is None else ClientID(error.client_id),
+        retry_after_seconds=UNSET if wait is None else wait,
+    )
 
 
 @define(eq=False)

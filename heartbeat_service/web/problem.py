@@ -11,7 +11,7 @@ from http import HTTPStatus
 from attrs import frozen
 from twisted.web.iweb import IRequest
 
-from heartbeat_service.core.errors import HeartbeatError
+from heartbeat_service.core.errors import HeartbeatError, Overloaded
 from heartbeat_service.protocol.codec import (
     encode_json,
 )
@@ -30,9 +30,6 @@ _STATUS = {
     "OVERLOADED": HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
-#: When to try again what was refused because of load, in seconds.
-RETRY_AFTER = 1
-
 
 @frozen
 class Problem:
@@ -43,11 +40,18 @@ class Problem:
     detail: str
     client_id: str | None = None
     allow: str | None = None
+    retry_after_seconds: int | None = None
 
     @classmethod
     def of(cls, error: HeartbeatError) -> Problem:
         """The problem that a broken rule of the contract is."""
-        return cls(_STATUS[error.code], error.code, error.detail, error.client_id)
+        return cls(
+            status=_STATUS[error.code],
+            code=error.code,
+            detail=error.detail,
+            client_id=error.client_id,
+            retry_after_seconds=error.retry_after_seconds,
+        )
 
     def headers(self) -> dict[str, str]:
         """What goes with it, but for its length."""
@@ -56,13 +60,13 @@ class Problem:
             headers["Allow"] = self.allow
         if self.status is HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
-        if self.status is HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["Retry-After"] = str(RETRY_AFTER)
+        if self.retry_after_seconds is not None:
+            headers["Retry-After"] = str(self.retry_after_seconds)
         return headers
 
     def body(self) -> bytes:
         """Its JSON."""
-        body = {
+        body: dict[str, object] = {
             "type": "about:blank",
             "title": self.status.phrase,
             "status": self.status.value,
@@ -71,12 +75,14 @@ class Problem:
         }
         if self.client_id is not None:
             body["clientID"] = self.client_id
+        if self.retry_after_seconds is not None:
+            body["retryAfterSeconds"] = self.retry_after_seconds
         return encode_json(body)
 
 
 def unavailable(detail: str) -> Problem:
     """The problem of a service that can't answer now."""
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "OVERLOADED", detail)
+    return Problem.of(Overloaded(detail))
 
 
 def write_problem(request: IRequest, problem: Problem) -> bytes:

@@ -31,6 +31,7 @@ from heartbeat_service.core.errors import (
     InstanceSuperseded,
     Overloaded,
     StaleIncarnation,
+    StaleSequence,
     UnknownClient,
 )
 from heartbeat_service.core.local_client import LocalClient
@@ -100,9 +101,9 @@ class House:
             HeartbeatMessage(ClientID(client_id), state, **more)
         )
 
-    def ask(self, client_id: str = "1") -> Deferred[ClientStateMessage]:
+    def ask(self, client_id: str = "1", **more: Any) -> Deferred[ClientStateMessage]:
         """A client asks for its state."""
-        return self.dispatcher.dispatch(GetClientState(ClientID(client_id)))
+        return self.dispatcher.dispatch(GetClientState(ClientID(client_id), **more))
 
     def set(
         self, state: ClientState, client_id: str = "1", **more: Any
@@ -338,8 +339,10 @@ class TestReplies(DispatchTestCase):
             house.set(CALIBRATED, instance_id="old"), InstanceSuperseded
         )
         self.expect_refusal(house.leave(instance_id="old"), InstanceSuperseded)
+        self.expect_refusal(house.ask(instance_id="old"), InstanceSuperseded)
         self.expect_refusal(house.set(CALIBRATED, incarnation=101), StaleIncarnation)
         self.expect_refusal(house.leave(incarnation=101), StaleIncarnation)
+        self.expect_refusal(house.set(CALIBRATED, sequence=2), StaleSequence)
         self.expect_refusal(house.set(RUNNING, incarnation=102), IllegalTransition)
         self.expect_refusal(self.dispatcher.steer("1", DISCONNECTED), IllegalTransition)
         self.assertEqual(self.store.commits, 2)
@@ -349,10 +352,44 @@ class TestReplies(DispatchTestCase):
             error_message(StaleIncarnation("no", "1")),
             ErrorMessage("STALE_INCARNATION", "no", ClientID("1")),
         )
+        self.assertIs(error_message(StaleIncarnation("no")).client_id, UNSET)
+
+    def test_only_overloaded_says_when_to_try_again(self) -> None:
         self.assertEqual(
-            error_message(Overloaded("later")), ErrorMessage("OVERLOADED", "later")
+            error_message(Overloaded("later", "1")),
+            ErrorMessage("OVERLOADED", "later", ClientID("1"), 1),
         )
-        self.assertIs(error_message(Overloaded("later")).client_id, UNSET)
+        self.assertIs(error_message(StaleIncarnation("no")).retry_after_seconds, UNSET)
+
+    def test_every_reply_names_the_instance_of_the_life_it_is_about(self) -> None:
+        replies = [
+            self.house.beat("1", instance_id="a"),
+            self.house.beat("1"),
+            self.house.ask(),
+            self.house.ask(instance_id="never registered"),
+            self.house.set(CALIBRATED),
+            self.dispatcher.steer("1", RUNNING),
+            self.house.beat("1", instance_id="b"),
+            self.house.ask(),
+            self.house.leave(),
+        ]
+        many = self.dispatcher.steer_many(RUNNING, ["1"])
+        self.store.finish_all()
+        self.assertEqual(
+            [self.successResultOf(reply).instance_id for reply in replies],
+            [*"aaaaaabbb"],
+        )
+        self.assertEqual(len(self.successResultOf(many)), 1)
+
+    def test_a_reply_about_a_life_without_an_instance_names_none(self) -> None:
+        replies = [
+            self.house.beat("1"),
+            self.house.ask(instance_id="never registered"),
+            self.dispatcher.steer("1", RUNNING),
+        ]
+        self.store.finish_all()
+        for reply in replies:
+            self.assertIs(self.successResultOf(reply).instance_id, UNSET)
 
 
 class TestDurableFirst(DispatchTestCase):
