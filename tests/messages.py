@@ -59,6 +59,7 @@ class Example:
     everywhere: bool
     message_type: str
     client_id: str | None
+    request_id: str | None
     code: str
     detail: str
 
@@ -74,6 +75,7 @@ def examples(file: str) -> list[Example]:
             row.get("everywhere", False),
             row.get("messageType", ""),
             row.get("clientID"),
+            row.get("requestID"),
             row.get("code", ""),
             row.get("detail", ""),
         )

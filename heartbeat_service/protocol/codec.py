@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from heartbeat_service.core.errors import BadMessage, TooLarge
 from heartbeat_service.protocol.messages import (
@@ -28,6 +28,7 @@ from heartbeat_service.protocol.messages import (
     OnStateChange,
     Reply,
     Request,
+    RequestID,
     SetClientState,
     StateOrder,
     StateOrders,
@@ -45,13 +46,14 @@ LONGEST_DETAIL = 300
 T = TypeVar("T")
 
 
-class _Envelope(Struct, frozen=True, gc=False, rename="camel"):
+class _Envelope(Struct, frozen=True, gc=False, rename=CAMEL):
     # The service never reads the first two, so any number and any string stay
     # as they were sent.
     sdk_version: Raw
     timestamp: Raw
     message_type: str
     body: Raw
+    request_id: RequestID | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if bytes(self.sdk_version)[:1] not in b"-0123456789":
@@ -68,6 +70,18 @@ class _Anyone(Struct):
     body: _AnyBody
 
 
+class _AnyRequest(Struct, rename=CAMEL):
+    request_id: RequestID | None = None
+
+
+class _Sent(Struct, frozen=True, gc=False, rename=CAMEL, omit_defaults=True):
+    sdk_version: float
+    timestamp: str
+    message_type: str
+    body: Message
+    request_id: str | None = None
+
+
 def _dec_hook(type_: type, value: object) -> object:
     if type_ is ClientID:
         return ClientID.parse(value)
@@ -81,6 +95,7 @@ def _decoder(type_: type[T]) -> msgspec.json.Decoder[T]:
 _Decoders = Mapping[str, msgspec.json.Decoder[Any]]
 _ENVELOPE = _decoder(_Envelope)
 _ANYONE = _decoder(_Anyone)
+_ANY_REQUEST = _decoder(_AnyRequest)
 _REQUESTS: _Decoders = {
     message.message_type: _decoder(message)
     for message in (HeartbeatMessage, GetClientState, SetClientState, Goodbye)
@@ -98,19 +113,33 @@ _ENCODER = msgspec.json.Encoder(enc_hook=str)
 _B = TypeVar("_B", bound=Body)
 
 
-def decode_request(data: bytes) -> Request:
+def decode_request(data: bytes) -> tuple[Request, str | None]:
     """Read a message from a client.
 
+    :return: the message, and the ``requestID`` of its envelope, which its reply has to
+        bring back; None if it has none.
     :raises BadMessage: for anything else; names the client where it can.
     :raises TooLarge: if it is longer than :data:`MAX_MESSAGE` bytes.
     """
-    request: Request = _decode_message(data, _REQUESTS)
-    return request
+    request, request_id = _decode_message(data, _REQUESTS)
+    return request, None if isinstance(request_id, UnsetType) else request_id
+
+
+def request_id_of(data: bytes) -> str | None:
+    """The ``requestID`` of a request that gets an ``Error``, as far as it can be read.
+
+    :return: None if there is none, or what was sent is too long or no JSON object.
+    """
+    try:
+        return _parse(_ANY_REQUEST, _text(data)).request_id
+    except (BadMessage, TooLarge):
+        return None
 
 
 def decode_from_server(data: bytes) -> Reply | OnStateChange:
     """Read a reply or a publication; raises what :func:`decode_request` raises."""
-    message: Reply | OnStateChange = _decode_message(data, _FROM_SERVER)
+    message: Reply | OnStateChange
+    message, _ = _decode_message(data, _FROM_SERVER)
     return message
 
 
@@ -123,18 +152,17 @@ def decode_body(data: bytes, type_: type[_B]) -> _B:
     return body
 
 
-def encode(message: Message, now: datetime | None = None) -> bytes:
+def encode(
+    message: Message, request_id: str | None = None, now: datetime | None = None
+) -> bytes:
     """Wrap a message into an envelope, as bytes.
 
+    :param request_id: names a request, and in the reply the request that is answered.
     :param now: its timestamp, local time, for people; the present by default.
     """
+    timestamp = (now or datetime.now()).isoformat(" ", "microseconds")
     return _ENCODER.encode(
-        {
-            "sdkVersion": SDK_VERSION,
-            "timestamp": (now or datetime.now()).isoformat(" ", "microseconds"),
-            "messageType": message.message_type,
-            "body": message,
-        }
+        _Sent(SDK_VERSION, timestamp, message.message_type, message, request_id)
     )
 
 
@@ -154,7 +182,9 @@ def moment(seconds: float) -> str:
     return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _decode_message(data: bytes, decoders: _Decoders) -> Any:
+def _decode_message(
+    data: bytes, decoders: _Decoders
+) -> tuple[Any, RequestID | UnsetType]:
     text = _text(data)
     try:
         envelope = _parse(_ENVELOPE, text)
@@ -164,7 +194,7 @@ def _decode_message(data: bytes, decoders: _Decoders) -> Any:
             raise BadMessage(  # noqa: TRY301 - one place names the client
                 f"Expected one of {known} - at `$.messageType`"
             )
-        return _parse(decoder, envelope.body, "$.body")
+        return _parse(decoder, envelope.body, "$.body"), envelope.request_id
     except BadMessage as error:
         error.client_id = _client_id_of(text)
         raise

@@ -112,6 +112,7 @@ def _nested_in(outer: dict[str, Any] | list[Any]) -> Iterator[Any]:
 
 
 InstanceID = Annotated[str, Meta(min_length=1, max_length=64)]
+RequestID = Annotated[str, Meta(min_length=1, max_length=64)]
 Fuse = Annotated[float, Meta(gt=0)]
 
 #: A server's sequence or incarnation: other integers, a broken server's, would stay
@@ -128,10 +129,12 @@ CAMEL = {
     "instance_id": "instanceID",
     "last_state": "lastState",
     "longest_gap_seconds": "longestGapSeconds",
+    "message_type": "messageType",
     "previous_state": "previousState",
     "registered_at": "registeredAt",
     "reported_state": "reportedState",
     "request_endpoint": "requestEndpoint",
+    "request_id": "requestID",
     "retry_after_seconds": "retryAfterSeconds",
     "sdk_version": "sdkVersion",
     "seconds_since_heartbeat": "secondsSinceHeartbeat",

@@ -38,6 +38,7 @@ from heartbeat_service.protocol.codec import (
     decode_request,
     encode,
     encode_json,
+    request_id_of,
 )
 from heartbeat_service.protocol.messages import (
     ClientID,
@@ -171,13 +172,15 @@ class HeartbeatApp:
     def heartbeat(self, request: IRequest) -> Deferred[bytes]:
         """A client lives."""
         bearer = self.client_door.admit(authorization_of(request))  # whose is it?
-        message = decode_request(_read(request))
+        message, request_id = decode_request(_read(request))
         if not isinstance(message, HeartbeatMessage):
             raise BadMessage(
                 "Only a HEARTBEAT is taken here - at `$.messageType`", message.client_id
             )
         bearer.must_speak_for(message.client_id)
-        return self._dispatcher.dispatch(message).addCallback(_reply, request)
+        return self._dispatcher.dispatch(message).addCallback(
+            _reply, request, request_id
+        )
 
     @app.route("/clients", methods=["GET"])
     @_for_operators
@@ -255,7 +258,7 @@ class HeartbeatApp:
         """A rule of the contract was broken."""
         error = _error(failure, HeartbeatError)
         self._dispatcher.refusals.add(error)
-        return write_problem(request, Problem.of(error))
+        return write_problem(request, Problem.of(error, self._request_id(request)))
 
     @app.handle_errors(HTTPException)
     def no_route(self, request: IRequest, failure: Failure) -> bytes:
@@ -268,7 +271,16 @@ class HeartbeatApp:
     def fault(self, request: IRequest, failure: Failure) -> bytes:
         """The fault is ours: logged whole, told in a sentence."""
         self._log.failure("A request failed", failure)
-        return write_problem(request, unavailable("The service failed; try again"))
+        problem = unavailable(
+            "The service failed; try again", self._request_id(request)
+        )
+        return write_problem(request, problem)
+
+    def _request_id(self, request: Any) -> str | None:
+        """What a heartbeat names itself; an operator's order has no envelope."""
+        if self._endpoint(request) != "heartbeat":
+            return None
+        return request_id_of(request.content.getvalue())
 
     def resource(self) -> HeartbeatResource:
         """What a site serves."""
@@ -346,8 +358,8 @@ def _known(client_id: str) -> ClientID:
         raise UnknownClient("No client can have this ID") from None
 
 
-def _reply(message: Message, request: IRequest) -> bytes:
-    return _send_json(request, encode(message))
+def _reply(message: Message, request: IRequest, request_id: str | None = None) -> bytes:
+    return _send_json(request, encode(message, request_id))
 
 
 def _done(_: object, request: IRequest) -> None:

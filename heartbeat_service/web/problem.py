@@ -41,16 +41,21 @@ class Problem:
     client_id: str | None = None
     allow: str | None = None
     retry_after_seconds: int | None = None
+    request_id: str | None = None
 
     @classmethod
-    def of(cls, error: HeartbeatError) -> Problem:
-        """The problem that a broken rule of the contract is."""
+    def of(cls, error: HeartbeatError, request_id: str | None = None) -> Problem:
+        """The problem that a broken rule of the contract is.
+
+        :param request_id: of the message that is answered with it.
+        """
         return cls(
             status=_STATUS[error.code],
             code=error.code,
             detail=error.detail,
             client_id=error.client_id,
             retry_after_seconds=error.retry_after_seconds,
+            request_id=request_id,
         )
 
     def headers(self) -> dict[str, str]:
@@ -77,12 +82,14 @@ class Problem:
             body["clientID"] = self.client_id
         if self.retry_after_seconds is not None:
             body["retryAfterSeconds"] = self.retry_after_seconds
+        if self.request_id is not None:
+            body["requestID"] = self.request_id
         return encode_json(body)
 
 
-def unavailable(detail: str) -> Problem:
+def unavailable(detail: str, request_id: str | None = None) -> Problem:
     """The problem of a service that can't answer now."""
-    return Problem.of(Overloaded(detail))
+    return Problem.of(Overloaded(detail), request_id)
 
 
 def write_problem(request: IRequest, problem: Problem) -> bytes:

@@ -27,11 +27,11 @@ from heartbeat_service.engine.dispatch import error_message
 from heartbeat_service.protocol.codec import (
     decode_request,
     encode,
+    request_id_of,
 )
 from heartbeat_service.protocol.messages import (
     ClientStateMessage,
     HeartbeatMessage,
-    Message,
     Request,
 )
 from heartbeat_service.zeromq.connection import MAX_FRAMES, HardenedConnection
@@ -87,8 +87,8 @@ class RequestRouter(HardenedConnection):
         key = self._key()
         return (
             execute(_decode, frames)
-            .addCallback(lambda request: self._serve(request, key))
-            .addErrback(self._error)
+            .addCallback(self._serve, key)
+            .addErrback(self._error, frames)
             .addCallback(self._reply, envelope)
         )
 
@@ -100,7 +100,8 @@ class RequestRouter(HardenedConnection):
         """
         return "" if self._speaks_for is None else str(self._last_frame.get("User-Id"))
 
-    def _serve(self, request: Request, key: str) -> Deferred[ClientStateMessage]:
+    def _serve(self, received: tuple[Request, str | None], key: str) -> Deferred[bytes]:
+        request, request_id = received
         client_id = request.client_id
         if self._speaks_for and not self._speaks_for(key, client_id):
             raise Unauthorized(
@@ -111,18 +112,19 @@ class RequestRouter(HardenedConnection):
                 "send heartbeats by HTTP with the token, or use --curve-keys",
                 client_id,
             )
-        return self._dispatch(request)
+        return self._dispatch(request).addCallback(encode, request_id)
 
-    def _error(self, failure: Failure) -> Message:
+    def _error(self, failure: Failure, frames: list[bytes]) -> bytes:
         error = failure.value
         if not isinstance(error, HeartbeatError):
             self._log.failure("A request failed", failure)
             error = Overloaded("The service failed; try again")
         self._refused(error)
-        return error_message(error)
+        request_id = request_id_of(frames[0]) if len(frames) == 1 else None
+        return encode(error_message(error), request_id)
 
-    def _reply(self, reply: Message, envelope: list[bytes]) -> None:
-        if self.send_multipart([*envelope, encode(reply)]):
+    def _reply(self, reply: bytes, envelope: list[bytes]) -> None:
+        if self.send_multipart([*envelope, reply]):
             return
         self._dropped += 1
         if is_time_to_tell(self._dropped):
@@ -145,7 +147,7 @@ def _opened(message: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     return envelope, frames
 
 
-def _decode(frames: list[bytes]) -> Request:
+def _decode(frames: list[bytes]) -> tuple[Request, str | None]:
     if len(frames) != 1:
         raise BadMessage("A request is one frame, after an empty one at most")
     return decode_request(frames[0])

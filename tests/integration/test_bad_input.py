@@ -85,6 +85,8 @@ async def test_a_bad_message_gets_its_code_on_both_transports(
     for told in (problem, reply["body"]):
         assert bad.detail in told["detail"]
         assert told.get("clientID") == bad.client_id
+    for named in (problem, reply):
+        assert named.get("requestID") == bad.request_id
     # A REQ client is answered too, in its own shape.
     dealer.send_multipart([b"", bad.data])
     delimiter, content = await dealer.receive()
@@ -110,6 +112,8 @@ async def test_a_barely_good_message_is_accepted_on_both_transports(
     assert reply["messageType"] == "ClientState", reply
     ids = [reply["body"]["clientID"], answer.json()["body"]["clientID"]]
     assert ids == [good.client_id] * 2
+    for named in (reply, answer.json()):
+        assert named.get("requestID") == good.request_id
 
 
 @pytest.mark.parametrize(("asked", "given"), [(1e-9, 0.1), (0.05, 0.1), (1e300, 3600)])

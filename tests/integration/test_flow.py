@@ -11,7 +11,7 @@ import zmq
 
 from tests.integration.conftest import Peer, Running, Serve, port_of
 from tests.integration.waiting import patiently, reactor
-from tests.messages import heartbeat, message
+from tests.messages import envelope, heartbeat, message
 
 HOUR = 3600.0
 
@@ -129,6 +129,61 @@ async def test_a_reply_goes_back_through_all_the_frames_it_came_by(
     correlated.socket.set(zmq.REQ_CORRELATE, 1)
     correlated.connect(running.service.router)
     assert (await correlated.ask(heartbeat("1")))["messageType"] == "ClientState"
+
+
+@pytest_twisted.ensureDeferred
+async def test_publications_name_the_instance_of_the_life_they_are_about(
+    serve: Serve,
+) -> None:
+    running = await serve(timebomb=0.1)
+    subscriber = await running.subscriber()
+    dealer = running.dealer()
+    for request in (
+        heartbeat("1", timebombSeconds=60),
+        heartbeat("1", timebombSeconds=60, instanceID="a"),
+        set_state("1", "CALIBRATED"),
+        heartbeat("1", instanceID="b"),  # with its own fuse: it dies of it
+    ):
+        reply = await dealer.ask(request)
+        assert reply["messageType"] == "ClientState"
+        published = await subscriber.change()
+        assert published.get("instanceID") == reply["body"].get("instanceID")
+        assert "instanceID" in published or request == heartbeat(
+            "1", timebombSeconds=60
+        )
+    death = await subscriber.change()
+    assert (death["reason"], death["instanceID"]) == ("timebomb", "b")
+
+
+@pytest_twisted.ensureDeferred
+async def test_errors_by_zeromq_name_their_request_and_when_to_try_again(
+    serve: Serve,
+) -> None:
+    running = await serve(max_clients=1)
+    dealer = running.dealer()
+
+    def named(request_id: str, message_type: str, **body: Any) -> bytes:
+        return envelope(messageType=message_type, requestID=request_id, body=body)
+
+    replies = [
+        await dealer.ask(named("a", "HEARTBEAT", clientID="1", clientState=0)),
+        await dealer.ask(named("b", "HEARTBEAT", clientID="2", clientState=0)),
+        await dealer.ask(named("c", "GetClientState", clientID="2")),
+        await dealer.ask(get_state("2")),
+    ]
+    assert [
+        (
+            reply.get("requestID"),
+            reply["body"].get("code"),
+            reply["body"].get("retryAfterSeconds"),
+        )
+        for reply in replies
+    ] == [
+        ("a", None, None),
+        ("b", "OVERLOADED", 1),
+        ("c", "UNKNOWN_CLIENT", None),
+        (None, "UNKNOWN_CLIENT", None),
+    ]
 
 
 @pytest_twisted.ensureDeferred

@@ -134,10 +134,10 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     """Every request that services have understood, on either transport."""
     requests: list[Request] = []
 
-    def decode_and_tell(data: bytes) -> Request:
-        request = decode_request(data)
+    def decode_and_tell(data: bytes) -> tuple[Request, str | None]:
+        request, request_id = decode_request(data)
         requests.append(request)
-        return request
+        return request, request_id
 
     for module in ("web.app", "zeromq.router"):
         name = f"heartbeat_service.{module}.decode_request"
@@ -348,6 +348,7 @@ async def test_it_says_goodbye_when_it_is_stopped(
         "reason": "goodbye",
         "sequence": 2,
         "incarnation": present.incarnation,
+        "instanceID": beats(heard)[0].instance_id,
     }
     assert await running.get("/clients") == {"clients": []}
 

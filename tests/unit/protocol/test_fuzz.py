@@ -27,6 +27,7 @@ from heartbeat_service.protocol.codec import (
     decode_request,
     encode,
     encode_json,
+    request_id_of,
 )
 from heartbeat_service.protocol.messages import (
     Body,
@@ -52,8 +53,17 @@ LONGEST_DETAIL = 400
 BOUND = 2.0
 
 ONE = ClientID("1")
+
+
+def request_in(data: bytes) -> Request:
+    """A request without the ID of its envelope, which is known to be one."""
+    request, request_id = decode_request(data)
+    assert request_id == request_id_of(data)
+    return request
+
+
 DECODERS: dict[Callable[[bytes], object], tuple[type, ...]] = {
-    decode_request: get_args(Request),
+    request_in: get_args(Request),
     decode_from_server: (*get_args(Reply), OnStateChange),
     partial(decode_body, type_=StateOrder): (StateOrder,),
     partial(decode_body, type_=StateOrders): (StateOrders,),
@@ -62,7 +72,7 @@ DECODERS: dict[Callable[[bytes], object], tuple[type, ...]] = {
 
 MESSAGES: tuple[Message, ...] = (
     HeartbeatMessage(ONE, ClientState.RUNNING, "process", 5.0),
-    SetClientState(ONE, ClientState.CALIBRATED, 7, "process"),
+    SetClientState(ONE, ClientState.CALIBRATED, 7, "process", 3),
     Goodbye(ONE, 7, "process"),
     ClientStateMessage(ONE, ClientState.RUNNING, 1, 2, 10.0, 2.0, "tcp://h", "tcp://h"),
     ErrorMessage("BAD_MESSAGE", "no", ONE),
@@ -72,6 +82,7 @@ MESSAGES: tuple[Message, ...] = (
 )
 VALID = [
     *map(encode, MESSAGES),
+    *(encode(message, "request-1") for message in MESSAGES),
     encode_json(StateOrder(ClientState.RUNNING)),
     encode_json(StateOrders(ClientState.RUNNING, [ONE, ClientID("a.b")])),
 ]
@@ -172,6 +183,9 @@ HUGE = {
 class TestAnyBytes(SynchronousTestCase):
     def expect_message_or_error(self, data: bytes) -> None:
         """Each decoder reads a message of its own, or says what is wrong with it."""
+        request_id = request_id_of(data)
+        self.assertLessEqual(len(request_id or ""), 64)
+        json.dumps(request_id).encode()
         for decode, types in DECODERS.items():
             began = time.perf_counter()
             try:
@@ -198,7 +212,7 @@ class TestAnyBytes(SynchronousTestCase):
         assert isinstance(message, Body)
         json.loads(encode_json(message))
         if isinstance(message, Message) and decode in (
-            decode_request,
+            request_in,
             decode_from_server,
         ):
             self.assertEqual(decode(encode(message)), message)

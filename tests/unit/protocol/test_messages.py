@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from msgspec import Raw
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Reason
@@ -25,6 +26,7 @@ from heartbeat_service.protocol.codec import (
     decode_request,
     encode,
     moment,
+    request_id_of,
     topic_of,
 )
 from heartbeat_service.protocol.messages import (
@@ -44,7 +46,15 @@ from heartbeat_service.protocol.messages import (
     StateOrders,
     as_state,
 )
-from tests.messages import BAD, BAD_MESSAGES, GOOD, heartbeat, message, padded
+from tests.messages import (
+    BAD,
+    BAD_MESSAGES,
+    GOOD,
+    envelope,
+    heartbeat,
+    message,
+    padded,
+)
 
 NOON = datetime(2022, 3, 29, 12, 21, 25, 153292)  # noqa: DTZ001 - local, as on the wire
 
@@ -53,6 +63,12 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "order": partial(decode_body, type_=StateOrder),
     "orders": partial(decode_body, type_=StateOrders),
 }
+
+
+def request_in(data: bytes) -> Request:
+    """A request without the ID of its envelope."""
+    request, _ = decode_request(data)
+    return request
 
 
 def values_of(length: int) -> str:
@@ -89,9 +105,18 @@ class TestBadMessages(SynchronousTestCase):
             assert error is not None
             self.assertEqual(error.client_id, bad.client_id, bad.name)
 
+    def test_request_id_of_a_bad_message_is_what_can_be_read_of_it(self) -> None:
+        for bad in BAD_MESSAGES:
+            self.assertEqual(request_id_of(bad.data), bad.request_id, bad.name)
+
+    def test_message_over_the_limit_is_not_searched_for_a_request_id(self) -> None:
+        data = envelope(messageType="HEARTBEAT", requestID="r", body={})
+        self.assertEqual(request_id_of(data.ljust(MAX_MESSAGE)), "r")
+        self.assertIsNone(request_id_of(data.ljust(MAX_MESSAGE + 1)))
+
     def test_message_over_the_limit_is_too_large_whatever_is_in_it(self) -> None:
         fits = padded(MAX_MESSAGE)
-        self.assertIsInstance(decode_request(fits), HeartbeatMessage)
+        self.assertIsInstance(request_in(fits), HeartbeatMessage)
         for data in (fits + b" ", b"\xff" * (MAX_MESSAGE + 1), b"[" * 10_000_000):
             self.assertIsInstance(outcome(decode_request, data), TooLarge)
             self.assertIsInstance(outcome(decode_from_server, data), TooLarge)
@@ -105,15 +130,16 @@ class TestBadMessages(SynchronousTestCase):
 class TestGoodMessages(SynchronousTestCase):
     def beat(self, **body: Any) -> HeartbeatMessage:
         """A HEARTBEAT that must be accepted."""
-        read = decode_request(heartbeat(**body))
+        read = request_in(heartbeat(**body))
         assert isinstance(read, HeartbeatMessage)
         return read
 
     def test_each_is_read_as_what_it_is(self) -> None:
         for good in GOOD:
-            read = decode_request(good.data)
+            read, request_id = decode_request(good.data)
             self.assertEqual(read.message_type, good.message_type, good.name)
             self.assertEqual(read.client_id, good.client_id, good.name)
+            self.assertEqual(request_id, good.request_id, good.name)
 
     def test_each_request_is_read_with_all_its_fields(self) -> None:
         for data, read in (
@@ -130,8 +156,8 @@ class TestGoodMessages(SynchronousTestCase):
                 ),
             ),
             (
-                message("GetClientState", clientID="1"),
-                GetClientState(ClientID("1")),
+                message("GetClientState", clientID="1", instanceID="i"),
+                GetClientState(ClientID("1"), "i"),
             ),
             (
                 message(
@@ -140,19 +166,20 @@ class TestGoodMessages(SynchronousTestCase):
                     clientState="CALIBRATED",
                     incarnation=5,
                     instanceID="i",
+                    sequence=3,
                 ),
-                SetClientState(ClientID("1"), ClientState.CALIBRATED, 5, "i"),
+                SetClientState(ClientID("1"), ClientState.CALIBRATED, 5, "i", 3),
             ),
             (
                 message("Goodbye", clientID="1", incarnation=5, instanceID="i"),
                 Goodbye(ClientID("1"), 5, "i"),
             ),
         ):
-            self.assertEqual(decode_request(data), read)
+            self.assertEqual(request_in(data), read)
 
     def test_optional_fields_may_be_left_out(self) -> None:
         self.assertEqual(
-            decode_request(heartbeat(state=0)),
+            request_in(heartbeat(state=0)),
             HeartbeatMessage(ClientID("1"), StateNumber.DISCONNECTED),
         )
         self.assertEqual(self.beat().values, NO_VALUES)
@@ -160,8 +187,8 @@ class TestGoodMessages(SynchronousTestCase):
     def test_integer_client_id_is_its_decimal_string(self) -> None:
         for number in (1, 0, -5, 42, 10**64 - 1):
             self.assertEqual(
-                decode_request(heartbeat(Raw(str(number).encode()))),
-                decode_request(heartbeat(str(number))),
+                request_in(heartbeat(Raw(str(number).encode()))),
+                request_in(heartbeat(str(number))),
             )
 
     def test_state_by_name_and_by_number_is_the_same_state(self) -> None:
@@ -233,7 +260,7 @@ class TestEncoding(SynchronousTestCase):
     def assert_encoded(self, message: Message, body: dict[str, Any]) -> None:
         """The bytes of ``message`` are the contract's envelope around ``body``."""
         self.assertEqual(
-            json.loads(encode(message, NOON)),
+            json.loads(encode(message, now=NOON)),
             {
                 "sdkVersion": 0.1,
                 "timestamp": "2022-03-29 12:21:25.153292",
@@ -280,10 +307,34 @@ class TestEncoding(SynchronousTestCase):
             ErrorMessage(code="OVERLOADED", detail="later"),
             {"code": "OVERLOADED", "detail": "later"},
         )
+        self.assert_encoded(
+            ErrorMessage(code="OVERLOADED", detail="later", retry_after_seconds=1),
+            {"code": "OVERLOADED", "detail": "later", "retryAfterSeconds": 1},
+        )
+
+    def test_replies_and_publications_name_the_instance_where_there_is_one(self):
+        for told in (REPLY, PUBLICATION):
+            body = json.loads(encode(told))["body"]
+            self.assertNotIn("instanceID", body)
+            self.assert_encoded(
+                replace(told, instance_id="i"), {**body, "instanceID": "i"}
+            )
 
     def test_timestamp_has_microseconds_even_when_there_are_none(self) -> None:
-        stamp = json.loads(encode(REPLY, NOON.replace(microsecond=0)))["timestamp"]
+        noon = NOON.replace(microsecond=0)
+        stamp = json.loads(encode(REPLY, now=noon))["timestamp"]
         self.assertEqual(stamp, "2022-03-29 12:21:25.000000")
+
+    def test_request_id_is_sent_in_the_envelope_as_it_came(self) -> None:
+        for request_id in ("r", "\x00\n\x7f\u2028", '"\\', "\N{COLLISION SYMBOL}" * 64):
+            for told in (REPLY, REFUSAL):
+                sent = json.loads(encode(told, request_id))
+                self.assertEqual(sent.pop("requestID"), request_id)
+                self.assertEqual(
+                    sent | {"timestamp": ""},
+                    json.loads(encode(told)) | {"timestamp": ""},
+                )
+                self.assertEqual(decode_from_server(encode(told, request_id)), told)
 
     def test_optional_fields_that_are_not_given_are_not_sent(self) -> None:
         for told in (
@@ -302,11 +353,14 @@ class TestEncoding(SynchronousTestCase):
                 ClientID("1"), ClientState.RUNNING, "i", 1.5, Raw(b'{"a":1}')
             ),
             GetClientState(ClientID("1")),
-            SetClientState(ClientID("1"), ClientState.CALIBRATED, 7, "i"),
+            SetClientState(ClientID("1"), ClientState.CALIBRATED, 7, "i", 3),
             Goodbye(ClientID("1"), 7, "i"),
         ]
-        for request_ in requests:
-            self.assertEqual(decode_request(encode(request_)), request_)
+        for request in requests:
+            for request_id in (None, "r"):
+                self.assertEqual(
+                    decode_request(encode(request, request_id)), (request, request_id)
+                )
 
     def test_topic_ends_with_a_slash(self) -> None:
         self.assertEqual(topic_of("1"), b"OnStateChange/1/")

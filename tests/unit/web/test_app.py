@@ -11,11 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.engine import Engine
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.names import Names
+from tests.messages import envelope
 
 
 class BrokenStore(MemoryStore):
@@ -35,6 +37,7 @@ class TestApp(SynchronousTestCase):
         clock = Clock()
         engine = Engine(clock, BrokenStore(clock.seconds))
         self.successResultOf(Deferred.fromCoroutine(engine.open()))
+        self.dispatcher = engine.dispatcher
         app = HeartbeatApp(
             engine.dispatcher, self.find_trouble, Door(), Door(), Names([])
         )
@@ -44,10 +47,12 @@ class TestApp(SynchronousTestCase):
         """What the service says of itself."""
         return self.trouble
 
-    def ask(self, path: str) -> tuple[int, Any, Callable[[str], list[str] | None]]:
-        """One GET: its status, its JSON and a look at its headers."""
+    def ask(
+        self, path: str, method: str = "GET", data: bytes | None = None
+    ) -> tuple[int, Any, Callable[[str], list[str] | None]]:
+        """One request: its status, its JSON and a look at its headers."""
         response = self.successResultOf(
-            self.web.request("GET", f"http://127.0.0.1{path}")
+            self.web.request(method, f"http://127.0.0.1{path}", data=data)
         )
         body = self.successResultOf(response.content())
         return response.code, json.loads(body), response.headers.getRawHeaders
@@ -59,6 +64,7 @@ class TestApp(SynchronousTestCase):
         self.assertEqual((status, problem["code"]), (503, "OVERLOADED"))
         self.assertEqual(problem["detail"], "the disk is full")
         self.assertEqual(header("Retry-After"), ["1"])
+        self.assertEqual(problem["retryAfterSeconds"], 1)
         self.assertEqual(header("Content-Type"), ["application/problem+json"])
         self.trouble = None
         self.assertEqual(self.ask("/readyz")[0], 200)
@@ -72,3 +78,30 @@ class TestApp(SynchronousTestCase):
         self.assertEqual((status, problem["code"]), (503, "OVERLOADED"))
         self.assertNotIn("fire", json.dumps(problem))
         self.assertEqual(header("Retry-After"), ["1"])
+        self.assertEqual(problem["retryAfterSeconds"], 1)
+
+    def test_an_error_names_the_heartbeat_that_it_answers(self) -> None:
+        def beat(path: str, **body: Any) -> tuple[int, str | None]:
+            data = envelope(messageType="HEARTBEAT", requestID="r", body=body)
+            status, answer, _ = self.ask(path, "POST", data)
+            return status, answer.get("requestID")
+
+        good = {"clientID": "1", "clientState": 0}
+        for path in ("/heartbeat", "/Heartbeat/Update", "/%68eartbeat"):
+            self.assertEqual(beat(path, **good), (200, "r"))
+            self.assertEqual(beat(path, clientID="1"), (400, "r"))
+        self.dispatcher.registry.lockouts.set("1", 60)
+        self.assertEqual(beat("/heartbeat", **good), (403, "r"))
+        self.patch(Dispatcher, "dispatch", lambda *_: 1 // 0)
+        self.assertEqual(beat("/heartbeat", **good), (503, "r"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_an_operators_order_has_no_envelope_to_name_it(self) -> None:
+        order = b'{"clientState": 9, "requestID": "r"}'
+        status, problem, _ = self.ask("/clients/1/state", "PUT", order)
+        self.assertEqual((status, problem.get("requestID")), (400, None))
+
+    def test_only_overloaded_says_when_to_try_again(self) -> None:
+        status, problem, header = self.ask("/clients/1")
+        self.assertEqual((status, problem.get("retryAfterSeconds")), (404, None))
+        self.assertIsNone(header("Retry-After"))
