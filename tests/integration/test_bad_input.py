@@ -607,7 +607,9 @@ async def test_a_peer_that_vanishes_before_its_reply_disturbs_nobody(
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_identity_that_comes_back_is_served_at_once(running: Running) -> None:
+async def test_a_peer_under_its_old_identity_is_served_and_the_former_one_is_not(
+    running: Running,
+) -> None:
     async def connect() -> Peer:
         peer = Peer(running.factory, zmq.DEALER)
         peer.socket.set(zmq.IDENTITY, b"me")
@@ -621,3 +623,9 @@ async def test_an_identity_that_comes_back_is_served_at_once(running: Running) -
     assert await second.ask(message("GetClientState", clientID="1")) | {
         "timestamp": ""
     } == reply | {"timestamp": ""}
+    assert first.send_multipart([heartbeat("2")])
+    for _ in range(20):
+        assert (await second.ask(heartbeat("1")))["body"] == reply["body"]
+    assert first.inbox.pending == []
+    living = (await running.get("/clients"))["clients"]
+    assert [client["clientID"] for client in living] == ["1"]

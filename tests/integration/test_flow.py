@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -129,6 +133,96 @@ async def test_a_reply_goes_back_through_all_the_frames_it_came_by(
     correlated.socket.set(zmq.REQ_CORRELATE, 1)
     correlated.connect(running.service.router)
     assert (await correlated.ask(heartbeat("1")))["messageType"] == "ClientState"
+
+
+@pytest.fixture
+def proxy(running: Running) -> Iterator[str]:
+    """A ROUTER-DEALER proxy of libzmq's own before the service: where it listens."""
+    context = zmq.Context()
+    context.linger = 0
+    front, back = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+    port = front.bind_to_random_port("tcp://127.0.0.1")
+    back.connect(running.service.router)
+
+    def carry() -> None:
+        with front, back, suppress(zmq.ContextTerminated):
+            zmq.proxy(front, back)
+
+    thread = Thread(target=carry)
+    thread.start()
+    yield f"tcp://127.0.0.1:{port}"
+    context.term()
+    thread.join()
+
+
+@pytest_twisted.ensureDeferred
+async def test_req_clients_behind_a_proxy_get_each_its_own_reply(
+    running: Running, proxy: str
+) -> None:
+    clients = {str(number): running.peer(zmq.REQ, proxy) for number in range(3)}
+    correlated = Peer(running.factory, zmq.REQ)
+    correlated.socket.set(zmq.REQ_RELAXED, 1)
+    correlated.socket.set(zmq.REQ_CORRELATE, 1)
+    correlated.connect(proxy)
+    clients["correlated"] = correlated
+    for client_id, req in clients.items():
+        assert req.send_multipart([heartbeat(client_id)])
+    for client_id, req in clients.items():
+        (content,) = await req.receive()
+        assert json.loads(content)["body"]["clientID"] == client_id
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_dealer_behind_a_proxy_is_answered_if_it_sends_the_empty_frame(
+    running: Running, proxy: str
+) -> None:
+    dealer = running.peer(zmq.DEALER, proxy)
+    assert dealer.send_multipart([heartbeat("lost")])  # as nobody can answer it
+    for number in range(3):
+        assert dealer.send_multipart([b"", heartbeat(str(number))])
+        delimiter, content = await dealer.receive()
+        assert delimiter == b""
+        assert json.loads(content)["body"]["clientID"] == str(number)
+    living = (await running.get("/clients"))["clients"]
+    assert [client["clientID"] for client in living] == ["0", "1", "2"]
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has a loopback of IPv6."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
+
+
+@needs_ipv6
+@pytest_twisted.ensureDeferred
+async def test_an_address_in_brackets_is_one_of_ipv6(serve: Serve) -> None:
+    running = await serve(router="tcp://[::1]:0", pub="tcp://[::1]:*")
+    reply = await running.beat("1")
+    for endpoint in (reply["requestEndpoint"], reply["stateChangeEndpoint"]):
+        assert endpoint.startswith("tcp://[::1]:")
+    dealer = running.peer(zmq.DEALER, reply["requestEndpoint"])
+    assert (await dealer.ask(get_state("1")))["body"] == reply
+    subscriber = await running.subscriber()
+    await running.steer("1", "RUNNING")
+    assert (await subscriber.change())["clientState"] == "RUNNING"
+
+
+@needs_ipv6
+@pytest_twisted.ensureDeferred
+async def test_two_colons_in_brackets_are_all_interfaces_of_both_kinds(
+    serve: Serve,
+) -> None:
+    running = await serve(router="tcp://[::]:0", pub="tcp://[::]:0")
+    port = port_of(running.service.router)
+    for host in ("[::1]", "127.0.0.1"):
+        dealer = running.peer(zmq.DEALER, f"tcp://{host}:{port}")
+        assert (await dealer.ask(heartbeat("1")))["body"]["clientID"] == "1"
 
 
 @pytest_twisted.ensureDeferred
