@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -11,6 +12,9 @@ from heartbeat_service.core import errors
 from heartbeat_service.core.changes import Reason
 from heartbeat_service.core.states import TRANSITIONS, ClientState, Party
 from heartbeat_service.protocol.messages import (
+    OnStateChange,
+    Reply,
+    Request,
     StateNumber,
 )
 from heartbeat_service.web.app import HeartbeatApp
@@ -52,6 +56,15 @@ class TestProtocolDocument(SynchronousTestCase):
         self.assertEqual(len(codes), 11)
         for word in (*codes, *(reason.value for reason in Reason)):
             self.assertIn(f"| `{word}` |", PROTOCOL)
+
+    def test_each_field_of_a_message_is_told(self) -> None:
+        for message in (*get_args(Request), *get_args(Reply), OnStateChange):
+            row = rf"^\| `{message.message_type}`[^|]* \|.*"
+            told = re.search(row, PROTOCOL, re.MULTILINE)
+            assert told is not None, message
+            for name in message.__struct_encode_fields__:
+                self.assertIn(f"`{name}`", told[0], message.message_type)
+        self.assertIn("| `requestID` |", PROTOCOL)
 
     def test_each_route_is_told(self) -> None:
         rules = list(HeartbeatApp.app.url_map.iter_rules())
