@@ -1,88 +1,390 @@
-"""A game client that follows docs/protocol.md alone: urllib and pyzmq, no Twisted.
+"""A game client that follows docs/protocol.md alone: copy it into your own game.
 
-Shows each message that it sends (>) and receives (<), in the order that loses
-nothing: POST a heartbeat, subscribe, ask for the state, apply what is newer.
+The standard library and pyzmq, nothing of this project. Heartbeats go by HTTP, each in
+a thread of its own, since a name, a connection and an answer may each keep it waiting.
+Publications and requests go by ZeroMQ. Neither waits for the other, and the game waits
+for nothing: it calls `step` once a frame.
 
-usage: python examples/plain_client.py ID [http://HOST:PORT]
+A heartbeat's reply names the client's life (incarnation). Within it only what has a
+higher sequence is news, from whichever side it comes.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import random
+import signal
+import ssl
 import sys
+import threading
 import time
+from concurrent.futures import Future
+from contextlib import suppress
 from datetime import datetime
+from http.client import HTTPException
+from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.error import HTTPError
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 from uuid import uuid4
 
 import zmq
+from zmq.auth import load_certificate
 
-if len(sys.argv) == 1:
-    sys.exit(__doc__)
-CLIENT = sys.argv[1]
-INSTANCE = str(uuid4())  # names this process, so that a former one can't pass for it
-SERVER = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:6969"
+STATES = ("DISCONNECTED", "UNCALIBRATED", "CALIBRATED", "RUNNING")
+FRAME = 0.02  # seconds from step to step
+ANSWER_WITHIN = 2.0  # seconds; then a request by ZeroMQ is sent again
+FAREWELL = 1.5  # seconds that the end may take
+LONGEST = 64 * 1024  # bytes of a message
+MOST_THREADS = 10  # beats may hang for long at a server that is out of its mind
+
+# What to do when the server answers with an Error, besides telling of it.
+ON_ERROR = {
+    "BAD_MESSAGE": "beat later",  # a bug, here or there: beats get rarer
+    "TOO_LARGE": "beat later",  # another one
+    "UNAUTHORIZED": "beat later",  # until somebody mends the token or the key
+    "FORBIDDEN": "beat later",  # until somebody mends the name of the server
+    "OVERLOADED": "beat later",  # it passes, not before retryAfterSeconds
+    "LOCKED_OUT": "beat on",  # an operator's wish: when it is over, a beat is let in
+    "ILLEGAL_TRANSITION": "beat on",  # the state stays as it was
+    "STALE_SEQUENCE": "ask",  # meant for a state that was left: which is it now?
+    "STALE_INCARNATION": "beat now",  # meant for a former life: a reply names this one
+    "UNKNOWN_CLIENT": "beat now",  # it has died: a beat registers it anew
+    "INSTANCE_SUPERSEDED": "stop",  # another process is this client now
+}
+NONSENSE = (ValueError, KeyError, TypeError, RecursionError)
 
 
-def message(message_type: str, **body: Any) -> bytes:
-    """A message of the contract."""
-    sent = {
-        "sdkVersion": 0.1,
-        "timestamp": str(datetime.now()),
-        "messageType": message_type,
-        "body": {"clientID": CLIENT, **body},
-    }
-    print(">", json.dumps(sent), flush=True)
-    return json.dumps(sent).encode()
+class Superseded(Exception):
+    """Another process is this client now; this one must stop."""
 
 
-def body_of(received: bytes) -> dict[str, Any]:
-    """The body of a message from the server."""
-    print("<", received.decode(), flush=True)
-    body: dict[str, Any] = json.loads(received)["body"]
-    return body
+class Client:
+    """One process of one client; `options` are those of the command line, below."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.id: str = options.id
+        self.instance = str(uuid4())  # no other process can pass for this one
+        self.state = "DISCONNECTED"
+        self.incarnation = self.sequence = 0
+        self.interval, self.fuse = 2.0, 10.0  # seconds, until the server tells its own
+        self.posted: Future[Any] | None = None  # the beat that is on its way
+        self.posted_at = self.next_beat = 0.0
+        self.failures = 0
+        # No proxy, whatever the environment says of one.
+        tls = HTTPSHandler(context=options.ca_file)
+        self.opener = build_opener(ProxyHandler({}), tls)
+        self.context = zmq.Context()
+        self.endpoints: list[str] = []
+        self.sockets: list[zmq.Socket[bytes]] = []  # for requests, for publications
+        self.request_id = ""
+        self.pending: dict[str, Any] | None = None  # the request without an answer
+        self.ask_again_at = 0.0
+
+    # What a game uses
+
+    def step(self) -> None:
+        """Do what is due, without waiting. Raises Superseded."""
+        now = time.monotonic()
+        if self.posted is None and now >= self.next_beat:
+            self.beat()
+        elif self.posted is not None and self.posted.done():
+            self.beat_ended(self.posted)
+        elif self.posted is not None and now > self.posted_at + self.patience():
+            self.beat_failed("no answer in time")
+        for socket in self.sockets:
+            self.read(socket)
+
+    def state_changed(self) -> None:
+        """A new state, or a new life: here the game acts on it."""
+        print(self.id, "is", self.state, flush=True)
+        if self.options.calibrate and self.state == "UNCALIBRATED":
+            self.set_state("CALIBRATED")
+
+    def set_state(self, state: str) -> None:
+        """Ask for another state; the server decides, `state_changed` tells of it."""
+        life = {"incarnation": self.incarnation, "sequence": self.sequence}
+        self.request("SetClientState", clientState=state, **life)
+
+    def leave(self) -> None:
+        """Say Goodbye; not while a beat is on its way, which could begin a new life."""
+        end = time.monotonic() + FAREWELL
+        while self.posted is not None and time.monotonic() < end:
+            self.step()
+            time.sleep(FRAME)
+        if self.sockets and self.state != "DISCONNECTED":
+            self.request("Goodbye", incarnation=self.incarnation)
+            while self.pending is not None and time.monotonic() < end:
+                self.read(self.sockets[0])
+                time.sleep(FRAME)
+        self.context.destroy(linger=100)
+
+    # Heartbeats, by HTTP
+
+    def beat(self) -> None:
+        """Post a heartbeat; `step` looks whether it is answered."""
+        self.posted_at = time.monotonic()
+        self.next_beat = self.posted_at + self.interval
+        if threading.active_count() <= MOST_THREADS:
+            data = self.message("HEARTBEAT", clientState=self.state)
+            self.posted = Future()
+            work = (data, self.patience(), self.posted)
+            threading.Thread(target=self.post, args=work, daemon=True).start()
+
+    def post(self, data: bytes, patience: float, posted: Future[Any]) -> None:
+        """Post it, in a thread of its own; keep the answer, or why there is none."""
+        headers = {"Content-Type": "application/json"}
+        if self.options.token_file:
+            headers["Authorization"] = f"Bearer {self.options.token_file}"
+        try:
+            request = Request(f"{self.options.server}/heartbeat", data, headers)
+            try:
+                response = self.opener.open(request, timeout=patience)
+            except HTTPError as error:  # an answer, too
+                response = error
+            with response:
+                posted.set_result(response.read(LONGEST))
+        except (OSError, HTTPException, ValueError) as error:
+            posted.set_exception(error)
+
+    def patience(self) -> float:
+        """Seconds after which a beat is given up, with time left for another."""
+        return max(self.interval, min(self.fuse / 4, 5.0))
+
+    def beat_ended(self, posted: Future[Any]) -> None:
+        """There is an answer, or none will come."""
+        try:
+            answer = self.parse(posted.result())
+            if "body" in answer:
+                self.beat_answered(self.checked({**answer["body"]}))
+            else:  # an Error has no envelope here (RFC 9457)
+                self.refused(answer, of_beat=True)
+        except (OSError, HTTPException) as error:
+            self.beat_failed(str(error) or repr(error))
+        except NONSENSE as error:
+            self.beat_failed(f"an answer that makes no sense: {error!r}")
+
+    def beat_answered(self, body: dict[str, Any]) -> None:
+        """Its word on the life counts, and no other's."""
+        self.fuse = max(0.1, min(float(body["timebombSeconds"]), 3600.0))
+        interval = float(body["heartbeatIntervalSeconds"])
+        self.interval = max(0.05, min(interval, self.fuse / 2))
+        endpoints = [str(body["requestEndpoint"]), str(body["stateChangeEndpoint"])]
+        self.next_beat = self.posted_at + self.interval
+        if self.failures:
+            self.warn(f"{self.options.server}: takes heartbeats again")
+        self.posted, self.failures = None, 0
+        if body["incarnation"] != self.incarnation:  # a new life
+            self.incarnation, self.sequence, self.pending = body["incarnation"], 0, None
+        elif self.pending is None and self.is_news(body):
+            self.request("GetClientState")  # a publication is late, or lost
+        if endpoints != self.endpoints:
+            self.open_sockets(endpoints)
+            self.request("GetClientState")
+        elif self.pending is not None and time.monotonic() > self.ask_again_at:
+            self.warn(f"no answer from {shown(endpoints[0])}, asking again")
+            self.open_sockets(endpoints)
+            self.request(**self.pending)  # it names the state that it was meant for
+        self.apply(body)
+
+    def beat_failed(self, why: str, at_least: float = 0.0) -> None:
+        """Beat again: ever more rarely, yet within half a fuse; not all at one time."""
+        self.posted, self.failures = None, min(self.failures + 1, 16)
+        longest = min(self.interval * 2.0**self.failures, self.fuse / 2)
+        wait = random.uniform(self.interval, longest)  # noqa: S311 - jitter, no secret
+        wait = min(max(wait, at_least), self.fuse / 2)
+        self.next_beat = self.posted_at + wait
+        again = max(0.0, self.next_beat - time.monotonic())
+        self.warn(f"{self.options.server}: {why}; again in {again:.1f} s")
+
+    # Requests and publications, by ZeroMQ
+
+    def open_sockets(self, endpoints: list[str]) -> None:
+        """Connect, or connect anew."""
+        for socket in self.sockets:
+            socket.close()
+        self.endpoints = endpoints
+        self.sockets = [self.context.socket(zmq.DEALER), self.context.socket(zmq.SUB)]
+        self.sockets[1].subscribe(f"OnStateChange/{self.id}/")  # with the last slash
+        for socket, endpoint in zip(self.sockets, endpoints, strict=True):
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.IPV6, 1)  # for tcp://[…]:…
+            socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)  # milliseconds: sees a dead line
+            socket.setsockopt(zmq.MAXMSGSIZE, LONGEST)
+            if self.options.curve_key:
+                socket.curve_publickey, socket.curve_secretkey = self.options.curve_key
+                socket.curve_serverkey = self.options.curve_server_key[0]
+            try:
+                socket.connect(endpoint)
+            except zmq.ZMQError as error:
+                self.warn(f"can't connect to {shown(endpoint)}: {error}")
+
+    def request(self, message_type: str, **body: Any) -> None:
+        """Send a request; the reply has its requestID (a server of 1.0 has none)."""
+        self.pending = {"message_type": message_type, **body}
+        self.ask_again_at = time.monotonic() + ANSWER_WITHIN
+        self.request_id = str(uuid4())
+        data = self.message(message_type, self.request_id, **body)
+        # The empty frame is what REQ sends, and what proxies need.
+        with suppress(zmq.Again):  # not connected
+            self.sockets[0].send_multipart([b"", data], zmq.DONTWAIT)
+
+    def read(self, socket: zmq.Socket[bytes]) -> None:
+        """Read what has come in; not for ever, if it never ends."""
+        for _ in range(100):
+            if socket.closed or not socket.poll(0):
+                return
+            try:
+                self.heard(self.parse(socket.recv_multipart()[-1]))
+            except NONSENSE as error:
+                self.warn(f"a message that makes no sense: {error!r}")
+
+    def heard(self, message: dict[str, Any]) -> None:
+        """A publication, or the reply to a request."""
+        body = {**message["body"]}
+        is_reply = message["messageType"] != "OnStateChange"
+        if is_reply and message.get("requestID", self.request_id) == self.request_id:
+            self.pending = self.pending if body.get("code") == "OVERLOADED" else None
+        if message["messageType"] == "Error":
+            self.refused(body, of_beat=False)
+            return
+        has_gap = self.checked(body)["sequence"] > self.sequence + 1
+        if self.apply(body) and has_gap and not is_reply:
+            self.request("GetClientState")
+
+    # What both have in common
+
+    def is_news(self, body: dict[str, Any]) -> bool:
+        """Whether it is later than what is known of this life of this process."""
+        life = (body["incarnation"], body.get("instanceID", self.instance))
+        is_mine = life == (self.incarnation, self.instance)
+        return is_mine and int(body["sequence"]) > self.sequence
+
+    def apply(self, body: dict[str, Any]) -> bool:
+        """Take a state over, if it is news."""
+        is_news = self.is_news(body)
+        if is_news:
+            self.sequence, self.state = body["sequence"], body["clientState"]
+            self.state_changed()
+        return is_news
+
+    def refused(self, error: dict[str, Any], *, of_beat: bool) -> None:
+        """The server says no: see ON_ERROR."""
+        if error.get("clientID", self.id) != self.id:
+            raise ValueError("an error of another client")
+        what = ON_ERROR.get(error["code"], "beat later")
+        why = f"{shown(error['detail'])} ({shown(error['code'])})"
+        retry_after = float(error.get("retryAfterSeconds", 0))
+        if what == "stop":
+            raise Superseded(why)
+        if of_beat and what == "beat on":
+            self.posted = None  # and the next when it is time
+            self.warn(why)
+        elif of_beat:
+            self.beat_failed(why, retry_after)
+        else:
+            self.warn(why)
+            self.ask_again_at = time.monotonic() + retry_after
+            if what == "beat now":
+                self.next_beat = 0.0
+            elif what == "ask":
+                self.request("GetClientState")
+
+    def message(self, message_type: str, request_id: str = "", **body: Any) -> bytes:
+        """A message of the contract."""
+        sent = {
+            "sdkVersion": 0.1,
+            "timestamp": str(datetime.now()),
+            "messageType": message_type,
+            **({"requestID": request_id} if request_id else {}),
+            "body": {"clientID": self.id, "instanceID": self.instance, **body},
+        }
+        self.show(">", sent)
+        return json.dumps(sent).encode()
+
+    def parse(self, data: bytes) -> dict[str, Any]:
+        """A message of the server; or one of NONSENSE is raised."""
+        message: dict[str, Any] = {**json.loads(data)}
+        self.show("<", message)
+        return message
+
+    def checked(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A body that tells of a state of this client; or one of NONSENSE is raised."""
+        numbers = (body["incarnation"], body["sequence"])
+        if any(type(number) is not int or number < 0 for number in numbers):
+            raise ValueError("expected whole numbers")
+        if body["clientID"] != self.id or body["clientState"] not in STATES:
+            raise ValueError("expected a state of this client")
+        return body
+
+    def show(self, way: str, message: dict[str, Any]) -> None:
+        """Show a message, if that is wished."""
+        if self.options.verbose:
+            print(way, json.dumps(message), flush=True)
+
+    def warn(self, text: str) -> None:
+        """Say what is wrong."""
+        print(f"{self.id}: {text}", file=sys.stderr, flush=True)
 
 
-def beat(state: str) -> dict[str, Any]:
-    """One heartbeat; the server's reply."""
-    data = message("HEARTBEAT", clientState=state, instanceID=INSTANCE)
-    request = Request(f"{SERVER}/heartbeat", data, method="POST")
-    with urlopen(request, timeout=5) as response:
-        return body_of(response.read())
+def shown(text: object) -> str:
+    """A server's words for a terminal: one line, not too long, all of it visible."""
+    return str(text)[:300].encode("unicode_escape").decode()
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; what is in a file in place of its name."""
+    parser = argparse.ArgumentParser(
+        description="A game client without a game: it beats, and shows its state on a "
+        "line each time it changes, until Ctrl-C.",
+    )
+    add = parser.add_argument
+    add("id", metavar="ID", help="the client's ID")
+    url = "http[s]://HOST:PORT"
+    default = "http://127.0.0.1:6969"
+    add("server", metavar=url, nargs="?", default=default, help="[%(default)s]")
+    add("--token-file", metavar="FILE", help="in it is the token of heartbeats")
+    add("--ca-file", metavar="FILE", help="PEM file of whose certificates to trust")
+    add("--curve-key", metavar="FILE", help="this client's .key_secret file")
+    add("--curve-server-key", metavar="FILE", help="the server's .key file")
+    add("--calibrate", action="store_true", help="report CALIBRATED when UNCALIBRATED")
+    add(
+        "--verbose",
+        action="store_true",
+        help="show each message, sent > and received <",
+    )
+    options = parser.parse_args()
+    if (options.curve_key is None) != (options.curve_server_key is None):
+        parser.error("--curve-key and --curve-server-key: both or neither")
+    try:
+        if options.token_file:
+            options.token_file = Path(options.token_file).read_text("ascii").strip()
+        if options.ca_file:
+            options.ca_file = ssl.create_default_context(cafile=options.ca_file)
+        if options.curve_key:
+            options.curve_key = load_certificate(options.curve_key)
+            options.curve_server_key = load_certificate(options.curve_server_key)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    return options
 
 
 def main() -> None:
-    """Register, follow the state until RUNNING, and leave."""
-    life = beat("DISCONNECTED")
-
-    context = zmq.Context()
-    changes = context.socket(zmq.SUB)
-    changes.subscribe(f"OnStateChange/{CLIENT}/")  # the closing slash is part of it
-    changes.connect(life["stateChangeEndpoint"])
-    requests = context.socket(zmq.REQ)
-    requests.connect(life["requestEndpoint"])
-
-    requests.send(message("GetClientState"))
-    known = body_of(requests.recv())
-    print(CLIENT, "is", known["clientState"], flush=True)
-    next_beat = time.monotonic() + life["heartbeatIntervalSeconds"]
-    while known["clientState"] not in ("RUNNING", "DISCONNECTED"):
-        if changes.poll(max(0, 1000 * (next_beat - time.monotonic()))):
-            _topic, published = changes.recv_multipart()
-            news = body_of(published)
-        else:
-            news = life = beat(known["clientState"])
-            next_beat = time.monotonic() + life["heartbeatIntervalSeconds"]
-        newer = (news["incarnation"], news["sequence"])
-        if newer > (known["incarnation"], known["sequence"]):
-            known = news
-            print(CLIENT, "is", known["clientState"], flush=True)
-
-    life = {"incarnation": known["incarnation"], "instanceID": INSTANCE}
-    requests.send(message("Goodbye", **life))
-    body_of(requests.recv())
-    context.destroy(linger=500)
+    """Beat until somebody stops it."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    client = Client(parse_arguments())
+    try:
+        while not stop.is_set():
+            client.step()
+            time.sleep(FRAME)
+        client.leave()
+    except Superseded as error:
+        client.context.destroy(linger=0)
+        sys.exit(f"{client.id}: stopped: {error}")
 
 
 if __name__ == "__main__":

@@ -310,23 +310,6 @@ async def test_the_game_client_says_goodbye_when_it_is_stopped(spawn: Spawn) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_follows_the_contract_alone_lives_its_whole_life(
-    spawn: Spawn,
-) -> None:
-    service = twistd(spawn, *LOOPBACK, "--interval", "0.2")
-    host = (await service.says(READY))[1]
-    example = ROOT / "examples" / "plain_client.py"
-    player = spawn(sys.executable, example, "1", f"http://{host}")
-    await player.says("^1 is UNCALIBRATED$")
-    for state in ("CALIBRATED", "RUNNING"):
-        order = f'{{"clientState": "{state}"}}'.encode()
-        assert await http("PUT", f"http://{host}/clients/1/state", order) == 200
-        await player.says(f"^1 is {state}$")
-    assert await player.ends() == 0
-    await service.says(r"client 1: RUNNING -> DISCONNECTED \(goodbye\)")
-
-
-@pytest_twisted.ensureDeferred
 async def test_a_superseded_game_client_ends_with_an_error(spawn: Spawn) -> None:
     service = twistd(spawn, *LOOPBACK, "--interval", "0.2")
     host = (await service.says(READY))[1]

@@ -1,0 +1,209 @@
+"""The programs of examples/: what people copy, watch, and see first."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from heartbeat_service.core import errors
+from tests.integration.conftest import Serve
+from tests.integration.processes import (
+    LOOPBACK,
+    READY,
+    ROOT,
+    Process,
+    Spawn,
+    free_ports,
+)
+from tests.integration.test_curve import Keys
+from tests.integration.test_hostile_servers import (
+    ANSWERS,
+    Server,
+    goes_on_beating,
+    problem,
+    server,
+)
+from tests.integration.test_processes import http, twistd
+from tests.integration.waiting import pause, reactor, until
+from tests.messages import envelope
+
+__all__ = ["server"]
+
+PLAIN_CLIENT = ROOT / "examples" / "plain_client.py"
+WATCH = ROOT / "examples" / "watch.py"
+
+CODES = {
+    error.code
+    for error in vars(errors).values()
+    if isinstance(error, type) and issubclass(error, errors.HeartbeatError)
+    if error is not errors.HeartbeatError
+}
+SUPERSEDED = "INSTANCE_SUPERSEDED"
+
+
+def plain_client(spawn: Spawn, url: str, *options: str) -> Process:
+    """``examples/plain_client.py``, as client 1."""
+    return spawn(sys.executable, PLAIN_CLIENT, "1", url, *options)
+
+
+async def steer(host: str, state: str) -> None:
+    """Set client 1's state as an operator."""
+    order = json.dumps({"clientState": state}).encode()
+    assert await http("PUT", f"http://{host}/clients/1/state", order) == 200
+
+
+async def question(server: Server) -> dict[str, Any]:
+    """The next request by ZeroMQ, with the way back to who asks."""
+    *way, data = await server.router.receive()
+    return {**json.loads(data), "way": way}
+
+
+def reply(server: Server, asked: dict[str, Any], code: str) -> None:
+    """Answer a request with an Error."""
+    body = {"code": code, "detail": "no", "clientID": "1"}
+    request_id = asked["requestID"]
+    answer = envelope(messageType="Error", requestID=request_id, body=body)
+    server.router.send_multipart([*asked["way"], answer])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_follows_the_contract_alone_lives_its_whole_life(
+    spawn: Spawn,
+) -> None:
+    service = twistd(spawn, *LOOPBACK, "--interval", "0.2", "--timebomb", "2")
+    host = (await service.says(READY))[1]
+    player = plain_client(spawn, f"http://{host}", "--calibrate")
+    await player.says("^1 is UNCALIBRATED$")
+    await player.says("^1 is CALIBRATED$")
+    os.kill(service.pid, signal.SIGSTOP)
+    await pause(1.2)  # longer than it waits for an answer
+    os.kill(service.pid, signal.SIGCONT)
+    await player.says("takes heartbeats again$")
+    await steer(host, "RUNNING")
+    await player.says("^1 is RUNNING$")
+    successor = plain_client(spawn, f"http://{host}")
+    assert await player.ends() == 1
+    assert player.output.endswith(f" ({SUPERSEDED})\n")
+    await steer(host, "CALIBRATED")
+    await successor.says("^1 is CALIBRATED$")
+    assert await successor.ends("INT") == 0
+    await service.says(r"client 1: CALIBRATED -> DISCONNECTED \(goodbye\)")
+    assert "Traceback" not in player.output + successor.output
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+@pytest_twisted.ensureDeferred
+async def test_it_waits_for_a_server_that_is_down_and_can_be_stopped(
+    spawn: Spawn, name: str
+) -> None:
+    (port,) = free_ports(1)
+    player = plain_client(spawn, f"http://127.0.0.1:{port}")
+    await player.says("Connection refused.*; again in")
+    since = reactor.seconds()
+    assert await player.ends(name) == 0
+    assert reactor.seconds() - since < 5, "two seconds, on a fast machine"
+    assert player.output.count("\n") == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_registers_once_the_server_is_there(
+    spawn: Spawn, server: Server
+) -> None:
+    (port,) = free_ports(1)
+    player = plain_client(spawn, f"http://127.0.0.1:{port}")
+    await player.says("Connection refused")
+    server.ports.append(reactor.listenTCP(port, server, interface="127.0.0.1"))
+    await player.says("^1 is UNCALIBRATED$")
+    assert player.output.count("Connection refused") <= 2, "no busy loop"
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_bears_each_error_and_what_makes_no_sense_as_a_beats_answer(
+    spawn: Spawn, server: Server
+) -> None:
+    player = plain_client(spawn, server.listen())
+    await player.says("^1 is UNCALIBRATED$")
+    assert set(runpy.run_path(str(PLAIN_CLIENT))["ON_ERROR"]) == CODES
+
+    async def bears(answer: Any, pattern: str) -> None:
+        here = len(player.output)
+        server.answer = answer
+        await goes_on_beating(server, 2)
+        await player.says(pattern, here)
+
+    for code in CODES - {SUPERSEDED}:
+        body = problem(code)
+        await bears(lambda beat, body=body: beat.say("409 ", body), rf"\({code}\)")
+    for name in ("none", "resets", "a page", "a list", "deep"):
+        await bears(ANSWERS[name], "^1: http")
+    server.answer = server.be_sane
+    server.body.update(clientState="RUNNING", sequence=2)
+    await player.says("^1 is RUNNING$")
+    server.answer = lambda beat: beat.say("409 ", problem(SUPERSEDED))
+    assert await player.ends() == 1
+    assert "Traceback" not in player.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_acts_on_each_error_that_a_request_gets(
+    spawn: Spawn, server: Server
+) -> None:
+    server.body.update(timebombSeconds=3600, heartbeatIntervalSeconds=1800)
+    player = plain_client(spawn, server.listen(), "--calibrate")
+    first, asked = await question(server), await question(server)
+    assert first["messageType"] == "GetClientState"
+    assert asked["messageType"] == "SetClientState"
+    assert asked["body"]["sequence"] == 1
+    assert asked["body"]["instanceID"] == first["body"]["instanceID"]
+    reply(server, asked, "STALE_SEQUENCE")
+    asked = await question(server)
+    assert asked["messageType"] == "GetClientState"
+    for code in CODES - {SUPERSEDED, "STALE_SEQUENCE"}:
+        beats, here = len(server.beats), len(player.output)
+        reply(server, asked, code)
+        await player.says(rf"^1: no \({code}\)$", here)
+        if code in ("UNKNOWN_CLIENT", "STALE_INCARNATION"):
+            await until(lambda beats=beats: len(server.beats) > beats)
+    server.router.send_multipart([*asked["way"], b"[]"])
+    await player.says("makes no sense")
+    reply(server, asked, SUPERSEDED)
+    assert await player.ends() == 1
+    assert "Traceback" not in player.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_watch_says_what_it_waits_for_and_shows_its_key(
+    spawn: Spawn, serve: Serve, tmp_path: Path
+) -> None:
+    keys = Keys(tmp_path)
+    keys.make("watcher")
+    running = await serve(curve_keys=str(keys.folder))
+    words = (sys.executable, WATCH, "OnStateChange/1/", running.service.pub)
+    carried = tmp_path / "carried"
+    own, others = carried / "watcher.key_secret", carried / "server.key"
+    guest = spawn(*words, "--curve-key", own, "--curve-server-key", others)
+    stranger = spawn(*words)
+    await guest.says("^waiting for OnStateChange/1/ from tcp://127.*, Ctrl-C ends$")
+    await guest.says("^connected$")
+
+    async def heard() -> bool:
+        await running.beat("1")
+        await running.kick("1")
+        return "OnStateChange/1/ {" in guest.output
+
+    await until(heard)
+    await stranger.says("^refused: ")
+    assert await guest.ends("INT") == 0
+    assert await stranger.ends("INT") == 0
+    assert "Traceback" not in guest.output + stranger.output
+    helping = spawn(sys.executable, WATCH, "--help")
+    assert await helping.ends() == 0
+    assert "--curve-server-key" in helping.output
