@@ -26,6 +26,7 @@ from tests.integration.processes import (
 from tests.integration.test_curve import Keys
 from tests.integration.test_hostile_servers import (
     ANSWERS,
+    Answer,
     Server,
     goes_on_beating,
     problem,
@@ -58,6 +59,16 @@ async def steer(host: str, state: str) -> None:
     """Set client 1's state as an operator."""
     order = json.dumps({"clientState": state}).encode()
     assert await http("PUT", f"http://{host}/clients/1/state", order) == 200
+
+
+def says(code: str) -> Answer:
+    """Answers a beat with this Error."""
+    return lambda beat: beat.say("409 ", problem(code))
+
+
+async def beaten(server: Server, before: int) -> None:
+    """Wait for more beats than there were before."""
+    await until(lambda: len(server.beats) > before)
 
 
 async def question(server: Server) -> dict[str, Any]:
@@ -133,21 +144,20 @@ async def test_it_bears_each_error_and_what_makes_no_sense_as_a_beats_answer(
     await player.says("^1 is UNCALIBRATED$")
     assert set(runpy.run_path(str(PLAIN_CLIENT))["ON_ERROR"]) == CODES
 
-    async def bears(answer: Any, pattern: str) -> None:
+    async def bears(answer: Answer, pattern: str) -> None:
         here = len(player.output)
         server.answer = answer
         await goes_on_beating(server, 2)
         await player.says(pattern, here)
 
     for code in CODES - {SUPERSEDED}:
-        body = problem(code)
-        await bears(lambda beat, body=body: beat.say("409 ", body), rf"\({code}\)")
+        await bears(says(code), rf"\({code}\)")
     for name in ("none", "resets", "a page", "a list", "deep"):
         await bears(ANSWERS[name], "^1: http")
     server.answer = server.be_sane
     server.body.update(clientState="RUNNING", sequence=2)
     await player.says("^1 is RUNNING$")
-    server.answer = lambda beat: beat.say("409 ", problem(SUPERSEDED))
+    server.answer = says(SUPERSEDED)
     assert await player.ends() == 1
     assert "Traceback" not in player.output
 
@@ -171,7 +181,7 @@ async def test_it_acts_on_each_error_that_a_request_gets(
         reply(server, asked, code)
         await player.says(rf"^1: no \({code}\)$", here)
         if code in ("UNKNOWN_CLIENT", "STALE_INCARNATION"):
-            await until(lambda beats=beats: len(server.beats) > beats)
+            await beaten(server, beats)
     server.router.send_multipart([*asked["way"], b"[]"])
     await player.says("makes no sense")
     reply(server, asked, SUPERSEDED)
