@@ -4,6 +4,7 @@
 # make faults kill it, stop it, starve it and flood it, in some minutes
 # make lint   style, types and the floors of the house
 # make check  all of it but the faults, as CI does
+# make dist   build what others install, a wheel and an sdist, into dist/
 #
 # Needs Debian (or a system like it), Python 3.11 or newer, and make.
 
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
 DEV := $(VENV)/.dev-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo test faults lint check units package format clean
+.PHONY: run demo test faults lint check units dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -40,8 +41,12 @@ lint: $(DEV)
 	$(BIN)/lint-imports
 	sh deploy/verify.sh $(BIN)
 
-package: $(DEV)
-	sh tests/package.sh $(PYTHON)
+dist: $(DEV)
+	rm -rf dist
+	$(BIN)/hatchling build -d dist
+
+package: dist
+	sh tests/package.sh $(BIN)
 
 check: lint units test package
 

@@ -1,20 +1,71 @@
 #!/bin/sh
-# A plain install into a new environment: does twistd know the plugin there?
-# usage: tests/package.sh PYTHON
+# What `make dist` has built: is all in the source that git has, and does each package,
+# in an environment of its own, give a program that starts, answers a beat and stops?
+# usage: tests/package.sh BIN, the folder that pip is in
 set -eu
 
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-"$1" -m venv "$folder/venv"
-pip="$folder/venv/bin/pip --quiet --disable-pip-version-check"
-$pip install -r requirements.txt
-$pip install --no-deps .
-$pip check
-cd "$folder"
-venv/bin/twistd --help | grep -q '^ *heartbeat  ' || {
-    echo "twistd --help does not list heartbeat"
+service=
+trap '[ -z "$service" ] || kill "$service"; rm -rf "$folder"' EXIT
+
+fail() {
+    echo "$1" >&2
     exit 1
 }
-venv/bin/twistd heartbeat --help >/dev/null
-venv/bin/twistd -n --pidfile= -r asyncio heartbeat --help >/dev/null
-echo "installed as a package: twistd lists heartbeat"
+
+tar -tzf dist/*.tar.gz | cut -d/ -f2- | sort >"$folder/packed"
+if git ls-files >"$folder/listed" 2>/dev/null; then
+    sort "$folder/listed" | comm -23 - "$folder/packed" >"$folder/missing"
+    [ ! -s "$folder/missing" ] || fail "the sdist lacks: $(cat "$folder/missing")"
+fi
+
+for package in dist/*.whl dist/*.tar.gz; do
+    venv="$folder/${package##*.}"
+    # Without a pip of its own, and uncompiled, it takes half of the time.
+    "$1/python" -m venv --without-pip "$venv"
+    pip="$1/pip --quiet --disable-pip-version-check --python $venv"
+    $pip install --no-compile -c requirements.txt "$package"
+    $pip check >/dev/null
+    loose=$($pip freeze | grep -v '^heartbeat-service ' | grep -vxFf requirements.txt) || :
+    [ -z "$loose" ] || fail "requirements.txt doesn't pin $loose"
+
+    "$venv/bin/twistd" --help >"$venv/help"
+    grep -q '^ *heartbeat  ' "$venv/help" ||
+        fail "$package: twistd --help does not list heartbeat"
+    "$venv/bin/twistd" -n --pidfile= -r asyncio heartbeat --help >/dev/null
+    [ -f "$venv/share/heartbeat-service/heartbeat.service" ] ||
+        fail "$package: the unit isn't installed"
+
+    : >"$venv/log"
+    (cd "$venv" && exec bin/twistd -n --pidfile= heartbeat --store memory: \
+        --http tcp:0:interface=127.0.0.1 --router 'tcp://127.0.0.1:*' \
+        --pub 'tcp://127.0.0.1:*') >>"$venv/log" 2>&1 &
+    service=$!
+    tries=300
+    until http=$(grep -o 'ready http=[0-9.:]*' "$venv/log"); do
+        tries=$((tries - 1))
+        [ $tries != 0 ] || fail "$package: not ready in 30 s: $(cat "$venv/log")"
+        sleep 0.1 # until it says that it is ready
+    done
+    "$venv/bin/python" - "${http#*=}" <<'END' || fail "$package: $(cat "$venv/log")"
+import json
+import sys
+from urllib.request import urlopen
+
+beat = {
+    "sdkVersion": 0.1,
+    "timestamp": "2022-03-29 12:21:25.153292",
+    "messageType": "HEARTBEAT",
+    "body": {"clientID": "1", "clientState": "DISCONNECTED"},
+}
+url = f"http://{sys.argv[1]}/heartbeat"
+answer = json.load(urlopen(url, json.dumps(beat).encode(), timeout=30))
+assert answer["body"]["clientState"] == "UNCALIBRATED", answer
+END
+    kill "$service"
+    wait "$service" 2>/dev/null || : # twistd ends by the signal that it was sent
+    service=
+    grep -q 'Server Shut Down' "$venv/log" ||
+        fail "$package: ended otherwise: $(cat "$venv/log")"
+    echo "$package: installed, started, answered, stopped"
+done

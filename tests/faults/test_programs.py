@@ -46,7 +46,6 @@ async def test_under_supervisord_a_killed_service_is_back_and_so_is_its_client(
         f'pub = "tcp://127.0.0.1:{pub_port}"\n'
         "timebomb = 5\ninterval = 0.2\n"
     )
-    (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "supervisord.conf").write_text(
         f"[supervisord]\nnodaemon=true\nlogfile={tmp_path}/supervisord.log\n"
         f"pidfile={tmp_path}/supervisord.pid\nchildlogdir={tmp_path}\n"
@@ -54,7 +53,7 @@ async def test_under_supervisord_a_killed_service_is_back_and_so_is_its_client(
     )
     supervisord = spawn(
         *(BIN / "supervisord", "-c", tmp_path / "supervisord.conf"),
-        HEARTBEAT_HOME=str(tmp_path),
+        HEARTBEAT_HOME=sys.prefix,
         HEARTBEAT_CONFIG=str(tmp_path / "heartbeat.toml"),
     )
     spawned = r"spawned: 'heartbeat' with pid (\d+)"
