@@ -10,7 +10,7 @@ fi
 bin=$(cd "$1" && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-sed "s|/opt/heartbeat-service/.venv/bin|$bin|" "$(dirname "$0")/heartbeat.service" \
+sed "s|/opt/heartbeat-service/bin|$bin|" "$(dirname "$0")/heartbeat.service" \
     >"$folder/heartbeat.service"
 said=$(systemd-analyze verify --man=no "$folder/heartbeat.service" 2>&1) || status=$?
 if [ -n "$said" ] || [ "${status:-0}" != 0 ]; then
