@@ -171,7 +171,8 @@ class GameClient(Service):
                     self._open(action)
                 case SendRequest():
                     if self._requests is not None:
-                        self._requests.send_multipart([encode(action.message)])
+                        # The empty frame, as REQ sends it: proxies want it.
+                        self._requests.send_multipart([b"", encode(action.message)])
                 case _:
                     self._tell(action)
 
