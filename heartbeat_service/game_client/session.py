@@ -16,7 +16,7 @@ from functools import wraps
 from typing import ParamSpec
 
 from attrs import define, field, frozen
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from heartbeat_service.core.heartbeat import LONGEST_FUSE, NO_VALUES, SHORTEST_FUSE
 from heartbeat_service.core.states import ClientState
@@ -238,10 +238,16 @@ class Session:
         return [*actions, BeatAfter(self._interval)]
 
     @_silent_once_superseded
-    def beat_failed(self, detail: str) -> Sequence[Action]:
-        """A beat got no answer that makes sense."""
+    def beat_failed(
+        self, detail: str, retry_after: float | UnsetType = UNSET
+    ) -> Sequence[Action]:
+        """A beat got no answer that makes sense, or the server has no time for it.
+
+        :param retry_after: seconds that the server asks for; it gets half the fuse.
+        """
         self._failures += 1
-        return [*self._told_once("", ServerLost(detail)), BeatAfter(self._backoff())]
+        wait = max(self._backoff(), self._no_longer_than_half_the_fuse(retry_after))
+        return [*self._told_once("", ServerLost(detail)), BeatAfter(wait)]
 
     @_silent_once_superseded
     def beat_refused(self, error: ErrorMessage) -> Sequence[Action]:
@@ -251,7 +257,7 @@ class Session:
         if error.code == "INSTANCE_SUPERSEDED":
             return self._stop(error.detail)
         if error.code == "OVERLOADED":  # it passes, as an outage does
-            return self.beat_failed(error.detail)
+            return self.beat_failed(error.detail, error.retry_after_seconds)
         refused = self._told_once(error.code, Refused(error.code, error.detail))
         if error.code == "LOCKED_OUT":  # it is let in by a beat, so it goes on beating
             return [*refused, BeatAfter(self._interval)]
@@ -339,6 +345,12 @@ class Session:
         self.sequence = news.sequence
         self.state = as_state(news.client_state)
         return [StateChanged(self.state, self.incarnation, self.sequence)]
+
+    def _no_longer_than_half_the_fuse(self, seconds: float | UnsetType) -> float:
+        """What a server asks for, within bounds; 0 if it is nothing, or no number."""
+        if isinstance(seconds, UnsetType):
+            return 0.0
+        return max(0.0, min(seconds, self._timebomb / 2))  # in this order: NaN is 0
 
     def _backoff(self) -> float:
         ceiling = max(min(LONGEST_BACKOFF, self._timebomb / 2), self._interval)

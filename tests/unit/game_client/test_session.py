@@ -61,6 +61,7 @@ INTERVAL = 2.0
 SOCKETS = OpenSockets("tcp://server:8765", "tcp://server:4321")
 ASK = SendRequest(GetClientState(client_id=CLIENT))
 SUPERSEDED = ErrorMessage(code="INSTANCE_SUPERSEDED", detail="another is here")
+OVERLOADED = ErrorMessage(code="OVERLOADED", detail="later", client_id=CLIENT)
 SUPERSESSION = Superseded("another is here")
 
 T = TypeVar("T")
@@ -428,16 +429,31 @@ class TestOutage(SynchronousTestCase):
         )
 
     def test_overloaded_server_is_a_lost_one_until_it_answers(self) -> None:
-        overloaded = ErrorMessage(code="OVERLOADED", detail="later", client_id=CLIENT)
         session = initialised(new_session(random=1.0))
         for _ in range(2):
-            first, *more = (session.beat_refused(overloaded) for _ in range(5))
+            first, *more = (session.beat_refused(OVERLOADED) for _ in range(5))
             self.assertEqual(told(first, ServerLost), [ServerLost("later")])
             waits = [next_beat(actions) for actions in more]
             self.assertEqual(more, [[BeatAfter(wait)] for wait in waits])
             self.assertEqual(waits, sorted(waits))
             self.assertGreater(waits[0], next_beat(first))
             session.beat_answered(says(7, 1))
+
+    def test_overloaded_server_gets_the_time_that_it_asks_for(self) -> None:
+        for asked, waits in ((3.0, 3.0), (0.5, INTERVAL), (0.0, INTERVAL)):
+            session = initialised()
+            actions = session.beat_refused(
+                replace(OVERLOADED, retry_after_seconds=asked)
+            )
+            self.assertEqual(next_beat(actions), waits)
+
+    def test_no_overload_silences_it_for_more_than_half_its_fuse(self) -> None:
+        for asked in (1e300, float("inf"), float("nan"), -1.0, -1e300):
+            session = initialised()
+            for _ in range(20):
+                error = replace(OVERLOADED, retry_after_seconds=asked)
+                wait = next_beat(session.beat_refused(error))
+                self.assertTrue(INTERVAL <= wait <= 5.0)
 
     def test_overload_and_silence_are_one_outage(self) -> None:
         session = initialised()
