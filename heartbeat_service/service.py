@@ -231,7 +231,14 @@ class HeartbeatService(Service):
             "operator-token-file", settings.operator_token_file, operator_pass
         )
         names = Names(_hosts(settings), settings.allow_origin)
-        app = HeartbeatApp(engine.dispatcher, engine.trouble, clients, operators, names)
+        app = HeartbeatApp(
+            engine.dispatcher,
+            engine.orders,
+            engine.trouble,
+            clients,
+            operators,
+            names,
+        )
         # The other half is for ZeroMQ's peers, the store and the rest (see _start).
         site = HeartbeatSite(
             app.resource(),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import define
+from attrs import define, evolve
 from msgspec import Raw
 
 from heartbeat_service.core.changes import Change, Fact, Life, Reason, Snapshot
@@ -51,6 +51,10 @@ class LocalClient:
         self.has_reported |= reported is not ClientState.DISCONNECTED
         if known != (self.has_reported, self.heartbeat.fuse):
             self.record(self.snapshot())
+
+    def picture(self) -> LocalClient:
+        """The client as it is now; what is done to it, nobody hears of."""
+        return evolve(self, record=lambda _: None)
 
     def snapshot(self) -> Snapshot:
         """What a restarted service has to know of this life."""

@@ -34,12 +34,20 @@ class Lockouts:
 
         :raises LockedOut: if the client is.
         """
-        end = self._ends.get(client_id)
-        if end is not None:
-            seconds = end.getTime() - self.clock.seconds()
+        seconds = self.seconds_left(client_id)
+        if seconds is not None:
             raise LockedOut(
                 f"an operator keeps this client out for {seconds:.0f} s more", client_id
             )
+
+    def client_ids(self) -> list[str]:
+        """Who is kept out."""
+        return list(self._ends)
+
+    def seconds_left(self, client_id: str) -> float | None:
+        """For how much longer a client is kept out; None if it isn't."""
+        end = self._ends.get(client_id)
+        return None if end is None else max(0.0, end.getTime() - self.clock.seconds())
 
     def set(self, client_id: str, seconds: float) -> None:
         """Keep a client out for so many seconds from now; with 0, no longer."""

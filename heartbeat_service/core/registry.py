@@ -40,6 +40,7 @@ from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.lockouts import Lockouts
 from heartbeat_service.core.rate_limit import RateLimit, RateLimitEach
 from heartbeat_service.core.states import ClientState, Party, check_transition
+from heartbeat_service.core.terms import ANY, Terms
 
 #: How many lives one client may begin a second (contract, section 6).
 MOST_LIVES_A_SECOND = 10
@@ -165,14 +166,22 @@ class Registry:
         self._change_state(Party.CLIENT, client, state, Reason.CLIENT)
         return client
 
-    def steer(self, client_id: str, state: ClientState) -> LocalClient:
+    def steer(
+        self, client_id: str, state: ClientState, terms: Terms = ANY
+    ) -> LocalClient:
         """An operator sets a client's state.
 
+        :return: the client, or what would be of it if that is all that is asked.
         :raises UnknownClient: if no such client lives.
-        :raises IllegalTransition: for DISCONNECTED: that is what a kick is for.
+        :raises StaleSequence: if it has gone on since the order was decided on.
+        :raises IllegalTransition: for DISCONNECTED: that is what a kick is for; or if
+            the order isn't for clients in this one's state.
         :raises Overloaded: if no change can be made now.
         """
         client = self.get(client_id)
+        terms.check(client_id, client)
+        if terms.dry_run:
+            client = client.picture()
         self._change_state(Party.OPERATOR, client, state, Reason.OPERATOR)
         return client
 
@@ -190,22 +199,30 @@ class Registry:
             self._fenced(client_id, incarnation, instance_id), Reason.GOODBYE
         )
 
-    def kick(self, client_id: str) -> LocalClient:
-        """An operator removes a client.
+    def kick(self, client_id: str, terms: Terms = ANY) -> LocalClient:
+        """An operator removes a client; answers and raises what :meth:`steer` does."""
+        client = self.get(client_id)
+        terms.check(client_id, client)
+        if not terms.dry_run:
+            return self._remove(client, Reason.KICK)
+        self.admit()
+        client = client.picture()
+        client.die(Reason.KICK, self.wall_clock())
+        return client
 
-        :raises UnknownClient: if no such client lives.
-        :raises Overloaded: if no change can be made now.
-        """
-        return self._remove(self.get(client_id), Reason.KICK)
-
-    def lock_out(self, client_id: str, seconds: float) -> None:
+    def lock_out(self, client_id: str, seconds: float, terms: Terms = ANY) -> None:
         """An operator keeps a client out, and kicks it if it lives.
 
         :param seconds: for how long, from now; 0 lets it come back.
+        :raises StaleSequence: if it has gone on since the order was decided on.
+        :raises IllegalTransition: if the order isn't for clients in this one's state.
         :raises Overloaded: if no change can be made now.
         """
-        self.admit()
         client = self.find(client_id)
+        terms.check(client_id, client)
+        self.admit()
+        if terms.dry_run:
+            return
         if seconds and client is not None:
             self._remove(client, Reason.KICK)
         self.lockouts.set(client_id, seconds)

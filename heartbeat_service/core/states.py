@@ -50,6 +50,8 @@ TRANSITIONS: Mapping[Party, Mapping[ClientState, frozenset[ClientState]]] = {
     },
 }
 
+_KICK = ": a kick is `DELETE /clients/{id}`, for many `POST /clients/kick`"
+
 
 def check_transition(party: Party, current: ClientState, wanted: ClientState) -> None:
     """Pass if ``party`` may change ``current`` into ``wanted``.
@@ -57,6 +59,7 @@ def check_transition(party: Party, current: ClientState, wanted: ClientState) ->
     :raises IllegalTransition: if the table does not hold the pair.
     """
     if wanted not in TRANSITIONS[party][current]:
+        hint = "" if party is Party.CLIENT else _KICK
         raise IllegalTransition(
-            f"{party.value} may not change {current.value} into {wanted.value}"
+            f"{party.value} may not change {current.value} into {wanted.value}{hint}"
         )

@@ -6,15 +6,14 @@ durable"). The same for every transport. Knows the registry and the journal; no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
-from itertools import islice
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from attrs import define, field
 from msgspec import UNSET, UnsetType
-from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from heartbeat_service.core.changes import Life, Snapshot
@@ -22,10 +21,8 @@ from heartbeat_service.core.errors import HeartbeatError, Overloaded, UnknownCli
 from heartbeat_service.core.heartbeat import NO_VALUES, Heartbeat
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
-from heartbeat_service.core.states import ClientState
-from heartbeat_service.engine.journal import LARGEST_BATCH, ChangeJournal, Refused
+from heartbeat_service.engine.journal import ChangeJournal, Refused
 from heartbeat_service.engine.refusals import RefusedRequests
-from heartbeat_service.engine.slices import in_slices
 from heartbeat_service.protocol.codec import moment
 from heartbeat_service.protocol.messages import (
     ClientID,
@@ -36,7 +33,6 @@ from heartbeat_service.protocol.messages import (
     Goodbye,
     HeartbeatMessage,
     LifeRecord,
-    Reply,
     Request,
     SetClientState,
     as_state,
@@ -68,7 +64,6 @@ def error_message(error: HeartbeatError) -> ErrorMessage:
 class Dispatcher:
     """Turns requests into what the registry does, and that into replies.
 
-    :ivar reactor: gives turns in which to steer many: a reactor or a ``task.Clock``.
     :ivar interval: seconds between two beats, as clients are told.
     :ivar request_endpoint: where clients send requests; known once it is bound.
     :ivar state_change_endpoint: where they subscribe; known once it is bound.
@@ -77,56 +72,17 @@ class Dispatcher:
 
     registry: Registry
     journal: ChangeJournal
-    reactor: Any
     interval: float
     request_endpoint: str = ""
     state_change_endpoint: str = ""
     refusals: RefusedRequests = field(factory=RefusedRequests, init=False)
-    _orders: DeferredLock = field(factory=DeferredLock, init=False)
 
     def dispatch(self, request: Request) -> Deferred[ClientStateMessage]:
         """Answer a client's request.
 
         :return: fires with the reply, or fails with a :class:`HeartbeatError`.
         """
-        return self._durably(
-            request.client_id, lambda: self._reply(self._apply(request))
-        )
-
-    def steer(self, client_id: str, state: ClientState) -> Deferred[ClientStateMessage]:
-        """An operator sets one client's state; answers as :meth:`dispatch` does."""
-        return self._durably(
-            client_id, lambda: self._reply(self.registry.steer(client_id, state))
-        )
-
-    def steer_many(
-        self, state: ClientState, client_ids: Sequence[str] | None
-    ) -> Deferred[list[Reply]]:
-        """An operator sets the state of many; of all who live now, without IDs.
-
-        One order after the other, in slices, and no faster than the store: who is
-        steered waits for no more than two of its batches. Whoever waits for the
-        replies may go away: the order is carried out to its end.
-        """
-        if client_ids is None:
-            client_ids = self.registry.client_ids()
-        replies: Deferred[list[Reply]] = Deferred()
-        self._orders.run(
-            lambda: Deferred.fromCoroutine(self._steer_each(client_ids, state))
-        ).chainDeferred(replies)
-        return replies
-
-    def kick(self, client_id: str) -> Deferred[ClientStateMessage]:
-        """An operator removes a client; answers as :meth:`dispatch` does."""
-        return self._durably(
-            client_id, lambda: self._reply(self.registry.kick(client_id))
-        )
-
-    def lock_out(self, client_id: str, seconds: float) -> Deferred[None]:
-        """An operator keeps a client out; fires once that is durable."""
-        return self._durably(
-            client_id, lambda: self.registry.lock_out(client_id, seconds)
-        )
+        return self.durably(request.client_id, lambda: self.reply(self._apply(request)))
 
     def client(self, client_id: str) -> Deferred[ClientRecord]:
         """One living client, or :class:`UnknownClient`.
@@ -141,7 +97,7 @@ class Dispatcher:
                 failure.raiseException()
             return record
 
-        return self._durably(
+        return self.durably(
             client_id, lambda: _record(self.registry.get(client_id))
         ).addErrback(as_kept)
 
@@ -186,7 +142,7 @@ class Dispatcher:
             raise nothing
         return [_life_record(lives[number]) for number in sorted(lives, reverse=True)]
 
-    def _durably(
+    def durably(
         self, client_id: str, action: Callable[[], T], tries: int = TRIES
     ) -> Deferred[T]:
         """Act now; answer, also with an error, once the store has what it shows.
@@ -201,7 +157,7 @@ class Dispatcher:
         def again(failure: Failure) -> Deferred[T]:
             failure.trap(Refused)
             if tries > 1:
-                return self._durably(client_id, action, tries - 1)
+                return self.durably(client_id, action, tries - 1)
             raise Overloaded("Others change this client, too; try again")
 
         answer: Deferred[T] = self.journal.settled(client_id).addCallback(
@@ -273,27 +229,8 @@ class Dispatcher:
             return _record_of(kept, kept.fuse, None)
         return _record_of(kept, client.heartbeat.fuse, client.heartbeat)
 
-    async def _steer_each(
-        self, client_ids: Sequence[str], state: ClientState
-    ) -> list[Reply]:
-        replies: list[Reply] = []
-        steering = (self._steer_one(client_id, state) for client_id in client_ids)
-        applying = map(replies.append, steering)
-        kept = succeed(None)
-        while len(replies) < len(client_ids):
-            await in_slices(self.reactor, islice(applying, LARGEST_BATCH))
-            await kept  # the batch before: one is kept while the next is applied
-            kept = self.journal.all_settled()
-        await kept
-        return replies
-
-    def _steer_one(self, client_id: str, state: ClientState) -> Reply:
-        try:
-            return self._reply(self.registry.steer(client_id, state))
-        except HeartbeatError as error:
-            return error_message(error)
-
-    def _reply(self, client: LocalClient) -> ClientStateMessage:
+    def reply(self, client: LocalClient) -> ClientStateMessage:
+        """What is told of a client."""
         fuse = client.heartbeat.fuse
         return ClientStateMessage(
             client_id=ClientID(client.client_id),

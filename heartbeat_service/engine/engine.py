@@ -23,6 +23,7 @@ from heartbeat_service.core.registry import Registry
 from heartbeat_service.engine.availability import PAUSE
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.journal import ChangeJournal
+from heartbeat_service.engine.orders import Orders
 from heartbeat_service.engine.slices import in_slices
 from heartbeat_service.storage.store import Store, StoreTrouble
 
@@ -87,7 +88,8 @@ class Engine:
             registrations=_limit(reactor, max_registrations),
             longest_fuse=max_timebomb,
         )
-        self.dispatcher = Dispatcher(self.registry, self.journal, reactor, interval)
+        self.dispatcher = Dispatcher(self.registry, self.journal, interval)
+        self.orders = Orders(self.dispatcher, reactor)
         self._nearly_full = False
 
     async def open(self) -> bool:
@@ -120,6 +122,7 @@ class Engine:
 
     async def close(self) -> None:
         """Write down what was counted, and let the store go; nobody asks any more."""
+        self.orders.stop()
         if self.opened:  # else nobody has beaten, and nothing is written back
             await in_slices(self._reactor, self.registry.defuse_all())
         await self.journal.close()

@@ -6,6 +6,8 @@ type names, so that each error can say where it is. Knows no rule of a client's 
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -23,22 +25,32 @@ from heartbeat_service.protocol.messages import (
     GetClientState,
     Goodbye,
     HeartbeatMessage,
-    LockoutOrder,
     Message,
     OnStateChange,
     Reply,
     Request,
     RequestID,
     SetClientState,
+)
+from heartbeat_service.protocol.orders import (
+    KickOrder,
+    KickOrders,
+    LockoutOrder,
+    LockoutOrders,
+    Order,
     StateOrder,
     StateOrders,
 )
+from heartbeat_service.protocol.wording import say
 
 #: The version of the contract that this service speaks.
 SDK_VERSION = 0.1
 
 #: The longest message that is read, in bytes.
 MAX_MESSAGE = 64 * 1024
+
+#: The longest order of an operator, in bytes: to more than 100,000 clients.
+MAX_ORDER = 2 * 1024 * 1024
 
 #: The longest sentence in which a decoder says what is wrong, in characters.
 LONGEST_DETAIL = 300
@@ -105,12 +117,19 @@ _FROM_SERVER: _Decoders = {
     for message in (ClientStateMessage, ErrorMessage, OnStateChange)
 }
 _BODIES: Mapping[type[Body], msgspec.json.Decoder[Any]] = {
-    body: _decoder(body)
-    for body in (StateOrder, StateOrders, LockoutOrder, ErrorMessage)
+    ErrorMessage: _decoder(ErrorMessage)
+}
+_ORDERS: Mapping[type[Order], msgspec.json.Decoder[Any]] = {
+    order: _decoder(order)
+    for order in (
+        *(StateOrder, StateOrders, LockoutOrder, LockoutOrders),
+        *(KickOrder, KickOrders),
+    )
 }
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 _B = TypeVar("_B", bound=Body)
+_O = TypeVar("_O", bound=Order)
 
 
 def decode_request(data: bytes) -> tuple[Request, str | None]:
@@ -144,12 +163,26 @@ def decode_from_server(data: bytes) -> Reply | OnStateChange:
 
 
 def decode_body(data: bytes, type_: type[_B]) -> _B:
-    """Read JSON without an envelope: an operator's order, or a problem as an error.
+    """Read JSON without an envelope: a problem of HTTP as an error.
 
     Raises what :func:`decode_request` raises.
     """
     body: _B = _parse(_BODIES[type_], _text(data))
     return body
+
+
+def decode_order(data: bytes, type_: type[_O]) -> _O:
+    """Read an operator's order; nothing may be in it twice.
+
+    :raises BadMessage: for anything else; names what is allowed.
+    :raises TooLarge: if it is longer than :data:`MAX_ORDER` bytes.
+    """
+    text = _text(data, MAX_ORDER)
+    order: _O = _parse(_ORDERS[type_], text)
+    # As many colons as names: nothing is there twice, and to count them is quick.
+    if text.count(":") != order.names():
+        json.loads(text, object_pairs_hook=_check_names)
+    return order
 
 
 def encode(
@@ -200,11 +233,11 @@ def _decode_message(
         raise
 
 
-def _text(data: bytes) -> str:
+def _text(data: bytes, longest: int = MAX_MESSAGE) -> str:
     if not data:
         raise BadMessage("The message is empty")
-    if len(data) > MAX_MESSAGE:
-        raise TooLarge(f"a message has at most {MAX_MESSAGE} bytes")
+    if len(data) > longest:
+        raise TooLarge(f"a message has at most {longest} bytes")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -215,9 +248,16 @@ def _parse(decoder: msgspec.json.Decoder[T], text: str | Raw, place: str = "$") 
     try:
         return decoder.decode(text)
     except msgspec.MsgspecError as error:
-        raise BadMessage(_cut(str(error)).replace("`$", f"`{place}")) from None
+        detail = _cut(say(str(error), decoder.type))
+        raise BadMessage(detail.replace("`$", f"`{place}")) from None
     except RecursionError:
         raise BadMessage("The JSON is nested too deeply") from None
+
+
+def _check_names(pairs: list[tuple[str, object]]) -> None:
+    [(name, times)] = Counter(name for name, _ in pairs).most_common(1) or [("", 0)]
+    if times > 1:
+        raise BadMessage(f"`{name}` is given {times} times")
 
 
 def _cut(detail: str) -> str:

@@ -7,9 +7,9 @@ writes it by them. Knows what a message looks like, not what it does.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import IntEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -24,9 +24,6 @@ MAX_VALUES = 4 * 1024
 
 #: How deep they may be nested, the object itself included.
 MAX_LEVELS = 32
-
-#: The longest lock-out, in seconds: a hundred years.
-LONGEST_LOCKOUT = 100 * 365.25 * 24 * 3600
 
 _ANY = msgspec.json.Decoder()
 _CLIENT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:@-]{1,64}", re.ASCII)
@@ -51,6 +48,12 @@ class ClientID(str):
                 "but not . or .."
             )
         return cls(value)
+
+
+def are_client_ids(values: Collection[object]) -> bool:
+    """Whether all are well-formed client IDs, as strings: quickly, for many."""
+    strings = set(map(type, values)) <= {str}
+    return strings and all(map(_CLIENT_ID.fullmatch, cast(Collection[str], values)))
 
 
 class StateNumber(IntEnum):
@@ -121,10 +124,13 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 #: Python's names and the wire's.
 CAMEL = {
+    "all_": "all",
     "client_id": "clientID",
     "client_ids": "clientIDs",
     "client_state": "clientState",
+    "dry_run": "dryRun",
     "ended_at": "endedAt",
+    "from_states": "from",
     "heartbeat_interval_seconds": "heartbeatIntervalSeconds",
     "instance_id": "instanceID",
     "last_state": "lastState",
@@ -243,25 +249,6 @@ class OnStateChange(Message, frozen=True):
 
 Request = HeartbeatMessage | GetClientState | SetClientState | Goodbye
 Reply = ClientStateMessage | ErrorMessage
-
-
-class StateOrder(Body, frozen=True):
-    """An operator's body of ``PUT /clients/{id}/state``."""
-
-    client_state: WireState
-
-
-class StateOrders(Body, frozen=True):
-    """An operator's body of ``PUT /clients/state``; without IDs it means all."""
-
-    client_state: WireState
-    client_ids: list[ClientID] | UnsetType = UNSET
-
-
-class LockoutOrder(Body, frozen=True, forbid_unknown_fields=True):
-    """An operator's body of ``PUT /clients/{id}/lockout``."""
-
-    seconds: Annotated[float, Meta(ge=0, le=LONGEST_LOCKOUT)]
 
 
 class ClientRecord(Body, frozen=True):

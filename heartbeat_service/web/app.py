@@ -6,8 +6,10 @@ Routes raise; the handlers at the end are the only ones that format an error.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from http import HTTPStatus
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 
 from klein import Klein
@@ -32,9 +34,10 @@ from heartbeat_service.core.errors import (
     UnknownClient,
 )
 from heartbeat_service.engine.dispatch import Dispatcher
+from heartbeat_service.engine.orders import Orders
 from heartbeat_service.engine.refusals import RefusedRequests
 from heartbeat_service.protocol.codec import (
-    decode_body,
+    decode_order,
     decode_request,
     encode,
     encode_json,
@@ -43,16 +46,21 @@ from heartbeat_service.protocol.codec import (
 from heartbeat_service.protocol.messages import (
     ClientID,
     HeartbeatMessage,
-    LockoutOrder,
     Message,
+)
+from heartbeat_service.protocol.orders import (
+    KickOrder,
+    KickOrders,
+    LockoutOrder,
+    LockoutOrders,
     StateOrder,
     StateOrders,
-    as_state,
 )
 from heartbeat_service.web.access import Door, authorization_of
 from heartbeat_service.web.listing import Listing, Places
 from heartbeat_service.web.names import Names, is_preflight
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
+from heartbeat_service.web.query import Parameters, read_query
 
 #: How many listings that don't fit in one chunk may be read at once. Each has the
 #: names of all who live, and up to two chunks.
@@ -94,7 +102,21 @@ def _admit_operator(app: HeartbeatApp, request: Request) -> None:
 
 
 _for_clients = _behind(_admit_client)
-_for_operators = _behind(_admit_operator)
+
+
+def _for_operators(
+    parameters: Parameters = MappingProxyType({}),
+) -> Callable[[_Route], _Route]:
+    """Have a route ask for an operator, and hand it the parameters of the query."""
+
+    def decorate(route: _Route) -> _Route:
+        @wraps(route)
+        def read(app: HeartbeatApp, request: Request, **path: str) -> Any:
+            return route(app, request, **path, **read_query(request.uri, parameters))
+
+        return _behind(_admit_operator)(cast(_Route, read))
+
+    return decorate
 
 
 class HeartbeatApp:
@@ -117,6 +139,7 @@ class HeartbeatApp:
     def __init__(
         self,
         dispatcher: Dispatcher,
+        orders: Orders,
         trouble: Callable[[], Awaitable[str | None]],
         client_door: Door,
         operator_door: Door,
@@ -125,7 +148,10 @@ class HeartbeatApp:
         self._dispatcher = dispatcher
         self._trouble = trouble
         self._listings = Places(MOST_LISTINGS, "too many listings are being read")
-        self._orders = Places(MOST_ORDERS, "too many orders are being carried out")
+        self._orders = orders
+        self._being_carried_out = Places(
+            MOST_ORDERS, "too many orders are being carried out"
+        )
         self.client_door = client_door
         self.operator_door = operator_door
         self.names = names
@@ -183,26 +209,48 @@ class HeartbeatApp:
         )
 
     @app.route("/clients", methods=["GET"])
-    @_for_operators
+    @_for_operators()
     async def clients(self, request: IRequest) -> None:
         """Who lives."""
         clients = await self._dispatcher.clients()
         await Listing(request, clients, self._listings).send()
 
     @app.route("/clients/state", methods=["PUT"])
-    @_for_operators
+    @_for_operators()
     async def steer_many(self, request: IRequest) -> None:
-        """An operator sets the state of many, or of all."""
-        orders = decode_body(_read(request), StateOrders)
-        ids = orders.client_ids if isinstance(orders.client_ids, list) else None
-        with self._orders.taken():  # what is carried out is answered, too
-            replies = await self._dispatcher.steer_many(
-                as_state(orders.client_state), ids
-            )
-            await Listing(request, iter(replies)).send()
+        """An operator sets the state of many."""
+        await self._carry_out(request, StateOrders)
+
+    @app.route("/clients/lockout", methods=["PUT"])
+    @_for_operators()
+    async def lock_out_many(self, request: IRequest) -> None:
+        """An operator keeps many out for so many seconds."""
+        await self._carry_out(request, LockoutOrders)
+
+    @app.route("/clients/kick", methods=["POST"])
+    @_for_operators()
+    async def kick_many(self, request: IRequest) -> None:
+        """An operator removes many."""
+        await self._carry_out(request, KickOrders)
+
+    async def _carry_out(
+        self, request: IRequest, kind: type[StateOrders | LockoutOrders | KickOrders]
+    ) -> None:
+        order = decode_order(_read(request), kind)
+        with self._being_carried_out.taken():  # what is carried out is answered, too
+            answers = await self._orders.to_many(order)
+            await Listing(request, iter(answers)).send()
+
+    @app.route("/lockouts", methods=["GET"])
+    @_for_operators()
+    async def lockouts(self, request: IRequest) -> None:
+        """Who is kept out."""
+        await Listing(
+            request, self._orders.lockouts(), self._listings, "lockouts"
+        ).send()
 
     @app.route("/clients/<client_id>", methods=["GET"])
-    @_for_operators
+    @_for_operators()
     def client(self, request: IRequest, client_id: str) -> Deferred[bytes]:
         """One client."""
         return self._dispatcher.client(_known(client_id)).addCallback(
@@ -210,31 +258,30 @@ class HeartbeatApp:
         )
 
     @app.route("/clients/<client_id>", methods=["DELETE"])
-    @_for_operators
+    @_for_operators()
     def kick(self, request: IRequest, client_id: str) -> Deferred[None]:
         """An operator removes a client."""
-        return self._dispatcher.kick(_known(client_id)).addCallback(_done, request)
+        order = decode_order(_read(request) or b"{}", KickOrder)
+        return self._orders.to_one(_known(client_id), order).addCallback(_done, request)
 
     @app.route("/clients/<client_id>/lockout", methods=["PUT"])
-    @_for_operators
+    @_for_operators()
     def lock_out(self, request: IRequest, client_id: str) -> Deferred[None]:
         """An operator keeps a client out for so many seconds."""
-        order = decode_body(_read(request), LockoutOrder)
-        return self._dispatcher.lock_out(_known(client_id), order.seconds).addCallback(
-            _done, request
-        )
+        order = decode_order(_read(request), LockoutOrder)
+        return self._orders.to_one(_known(client_id), order).addCallback(_done, request)
 
     @app.route("/clients/<client_id>/state", methods=["PUT"])
-    @_for_operators
+    @_for_operators()
     def steer(self, request: IRequest, client_id: str) -> Deferred[bytes]:
         """An operator sets one client's state."""
-        order = decode_body(_read(request), StateOrder)
-        return self._dispatcher.steer(
-            _known(client_id), as_state(order.client_state)
-        ).addCallback(_reply, request)
+        order = decode_order(_read(request), StateOrder)
+        return self._orders.to_one(_known(client_id), order).addCallback(
+            _reply, request
+        )
 
     @app.route("/clients/<client_id>/history", methods=["GET"])
-    @_for_operators
+    @_for_operators()
     async def history(self, request: IRequest, client_id: str) -> bytes:
         """The lives of one client."""
         lives = await self._dispatcher.history(_known(client_id))

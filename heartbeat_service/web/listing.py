@@ -7,7 +7,7 @@ one chunk is sent at once. Knows no route, and nothing of what is listed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -61,6 +61,8 @@ class Listing:
     """``{"clients": […]}`` as the answer to one request.
 
     :param places: where it takes one, once it turns out not to fit in one chunk.
+    :param name: what the list is called.
+    :param tail: what stands behind it, known once it is whole.
     """
 
     _log = Logger()
@@ -70,13 +72,19 @@ class Listing:
     _task: CooperativeTask[Iterator[object]]
 
     def __init__(
-        self, request: IRequest, steps: Steps, places: Places | None = None
+        self,
+        request: IRequest,
+        steps: Steps,
+        places: Places | None = None,
+        name: str = "clients",
+        tail: Callable[[], dict[str, object]] = dict,
     ) -> None:
         self._request: Any = request  # which has a channel besides
         self._steps = steps
         self._places = places
         self._place = ExitStack()
-        self._chunk = bytearray(b'{"clients":[')
+        self._tail = tail
+        self._chunk = bytearray(b'{"%s":[' % name.encode())
         self._comma = b""
 
     async def send(self) -> None:
@@ -135,7 +143,10 @@ class Listing:
                 self._write()
                 if self._request.method == b"HEAD":
                     return
-        self._chunk += b"]}"
+        self._chunk += b"]"
+        for name, value in self._tail().items():
+            self._chunk += b',"%s":%s' % (name.encode(), encode_json(value))
+        self._chunk += b"}"
         if not self._begun:
             self._request.setHeader(b"Content-Length", b"%d" % len(self._chunk))
         self._write()

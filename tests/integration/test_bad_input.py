@@ -27,6 +27,7 @@ from tests.messages import (
     Example,
     heartbeat,
     message,
+    over_http,
     padded,
 )
 
@@ -409,28 +410,72 @@ async def test_a_problem_leaves_the_connection_for_the_next_request(
     assert (await wire.answer()).status == 200
 
 
-PATHS = {"order": "/clients/1/state", "orders": "/clients/state"}
+ORDERS = {
+    "order": "PUT /clients/1/state",
+    "orders": "PUT /clients/state",
+    "lockout": "PUT /clients/1/lockout",
+    "lockouts": "PUT /clients/lockout",
+    "kick": "DELETE /clients/1",
+    "kicks": "POST /clients/kick",
+}
 
 
 @pytest.mark.parametrize(
-    ("bad", "path"),
+    ("bad", "first"),
     [
-        pytest.param(one, path, id=f"{path} {one.name}")
+        pytest.param(one, ORDERS[to], id=f"{ORDERS[to]} {one.name}")
         for one in BAD
-        for to, path in PATHS.items()
-        if one.everywhere and one.to in ("order", to)  # what is no order is no orders
+        for to in ORDERS
+        if one.everywhere and one.to == to
     ],
 )
 @pytest_twisted.ensureDeferred
 async def test_a_bad_order_of_an_operator_gets_a_problem(
-    running: Running, bad: Example, path: str
+    running: Running, bad: Example, first: str
 ) -> None:
     present = await running.beat("1")
     wire = await running.wire()
-    wire.send(post(bad.data, path=path).replace(b"POST", b"PUT", 1))
+    wire.send(over_http(first, body=bad.data))
     problem = assert_problem(await wire.answer(), 400, bad.code)
     assert bad.detail in problem["detail"]
     assert await running.beat("1") == present
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        *("GET /clients", "GET /clients/1", "GET /clients/1/history", "GET /lockouts"),
+        *ORDERS.values(),
+    ],
+)
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("dryRun=true", "Unknown parameter `dryRun`; "),
+        ("dryRun", "Expected `?NAME=VALUE&NAME=VALUE"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_parameter_that_an_operators_route_does_not_know_is_a_problem(
+    running: Running, first: str, query: str, detail: str
+) -> None:
+    present = await running.beat("1")
+    wire = await running.wire()
+    order = b'{"clientState":"RUNNING"}'
+    wire.send(over_http(f"{first}?{query}", body=order if "state" in first else b""))
+    problem = assert_problem(await wire.answer(), 400, "BAD_MESSAGE")
+    assert problem["detail"].startswith(detail)
+    assert await running.beat("1") == present
+
+
+@pytest_twisted.ensureDeferred
+async def test_parameters_of_beats_and_of_health_are_ignored(running: Running) -> None:
+    wire = await running.wire()
+    wire.send(over_http("POST /heartbeat?x&y=%ff", body=heartbeat("1")))
+    assert (await wire.answer()).status == 200
+    for path in ("/healthz", "/readyz"):
+        wire.send(over_http(f"GET {path}?x&y=%ff"))
+        assert (await wire.answer()).status == 200
 
 
 # What only ZeroMQ can get wrong.

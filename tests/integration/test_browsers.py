@@ -17,6 +17,7 @@ CONSOLE = "https://console.example:8443"
 EVIL = "http://evil.example"
 TAKEOVER = heartbeat("v", instanceID="evil")
 ORDER = json.dumps({"clientState": "RUNNING"}).encode()
+TO_ALL = json.dumps({"clientState": "RUNNING", "all": True}).encode()
 
 #: (first line, body) of what a page would do to the client "v".
 HEARTBEATS = [
@@ -29,7 +30,7 @@ STEERING = [
     ("GET /clients/v", b""),
     ("GET /clients/v/history", b""),
     ("PUT /clients/v/state", ORDER),
-    ("PUT /clients/state", ORDER),
+    ("PUT /clients/state", TO_ALL),
     ("DELETE /clients/v", b""),
 ]
 HEALTH = [("GET /healthz", b""), ("GET /readyz", b"")]

@@ -21,6 +21,7 @@ from tests.integration.waiting import patiently, reactor, until
 from tests.messages import heartbeat, message, over_http
 
 ORDER = json.dumps({"clientState": "RUNNING"}).encode()
+TO_ALL = json.dumps({"clientState": "RUNNING", "all": True}).encode()
 OPERATOR_ROUTES = [
     ("GET", "/clients", b""),
     ("HEAD", "/clients", b""),
@@ -30,11 +31,14 @@ OPERATOR_ROUTES = [
     ("GET", "/clients/1/history", b""),
     ("PUT", "/clients/1/state", ORDER),
     ("PUT", "/clients/1/state", b"no order"),
-    ("PUT", "/clients/state", ORDER),
+    ("PUT", "/clients/state", TO_ALL),
     ("PUT", "/clients/state", b"no order"),
     ("PUT", "/clients/1/lockout", b'{"seconds": 60}'),
     ("PUT", "/clients/1/lockout", b"no order"),
     ("DELETE", "/clients/1", b""),
+    ("PUT", "/clients/lockout", b'{"seconds": 60, "all": true}'),
+    ("POST", "/clients/kick", b'{"all": true}'),
+    ("GET", "/lockouts", b""),
 ]
 CLIENT_ROUTES = [
     ("POST", "/heartbeat", heartbeat("1")),

@@ -226,15 +226,12 @@ async def test_put_state_disconnected_is_an_illegal_transition(
 
 
 @pytest_twisted.ensureDeferred
-async def test_put_states_without_ids_sets_everyone(running: Running) -> None:
-    status, content = await ask(
-        running, "PUT", "/clients/state", {"clientState": "RUNNING"}
-    )
+async def test_put_states_of_all_sets_everyone(running: Running) -> None:
+    order = {"clientState": "RUNNING", "all": True}
+    status, content = await ask(running, "PUT", "/clients/state", order)
     assert (status, content) == (200, {"clients": []})
     replies = [await running.beat(client_id) for client_id in ("1", "2", "3")]
-    status, content = await ask(
-        running, "PUT", "/clients/state", {"clientState": "RUNNING"}
-    )
+    status, content = await ask(running, "PUT", "/clients/state", order)
     assert status == 200
     assert content == {
         "clients": [
@@ -430,7 +427,8 @@ async def test_json_is_accepted_with_any_content_type(
     assert (reply.status, reply.json()["body"]["clientID"]) == (200, "1")
     order = b'{"clientState": "RUNNING"}'
     assert (await put("PUT", "/clients/1/state", order)).status == 200
-    assert (await put("PUT", "/clients/state", order)).status == 200
+    to_all = b'{"clientState": "RUNNING", "all": true}'
+    assert (await put("PUT", "/clients/state", to_all)).status == 200
     record = await running.get("/clients/1")
     assert (record["clientState"], record["values"]) == ("RUNNING", {"a": "b&c=d"})
 

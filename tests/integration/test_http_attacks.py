@@ -481,7 +481,9 @@ async def crowd() -> AsyncIterator[Crowd]:
     values = Raw(b'{"x":"%s"}' % (b"x" * (MAX_VALUES - 10)))
     for number in range(2000):
         engine.registry.beat(f"c{number}", ClientState.RUNNING, None, 3600.0, values)
-    app = HeartbeatApp(engine.dispatcher, engine.trouble, Door(), Door(), Names([]))
+    app = HeartbeatApp(
+        engine.dispatcher, engine.orders, engine.trouble, Door(), Door(), Names([])
+    )
     site = HeartbeatSite(app.resource(), reactor, 100, engine.clock, app.gate)
     port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")
     yield Crowd(site, engine, port.getHost().port)
@@ -1223,13 +1225,14 @@ async def test_a_head_that_is_refused_has_no_body_in_its_answer_to_head(
 
 # What strangers leave in the log.
 
+TO_ALL = b'{"clientState": 3, "all": true}'
 SEEDS = [
     over_http("POST /heartbeat", "Content-Type: application/json", body=heartbeat("1")),
     in_pieces(heartbeat("1"), 40),
     over_http("GET /clients?limit=1", "Authorization: Bearer x", "Cookie: a=b; c=d"),
     over_http("HEAD /clients/1", "Accept-Encoding: gzip"),
     over_http("PUT /clients/1/state", body=b'{"clientState": "RUNNING"}'),
-    over_http("PUT /clients/state", "Expect: 100-continue", body=b'{"clientState": 3}'),
+    over_http("PUT /clients/state", "Expect: 100-continue", body=TO_ALL),
     over_http("DELETE http://x:80/clients/%31", "Connection: close"),
     over_http("OPTIONS *"),
     over_http("CONNECT x:80"),
@@ -1296,7 +1299,7 @@ async def test_who_vanishes_while_its_answer_waits_leaves_no_other_line(
         over_http("POST /heartbeat", body=heartbeat("1")),
         over_http("POST /heartbeat", body=heartbeat("1", instanceID="other")),
         over_http("PUT /clients/1/state", body=b'{"clientState": "RUNNING"}'),
-        over_http("PUT /clients/state", body=b'{"clientState": "CALIBRATED"}'),
+        over_http("PUT /clients/state", body=TO_ALL),
         over_http("GET /clients/1/history"),
         over_http("GET /readyz"),
         over_http("DELETE /clients/1"),

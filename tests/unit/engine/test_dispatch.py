@@ -37,10 +37,12 @@ from heartbeat_service.core.errors import (
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.core.terms import Terms
 from heartbeat_service.engine.availability import PATIENCE, PAUSE
 from heartbeat_service.engine.dispatch import TRIES, Shown, error_message
 from heartbeat_service.engine.engine import Engine
 from heartbeat_service.engine.journal import LARGEST_BATCH
+from heartbeat_service.engine.orders import Answer
 from heartbeat_service.engine.slices import SLICE
 from heartbeat_service.protocol.messages import (
     ClientID,
@@ -55,6 +57,7 @@ from heartbeat_service.protocol.messages import (
     StateNumber,
     as_state,
 )
+from heartbeat_service.protocol.orders import KickOrder, StateOrder, StateOrders
 from tests.unit.fakes import HandStore, listen, stored_state
 from tests.unit.storage.store_suite import snapshot
 
@@ -85,6 +88,7 @@ class House:
         self.registry = self.engine.registry
         self.journal = self.engine.journal
         self.dispatcher = self.engine.dispatcher
+        self.orders = self.engine.orders
         self.dispatcher.request_endpoint = "tcp://h:8765"
         self.dispatcher.state_change_endpoint = "tcp://h:4321"
         Deferred.fromCoroutine(self.engine.open())
@@ -127,13 +131,28 @@ class House:
             case "set":
                 return self.set(state, client_id)
             case "steer":
-                return self.dispatcher.steer(client_id, state)
+                return self.steer(client_id, state)
             case "ask":
                 return self.ask(client_id)
             case "leave":
                 return self.leave(client_id)
             case _:
-                return self.dispatcher.kick(client_id)
+                return self.kick(client_id)
+
+    def steer(self, client_id: str, state: ClientState) -> Deferred[Any]:
+        """An operator sets a client's state."""
+        return self.orders.to_one(client_id, StateOrder(client_state=state))
+
+    def kick(self, client_id: str) -> Deferred[Any]:
+        """An operator removes a client."""
+        return self.orders.to_one(client_id, KickOrder())
+
+    def steer_many(
+        self, state: ClientState, client_ids: list[str] | None = None
+    ) -> Deferred[list[Answer]]:
+        """An operator sets the state of many, or of all."""
+        whom: Any = {"all_": True} if client_ids is None else {"client_ids": client_ids}
+        return self.orders.to_many(StateOrders(client_state=state, **whom))
 
     def listing(self) -> Deferred[list[ClientRecord]]:
         """An operator lists who lives, all in one turn, so that nobody has to wait."""
@@ -289,7 +308,7 @@ class TestReplies(DispatchTestCase):
         for request, state, sequence in (
             (lambda: self.house.set(CALIBRATED), CALIBRATED, 2),
             (lambda: self.house.beat("1", CALIBRATED), CALIBRATED, 2),
-            (lambda: self.dispatcher.steer("1", RUNNING), RUNNING, 3),
+            (lambda: self.house.steer("1", RUNNING), RUNNING, 3),
             (self.house.ask, RUNNING, 3),
             (lambda: self.house.set(RUNNING), RUNNING, 3),
             (self.house.leave, DISCONNECTED, 4),
@@ -328,8 +347,8 @@ class TestReplies(DispatchTestCase):
         self.expect_refusal(house.ask(), UnknownClient)
         self.expect_refusal(house.set(CALIBRATED), UnknownClient)
         self.expect_refusal(house.leave(), UnknownClient)
-        self.expect_refusal(self.dispatcher.steer("1", RUNNING), UnknownClient)
-        self.expect_refusal(self.dispatcher.kick("1"), UnknownClient)
+        self.expect_refusal(self.house.steer("1", RUNNING), UnknownClient)
+        self.expect_refusal(self.house.kick("1"), UnknownClient)
         self.expect_refusal(self.dispatcher.client("1"), UnknownClient)
         house.beat("1", instance_id="old")
         house.beat("1", instance_id="new")
@@ -344,7 +363,7 @@ class TestReplies(DispatchTestCase):
         self.expect_refusal(house.leave(incarnation=101), StaleIncarnation)
         self.expect_refusal(house.set(CALIBRATED, sequence=2), StaleSequence)
         self.expect_refusal(house.set(RUNNING, incarnation=102), IllegalTransition)
-        self.expect_refusal(self.dispatcher.steer("1", DISCONNECTED), IllegalTransition)
+        self.expect_refusal(self.house.steer("1", DISCONNECTED), IllegalTransition)
         self.assertEqual(self.store.commits, 2)
 
     def test_errors_keep_their_code_their_detail_and_their_client(self) -> None:
@@ -396,9 +415,9 @@ class TestDurableFirst(DispatchTestCase):
     def test_every_change_is_answered_once_the_store_has_it(self) -> None:
         self.house.register("1", "2")
         self.expect_answer_after(self.store.finish, self.house.set(CALIBRATED))
-        self.expect_answer_after(self.store.finish, self.dispatcher.steer("1", RUNNING))
+        self.expect_answer_after(self.store.finish, self.house.steer("1", RUNNING))
         self.expect_answer_after(self.store.finish, self.house.leave())
-        self.expect_answer_after(self.store.finish, self.dispatcher.kick("2"))
+        self.expect_answer_after(self.store.finish, self.house.kick("2"))
 
     def test_new_life_is_answered_once_the_store_has_it(self) -> None:
         self.house.register("1")
@@ -470,7 +489,7 @@ class TestDurableFirst(DispatchTestCase):
     def test_state_that_stays_the_same_commits_nothing(self) -> None:
         self.house.register("1")
         self.successResultOf(self.house.set(UNCALIBRATED))
-        self.successResultOf(self.dispatcher.steer("1", UNCALIBRATED))
+        self.successResultOf(self.house.steer("1", UNCALIBRATED))
         self.assertEqual(self.store.commits, 1)
 
     def test_changes_are_heard_after_the_commit_and_in_order(self) -> None:
@@ -534,7 +553,7 @@ class TestTrouble(DispatchTestCase):
     ) -> None:
         self.house.listen(PAUSE)
         self.store.finish_all()
-        steering = self.dispatcher.steer("1", RUNNING)
+        steering = self.house.steer("1", RUNNING)
         self.store.finish_all()
         self.successResultOf(steering)
         refusals: list[Failure] = []
@@ -562,7 +581,7 @@ class TestTrouble(DispatchTestCase):
         for answer in (
             self.house.ask(),
             self.house.set(UNCALIBRATED),
-            self.dispatcher.steer("1", UNCALIBRATED),
+            self.house.steer("1", UNCALIBRATED),
         ):
             self.assertEqual(self.successResultOf(answer).sequence, 1)
         self.successResultOf(self.dispatcher.client("1"))
@@ -574,9 +593,9 @@ class TestTrouble(DispatchTestCase):
             self.house.beat("1", DISCONNECTED),
             self.house.beat("1", instance_id="another"),
             self.house.set(CALIBRATED),
-            self.dispatcher.steer("1", RUNNING),
+            self.house.steer("1", RUNNING),
             self.house.leave(),
-            self.dispatcher.kick("1"),
+            self.house.kick("1"),
         ):
             self.expect_refusal(answer, Overloaded)
         self.expect_refusal(self.house.beat("3"), Overloaded, "3")
@@ -598,7 +617,7 @@ class TestTrouble(DispatchTestCase):
             self.failureResultOf(answer, Overloaded)
         [listed] = self.successResultOf(self.house.listing())
         self.assertEqual(listed.client_id, "1")
-        orders = self.dispatcher.steer_many(RUNNING, ["1", "2"])
+        orders = self.house.steer_many(RUNNING, ["1", "2"])
         self.failureResultOf(orders, Overloaded)
 
     def test_deaths_are_told_once_the_store_is_well_again(self) -> None:
@@ -659,8 +678,8 @@ class TestListingsInTrouble(DispatchTestCase):
         for answer in (
             self.house.beat("new"),
             self.house.leave("left"),
-            self.dispatcher.steer("steered", RUNNING),
-            self.dispatcher.steer("again", RUNNING),
+            self.house.steer("steered", RUNNING),
+            self.house.steer("again", RUNNING),
             self.house.beat("again", instance_id="b"),
         ):
             answer.addErrback(lambda failure: failure.trap(Overloaded))
@@ -710,7 +729,7 @@ class TestListingsInTrouble(DispatchTestCase):
             )
 
     def test_client_whose_first_report_waits_has_a_history(self) -> None:
-        steering = self.dispatcher.steer("well", RUNNING)
+        steering = self.house.steer("well", RUNNING)
         self.store.finish_all()
         self.successResultOf(steering)
         self.house.beat("well", RUNNING).addErrback(lambda f: f.trap(Overloaded))
@@ -729,7 +748,7 @@ class TestListingsInTrouble(DispatchTestCase):
     def test_step_that_waits_when_the_trouble_begins_shows_what_is_kept(self) -> None:
         steps = self.successResultOf(self.dispatcher.clients())
         self.assertEqual(cast(ClientRecord, next(steps)).client_id, "left")
-        self.dispatcher.steer("steered", RUNNING).addErrback(
+        self.house.steer("steered", RUNNING).addErrback(
             lambda failure: failure.trap(Overloaded)
         )
         waiting = next(steps)
@@ -818,7 +837,7 @@ class TestOperators(DispatchTestCase):
 
     def test_steering_many_mixes_states_and_errors_in_the_order_asked(self) -> None:
         self.house.register("1", "2")
-        answer = self.dispatcher.steer_many(RUNNING, ["2", "3", "1"])
+        answer = self.house.steer_many(RUNNING, ["2", "3", "1"])
         replies = self.expect_answer_after(self.store.finish_all, answer)
         second, unknown, first = replies
         assert isinstance(first, ClientStateMessage)
@@ -831,27 +850,25 @@ class TestOperators(DispatchTestCase):
     def test_steering_many_waits_for_all_of_them(self) -> None:
         self.house.register("1", "2")
         for state in (RUNNING, CALIBRATED):
-            answer = self.dispatcher.steer_many(state, ["1", "2"])
+            answer = self.house.steer_many(state, ["1", "2"])
             self.store.finish()
             self.expect_answer_after(self.store.finish, answer)
 
     def test_steering_without_ids_means_all_who_live(self) -> None:
         self.house.register("1", "2", "3")
         self.house.leave("2")
-        answer = self.dispatcher.steer_many(CALIBRATED, None)
+        answer = self.house.steer_many(CALIBRATED, None)
         replies = self.expect_answer_after(self.store.finish_all, answer)
         self.assertEqual([reply.client_id for reply in replies], ["1", "3"])
 
     def test_steering_with_no_ids_at_all_means_nobody(self) -> None:
         self.house.register("1")
-        self.assertEqual(
-            self.successResultOf(self.dispatcher.steer_many(RUNNING, [])), []
-        )
+        self.assertEqual(self.successResultOf(self.house.steer_many(RUNNING, [])), [])
         self.assertIs(self.house.registry.get("1").state, UNCALIBRATED)
 
     def test_steering_many_to_disconnected_is_an_error_for_each(self) -> None:
         self.house.register("1", "2")
-        replies = self.successResultOf(self.dispatcher.steer_many(DISCONNECTED, None))
+        replies = self.successResultOf(self.house.steer_many(DISCONNECTED, None))
         self.assertEqual(
             [(reply.client_id, getattr(reply, "code", None)) for reply in replies],
             [("1", "ILLEGAL_TRANSITION"), ("2", "ILLEGAL_TRANSITION")],
@@ -863,10 +880,10 @@ class TestOperators(DispatchTestCase):
         clock, steer = self.house.clock, Registry.steer
 
         def steer_slowly(
-            registry: Registry, client_id: str, state: ClientState
+            registry: Registry, client_id: str, state: ClientState, terms: Terms
         ) -> LocalClient:
             clock.rightNow += SLICE / 4
-            return steer(registry, client_id, state)
+            return steer(registry, client_id, state, terms)
 
         def take_turn() -> None:
             self.turns += 1
@@ -875,7 +892,7 @@ class TestOperators(DispatchTestCase):
 
         self.turns = 0
         self.patch(Registry, "steer", steer_slowly)
-        answer = self.dispatcher.steer_many(RUNNING, None)
+        answer = self.house.steer_many(RUNNING, None)
         clock.callLater(0, take_turn)
         clock.advance(0)
         self.assertEqual(len(self.successResultOf(answer)), 100)
@@ -884,31 +901,28 @@ class TestOperators(DispatchTestCase):
     def test_steering_many_goes_no_faster_than_the_store(self) -> None:
         count = 5 * LARGEST_BATCH
         self.house.register(*map(str, range(count)))
-        answer = self.dispatcher.steer_many(RUNNING, None)
+        answer = self.house.steer_many(RUNNING, None)
         steered = [c.client_id for c in self.house.registry if c.state is RUNNING]
         self.assertEqual(len(steered), 2 * LARGEST_BATCH)
         self.store.finish_all()
         self.assertEqual(len(self.successResultOf(answer)), count)
 
-    def test_order_to_all_means_those_who_live_when_it_comes(self) -> None:
+    def test_order_to_all_means_those_who_live_when_it_is_carried_out(self) -> None:
         self.house.register("1", "2")
-        first = self.dispatcher.steer_many(CALIBRATED, None)
-        second = self.dispatcher.steer_many(RUNNING, None)
+        first = self.house.steer_many(CALIBRATED)
+        second = self.house.steer_many(RUNNING)
         self.house.beat("3")
         self.assertIs(self.house.registry.get("1").state, CALIBRATED)
         self.store.finish_all()
         self.assertEqual(len(self.successResultOf(first)), 2)
         self.assertEqual(
-            [reply.client_id for reply in self.successResultOf(second)], ["1", "2"]
+            [reply.client_id for reply in self.successResultOf(second)], ["1", "2", "3"]
         )
-        self.assertIs(self.house.registry.get("1").state, RUNNING)
-        self.assertIs(self.house.registry.get("3").state, UNCALIBRATED)
+        self.assertEqual({client.state for client in self.house.registry}, {RUNNING})
 
     def test_order_that_nobody_waits_for_any_longer_is_carried_out(self) -> None:
         self.house.register("1", "2")
-        for answer in [
-            self.dispatcher.steer_many(s, None) for s in (CALIBRATED, RUNNING)
-        ]:
+        for answer in [self.house.steer_many(s, None) for s in (CALIBRATED, RUNNING)]:
             answer.cancel()
             self.failureResultOf(answer, CancelledError)
         self.store.finish_all()
@@ -916,11 +930,11 @@ class TestOperators(DispatchTestCase):
 
     def test_order_that_cannot_be_kept_is_no_obstacle_to_the_next(self) -> None:
         self.house.register("1", "2")
-        answer = self.dispatcher.steer_many(CALIBRATED, None)
+        answer = self.house.steer_many(CALIBRATED, None)
         self.store.break_down()
         self.failureResultOf(answer, Overloaded)
         self.house.calm_down()
-        again = self.dispatcher.steer_many(RUNNING, None)
+        again = self.house.steer_many(RUNNING, None)
         self.assertEqual(len(self.expect_answer_after(self.store.finish_all, again)), 2)
 
     def test_history_of_the_present_life_has_none_for_how_it_ended(self) -> None:
@@ -966,7 +980,7 @@ class TestOperators(DispatchTestCase):
 
     def test_history_waits_for_the_store_and_then_shows_the_end(self) -> None:
         self.house.register("1")
-        self.dispatcher.steer("1", RUNNING)
+        self.house.steer("1", RUNNING)
         self.store.finish_all()
         self.house.listen(FUSE)
         (life,) = self.expect_answer_after(self.store.finish_all, self.history())
@@ -979,7 +993,7 @@ class TestOperators(DispatchTestCase):
         reading: Deferred[list[Life]] = Deferred()
         self.patch(HandStore, "former_lives", lambda *_: reading)
         answer = self.history()
-        self.dispatcher.kick("1")
+        self.house.kick("1")
         self.store.finish()
         ended = self.house.heard[-1].ended
         assert ended is not None

@@ -24,6 +24,7 @@ from heartbeat_service.protocol.codec import (
     MAX_MESSAGE,
     decode_body,
     decode_from_server,
+    decode_order,
     decode_request,
     encode,
     encode_json,
@@ -41,6 +42,10 @@ from heartbeat_service.protocol.messages import (
     Reply,
     Request,
     SetClientState,
+)
+from heartbeat_service.protocol.orders import (
+    KickOrder,
+    LockoutOrders,
     StateOrder,
     StateOrders,
 )
@@ -65,8 +70,10 @@ def request_in(data: bytes) -> Request:
 DECODERS: dict[Callable[[bytes], object], tuple[type, ...]] = {
     request_in: get_args(Request),
     decode_from_server: (*get_args(Reply), OnStateChange),
-    partial(decode_body, type_=StateOrder): (StateOrder,),
-    partial(decode_body, type_=StateOrders): (StateOrders,),
+    partial(decode_order, type_=StateOrder): (StateOrder,),
+    partial(decode_order, type_=StateOrders): (StateOrders,),
+    partial(decode_order, type_=LockoutOrders): (LockoutOrders,),
+    partial(decode_order, type_=KickOrder): (KickOrder,),
     partial(decode_body, type_=ErrorMessage): (ErrorMessage,),
 }
 
@@ -83,8 +90,8 @@ MESSAGES: tuple[Message, ...] = (
 VALID = [
     *map(encode, MESSAGES),
     *(encode(message, "request-1") for message in MESSAGES),
-    encode_json(StateOrder(ClientState.RUNNING)),
-    encode_json(StateOrders(ClientState.RUNNING, [ONE, ClientID("a.b")])),
+    encode_json(StateOrder(client_state=ClientState.RUNNING)),
+    encode_json(StateOrders(client_state=ClientState.RUNNING, client_ids=[1, "a.b"])),
 ]
 
 #: What is put into a message, or in place of a part of it.

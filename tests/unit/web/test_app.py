@@ -39,7 +39,12 @@ class TestApp(SynchronousTestCase):
         self.successResultOf(Deferred.fromCoroutine(engine.open()))
         self.dispatcher = engine.dispatcher
         app = HeartbeatApp(
-            engine.dispatcher, self.find_trouble, Door(), Door(), Names([])
+            engine.dispatcher,
+            engine.orders,
+            self.find_trouble,
+            Door(),
+            Door(),
+            Names([]),
         )
         self.web: Any = StubTreq(app.resource())  # its methods have no types
 

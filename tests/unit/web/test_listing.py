@@ -20,8 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.engine.dispatch import Dispatcher
-from heartbeat_service.protocol.messages import Reply
+from heartbeat_service.engine.orders import Answer, Orders
 from heartbeat_service.web import listing as listing_module
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import MOST_LISTINGS, MOST_ORDERS, HeartbeatApp
@@ -156,7 +155,12 @@ class ListingTestCase(SynchronousTestCase):
         )
         self.patch(listing_module, "cooperate", cooperator.cooperate)
         app = HeartbeatApp(
-            self.house.dispatcher, self.house.engine.trouble, Door(), Door(), Names([])
+            self.house.dispatcher,
+            self.house.engine.orders,
+            self.house.engine.trouble,
+            Door(),
+            Door(),
+            Names([]),
         )
         self.site = HeartbeatSite(app.resource(), self.clock, 100, self.clock, app.gate)
 
@@ -187,7 +191,9 @@ class ListingTestCase(SynchronousTestCase):
 
     def order(self) -> Wire:
         """A connection that has told all clients to calibrate."""
-        return self.ask("PUT", "/clients/state", b'{"clientState":"CALIBRATED"}')
+        return self.ask(
+            "PUT", "/clients/state", b'{"clientState":"CALIBRATED","all":true}'
+        )
 
 
 class TestListing(ListingTestCase):
@@ -228,7 +234,7 @@ class TestListing(ListingTestCase):
         names = self.register(MANY)
         wire = Wire(self.clock, self.site)
         wire.channel.dataReceived(b"HEAD /clients HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        self.house.dispatcher.steer(names[-1], ClientState.RUNNING)
+        self.house.steer(names[-1], ClientState.RUNNING)
         wire.turn()
         wire.read()
         self.assertIn(b"200 OK", wire.head)
@@ -273,7 +279,7 @@ class TestListing(ListingTestCase):
     def test_change_that_is_not_durable_is_not_shown_before_it_is(self) -> None:
         names = self.register(MANY)
         wire = self.ask()
-        self.house.dispatcher.steer(names[-1], ClientState.RUNNING)
+        self.house.steer(names[-1], ClientState.RUNNING)
         wire.read()
         self.assertNotIn(names[-1].encode(), wire.received)
         self.house.store.finish_all()
@@ -287,9 +293,7 @@ class TestListing(ListingTestCase):
     def test_store_in_trouble_in_the_midst_shows_what_it_has(self) -> None:
         names = self.register(MANY)
         wire = self.ask()
-        self.house.dispatcher.steer(names[-1], ClientState.RUNNING).addErrback(
-            lambda _: None
-        )
+        self.house.steer(names[-1], ClientState.RUNNING).addErrback(lambda _: None)
         wire.read()
         self.assertNotIn(names[-1].encode(), wire.received)
         self.house.store.break_down()
@@ -362,7 +366,7 @@ class TestReaders(ListingTestCase):
     def test_who_waits_for_the_store_is_not_cut_off(self) -> None:
         names = self.register(MANY)
         wire = self.ask()
-        self.house.dispatcher.steer(names[-1], ClientState.RUNNING)
+        self.house.steer(names[-1], ClientState.RUNNING)
         wire.read()
         self.assertIsNone(wire.channel.timeOut)
 
@@ -414,15 +418,13 @@ class TestReaders(ListingTestCase):
         names = self.register(MANY)
         for finish in (self.house.store.break_down, self.house.store.finish_all):
             wire = self.ask()
-            self.house.dispatcher.steer(names[-1], ClientState.RUNNING).addErrback(
-                lambda _: None
-            )
+            self.house.steer(names[-1], ClientState.RUNNING).addErrback(lambda _: None)
             wire.read()
             wire.vanish()
             finish()
             wire.turn()
             self.house.calm_down()
-            self.house.dispatcher.steer(names[-1], ClientState.UNCALIBRATED)
+            self.house.steer(names[-1], ClientState.UNCALIBRATED)
             self.house.calm_down()
         self.assertEqual(self.flushLoggedErrors(), [])
 
@@ -478,13 +480,13 @@ class TestOrders(ListingTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_beyond_so_many_an_order_is_refused_before_it_is_carried_out(self) -> None:
-        orders: list[Deferred[list[Reply]]] = []
+        orders: list[Deferred[list[Answer]]] = []
 
-        def steer_many(*_: object) -> Deferred[list[Reply]]:
+        def to_many(*_: object) -> Deferred[list[Answer]]:
             orders.append(Deferred())
             return orders[-1]
 
-        self.patch(Dispatcher, "steer_many", steer_many)
+        self.patch(Orders, "to_many", to_many)
         wires = [self.order() for _ in range(MOST_ORDERS)]
         refused = self.order()
         refused.read()

@@ -1,0 +1,185 @@
+"""Operators' orders, to one client or to many: each is a change of the registry.
+
+An order to many is one to each of them, in slices, and no faster than the store keeps
+what they change; its answer waits until all of it is durable. Knows no route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import (
+    Deferred,
+    DeferredLock,
+    FirstError,
+    gatherResults,
+    succeed,
+)
+from twisted.python.failure import Failure
+
+from heartbeat_service.core.errors import HeartbeatError, Overloaded
+from heartbeat_service.core.terms import Terms
+from heartbeat_service.engine.dispatch import Dispatcher, error_message
+from heartbeat_service.engine.journal import LARGEST_BATCH, Refused
+from heartbeat_service.engine.slices import in_slices
+from heartbeat_service.protocol.messages import (
+    ClientStateMessage,
+    ErrorMessage,
+    as_state,
+)
+from heartbeat_service.protocol.orders import (
+    KickOrder,
+    KickOrders,
+    LockoutOrder,
+    LockoutOrders,
+    LockoutRecord,
+    StateOrder,
+    StateOrders,
+)
+
+OneOrder = StateOrder | LockoutOrder | KickOrder
+ManyOrder = StateOrders | LockoutOrders | KickOrders
+
+#: What has become of one client.
+Done = ClientStateMessage | LockoutRecord
+Answer = Done | ErrorMessage
+
+#: What a list of those who are kept out has at a client's turn; None if it is over.
+KeptOut = LockoutRecord | Deferred[LockoutRecord | None] | None
+
+
+@define(eq=False)
+class Orders:
+    """Carries out what operators want.
+
+    :ivar dispatcher: makes an answer wait until it is durable.
+    :ivar reactor: gives turns in which to deal with many: the reactor, or a ``Clock``.
+    """
+
+    dispatcher: Dispatcher
+    reactor: Any
+    _one_by_one: DeferredLock = field(factory=DeferredLock, init=False)
+    _stopped: bool = field(default=False, init=False)
+
+    def to_one(self, client_id: str, order: OneOrder | ManyOrder) -> Deferred[Any]:
+        """Carry out an order to one client.
+
+        :return: fires with a :data:`Done`, or fails with a
+            :class:`HeartbeatError`.
+        """
+        return self.dispatcher.durably(client_id, lambda: self._act(client_id, order))
+
+    def to_many(self, order: ManyOrder) -> Deferred[list[Answer]]:
+        """Carry out an order to many, and answer for each, in the order asked for.
+
+        One order after the other, in slices, and no faster than the store: whom it is
+        for waits for no more than two of its batches. Whoever waits for the answer may
+        go away: the order is carried out to its end.
+        """
+        answer: Deferred[list[Answer]] = Deferred()
+        self._one_by_one.run(
+            lambda: Deferred.fromCoroutine(self._to_each(order))
+        ).chainDeferred(answer)
+        return answer
+
+    def stop(self) -> None:
+        """Carry out nothing more: soon no client will be known here.
+
+        What is done is done; who waits for the rest is refused.
+        """
+        self._stopped = True
+
+    def lockouts(self) -> Iterator[KeptOut]:
+        """Who is kept out, one with each step, as far as the store knows.
+
+        A step is a Deferred where that is being written down; the next step has to wait
+        for it. While the store is in trouble nobody is waited for.
+
+        :raises Overloaded: if the store isn't open.
+        """
+        self.dispatcher.journal.held()
+        return map(self._kept_out, self.dispatcher.registry.lockouts.client_ids())
+
+    def _kept_out(self, client_id: str) -> KeptOut:
+        journal = self.dispatcher.journal
+        if journal.is_settled(client_id):
+            return self._lockout(client_id)
+        return journal.settled(client_id).addCallbacks(
+            lambda _: self._lockout(client_id),
+            _nobody,
+        )
+
+    def _lockout(self, client_id: str) -> LockoutRecord | None:
+        seconds = self.dispatcher.registry.lockouts.seconds_left(client_id)
+        return None if seconds is None else LockoutRecord(client_id, seconds, by=None)
+
+    async def _to_each(self, order: ManyOrder) -> list[Answer]:
+        whom = list(order.whom(self.dispatcher.registry.client_ids()))
+        each = list(dict.fromkeys(whom))  # who is named twice is dealt with once
+        answers: dict[str, Answer] = {}
+        kept: Deferred[Any] = succeed(None)
+        for start in range(0, len(each), LARGEST_BATCH):
+            batch = each[start : start + LARGEST_BATCH]
+            await in_slices(self.reactor, self._answer_each(batch, order, answers))
+            await kept  # the batch before: one is kept while the next is applied
+            kept = self._kept(batch, order, answers)
+        await kept
+        return [answers[client_id] for client_id in whom]
+
+    def _kept(
+        self, batch: Sequence[str], order: ManyOrder, answers: dict[str, Answer]
+    ) -> Deferred[Any]:
+        """Fires once what was answered is durable; fails if something can't be."""
+
+        def act_again(failure: Failure, client_id: str) -> Deferred[None]:
+            failure.trap(Refused)
+            again = self.to_one(client_id, order).addErrback(_told)
+            return again.addCallback(partial(answers.__setitem__, client_id))
+
+        settled = self.dispatcher.journal.settled
+        waiting = [settled(who).addErrback(act_again, who) for who in batch]
+        return gatherResults(waiting, consumeErrors=True).addErrback(_first)
+
+    def _answer_each(
+        self, batch: Sequence[str], order: ManyOrder, answers: dict[str, Answer]
+    ) -> Iterator[None]:
+        for client_id in batch:
+            try:
+                answers[client_id] = self._act(client_id, order)
+            except HeartbeatError as error:
+                answers[client_id] = error_message(error)
+            yield
+
+    def _act(self, client_id: str, order: OneOrder | ManyOrder) -> Done:
+        if self._stopped:
+            raise Overloaded("the service is stopping", client_id)
+        registry, reply = self.dispatcher.registry, self.dispatcher.reply
+        terms = Terms(order.states(), order.expected_of(client_id), order.is_dry_run)
+        match order:
+            case StateOrder() | StateOrders():
+                state = as_state(order.client_state)
+                return reply(registry.steer(client_id, state, terms))
+            case KickOrder() | KickOrders():
+                return reply(registry.kick(client_id, terms))
+            case LockoutOrder() | LockoutOrders():
+                registry.lock_out(client_id, order.seconds, terms)
+                return LockoutRecord(client_id, order.seconds)
+
+
+def _told(failure: Failure) -> ErrorMessage:
+    failure.trap(HeartbeatError)
+    assert isinstance(failure.value, HeartbeatError)
+    return error_message(failure.value)
+
+
+def _first(failure: Failure) -> None:
+    failure.trap(FirstError)
+    assert isinstance(failure.value, FirstError)
+    failure.value.subFailure.raiseException()
+
+
+def _nobody(failure: Failure) -> None:
+    failure.trap(Overloaded, Refused)

@@ -1,0 +1,200 @@
+"""Operators' orders (contract, section 3): the bodies in which they come, as structs.
+
+A slip in an order steers the wrong ones, so a field that nobody knows is an error here,
+and so is whatever can't be meant. An order is to one client, or to many: then it says
+whom it means. Knows no route, and nothing of how an order is carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Annotated, Any, ClassVar
+
+from msgspec import UNSET, Meta, UnsetType
+from msgspec.structs import force_setattr
+
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol.messages import (
+    Body,
+    ClientID,
+    Count,
+    WireState,
+    are_client_ids,
+    as_state,
+)
+
+#: The longest lock-out, in seconds: a hundred years.
+LONGEST_LOCKOUT = 100 * 365.25 * 24 * 3600
+
+#: An incarnation and a sequence.
+Point = tuple[Count, Count]
+
+Seconds = Annotated[float, Meta(ge=0, le=LONGEST_LOCKOUT)]
+
+_States = Annotated[list[WireState], Meta(min_length=1)]
+
+
+class Order(Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all orders have: on which terms, and whether only to tell what would be.
+
+    :cvar fields: those that an order of this kind may have, for people.
+    """
+
+    fields: ClassVar[str]
+
+    from_states: _States | UnsetType = UNSET
+    dry_run: bool | UnsetType = UNSET
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether it is only asked what would be."""
+        return self.dry_run is True
+
+    def states(self) -> Collection[ClientState] | None:
+        """Those that whom it is for must be in; None for any."""
+        if isinstance(self.from_states, UnsetType):
+            return None
+        return list(map(as_state, self.from_states))
+
+    def expected_of(self, client_id: str) -> Point | None:
+        """Where a client must be still, if the order says so."""
+        raise NotImplementedError
+
+    def names(self) -> int:
+        """How many names of fields it has, each counted once."""
+        given = (getattr(self, field) for field in self.__struct_fields__)
+        return sum(value is not UNSET for value in given)
+
+
+class OrderToOne(Order, frozen=True, kw_only=True):
+    """An order to the client that the path names."""
+
+    fields = "if you like `from`, `expected`, `dryRun`"
+
+    expected: Point | UnsetType = UNSET
+
+    def expected_of(self, client_id: str) -> Point | None:  # noqa: ARG002 - there is one
+        """Where the client must be still, if the order says so."""
+        return None if isinstance(self.expected, UnsetType) else self.expected
+
+
+class OrderToMany(Order, frozen=True, kw_only=True):
+    """An order to those whom it names, or to all who live when it is carried out."""
+
+    fields = f"exactly one of `clientIDs` and `all`, and {OrderToOne.fields}"
+
+    client_ids: list[Any] | UnsetType = UNSET
+    all_: bool | UnsetType = UNSET
+    expected: dict[str, Point] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if isinstance(self.client_ids, UnsetType) == isinstance(self.all_, UnsetType):
+            raise ValueError("Expected exactly one of `clientIDs` and `all`")
+        if self.all_ is False:
+            raise ValueError("Expected `true` - at `$.all`")
+        if not isinstance(self.client_ids, UnsetType):
+            ids = _read_ids(self.client_ids, "clientIDs")
+            force_setattr(self, "client_ids", ids)
+        if not isinstance(self.expected, UnsetType):
+            self._check_expected(self.expected)
+
+    def _check_expected(self, expected: dict[str, Point]) -> None:
+        _read_ids(expected.keys(), "expected")
+        others = expected.keys() - self.whom(expected)
+        if others:
+            raise ValueError(
+                f"Expected nobody but those of `clientIDs`, got {min(others)!r} "
+                "- at `$.expected`"
+            )
+
+    def whom(self, everybody: Iterable[str]) -> Iterable[str]:
+        """Those whom it is for, in the order asked for.
+
+        :param everybody: who they are if it is for all.
+        """
+        if isinstance(self.client_ids, UnsetType):
+            return everybody
+        return self.client_ids
+
+    def expected_of(self, client_id: str) -> Point | None:
+        """Where a client must be still, if the order says so."""
+        if isinstance(self.expected, UnsetType):
+            return None
+        return self.expected.get(client_id)
+
+    def names(self) -> int:
+        """How many names of fields it has, each counted once."""
+        clients = () if isinstance(self.expected, UnsetType) else self.expected
+        return super().names() + len(clients)
+
+
+class StateOrder(OrderToOne, frozen=True, kw_only=True):
+    """The body of ``PUT /clients/{id}/state``."""
+
+    fields = f"`clientState`, and {OrderToOne.fields}"
+
+    client_state: WireState
+
+
+class StateOrders(OrderToMany, frozen=True, kw_only=True):
+    """The body of ``PUT /clients/state``."""
+
+    fields = f"`clientState`, {OrderToMany.fields}"
+
+    client_state: WireState
+
+
+class LockoutOrder(OrderToOne, frozen=True, kw_only=True):
+    """The body of ``PUT /clients/{id}/lockout``."""
+
+    fields = f"`seconds`, and {OrderToOne.fields}"
+
+    seconds: Seconds
+
+
+class LockoutOrders(OrderToMany, frozen=True, kw_only=True):
+    """The body of ``PUT /clients/lockout``."""
+
+    fields = f"`seconds`, {OrderToMany.fields}"
+
+    seconds: Seconds
+
+
+class KickOrder(OrderToOne, frozen=True, kw_only=True):
+    """The body of ``DELETE /clients/{id}``, which needs none."""
+
+    fields = "nothing, or `from`, `expected`, `dryRun`"
+
+
+class KickOrders(OrderToMany, frozen=True, kw_only=True):
+    """The body of ``POST /clients/kick``."""
+
+
+class LockoutRecord(Body, frozen=True):
+    """A client that is kept out, as an operator is shown it.
+
+    :ivar seconds: for how long, from now on.
+    :ivar by: who did it; null where that isn't known.
+    """
+
+    client_id: str
+    seconds: float
+    by: str | UnsetType | None = UNSET
+
+
+def _read_ids(values: Collection[Any], field: str) -> list[str]:
+    """Client IDs as they come in JSON, each as :meth:`ClientID.parse` reads it.
+
+    :param field: where they are.
+    :raises ValueError: for the first that is none.
+    """
+    if are_client_ids(values):  # as good as always, and some 100,000 may come
+        return list(values)
+    return [_read_id(value, f"$.{field}[{n}]") for n, value in enumerate(values)]
+
+
+def _read_id(value: object, place: str) -> str:
+    try:
+        return ClientID.parse(value)
+    except ValueError as error:
+        raise ValueError(f"{error} - at `{place}`") from None

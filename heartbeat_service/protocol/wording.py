@@ -1,0 +1,48 @@
+"""What a decoder says of a bad message, in words that name what is allowed.
+
+msgspec tells of a wrong state or field, and where it is; whoever made the slip wants to
+read what it could have been. Knows msgspec's sentences, and no bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from heartbeat_service.core.changes import Reason
+from heartbeat_service.protocol.messages import StateNumber
+from heartbeat_service.protocol.orders import Order
+
+_LIVING = ", ".join(state.name for state in StateNumber if state)
+_STATES = ", ".join(state.name for state in StateNumber)
+_BY_NUMBER = f"{_STATES}, or their numbers 0 to {max(StateNumber)}"
+
+#: What a field may be, or each that is in it.
+_ALLOWED: Mapping[str, str] = {
+    "clientState": _BY_NUMBER,
+    "previousState": _BY_NUMBER,
+    "from": _BY_NUMBER,
+    "reason": ", ".join(reason.value for reason in Reason),
+}
+_IN_ORDERS: Mapping[str, str] = {**_ALLOWED, "clientState": _LIVING}
+
+_NOT_ONE_OF = re.compile(
+    r"(Invalid enum value|Expected `int \| str`, got) "
+    r"(?P<got>.+) - at `(?P<place>\$\.(?P<field>\w+)(\[\d+\])?)`",
+    re.DOTALL,
+)
+_UNKNOWN = re.compile(r"Object contains unknown field (?P<field>`.*`)", re.DOTALL)
+
+
+def say(detail: str, type_: type) -> str:
+    """A sentence of msgspec's about what should have been a ``type_``."""
+    order = type_ if issubclass(type_, Order) else None
+    if wrong := _NOT_ONE_OF.fullmatch(detail):
+        allowed = (_ALLOWED if order is None else _IN_ORDERS).get(wrong["field"])
+        if allowed is not None:
+            return (
+                f"Expected one of {allowed}, got {wrong['got']} - at `{wrong['place']}`"
+            )
+    elif order is not None and (unknown := _UNKNOWN.fullmatch(detail)):
+        return f"Unknown field {unknown['field']}; expected {order.fields}"
+    return detail

@@ -1,0 +1,85 @@
+"""The query of an operator's request: only parameters that its route knows, each once.
+
+A slip here asks for others than were meant, so nothing is passed over: ``?dryRun`` on a
+route without such a parameter is an error, and so is one that lacks its ``=``. Knows no
+route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from heartbeat_service.core.errors import BadMessage
+
+#: What a route may be asked with: each parameter's name, and what reads its value or
+#: raises a ValueError that says what is expected.
+Parameters = Mapping[str, Callable[[str], Any]]
+
+
+def read_query(target: bytes, parameters: Parameters) -> dict[str, Any]:
+    """The parameters of a request, by name; those that aren't there are left out.
+
+    :param target: what it asks for, as it was sent.
+    :raises BadMessage: if there is another one, one twice, or a value is wrong.
+    """
+    read: dict[str, Any] = {}
+    for name, value in _pairs(target):
+        if name not in parameters:
+            raise BadMessage(f"Unknown parameter `{name[:64]}`; {_known(parameters)}")
+        if name in read:
+            raise BadMessage(f"The parameter `{name}` is given twice")
+        try:
+            read[name] = parameters[name](value)
+        except ValueError as error:
+            raise BadMessage(
+                f"{error}, got {value[:64]!r} - at the parameter `{name}`"
+            ) from None
+    return read
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Reads a whole number, in ASCII digits only."""
+
+    def read(value: str) -> int:
+        number = int(value) if _is_short_number(value) else -1
+        if not least <= number <= most:
+            raise ValueError(f"Expected a whole number from {least} to {most}")
+        return number
+
+    return read
+
+
+def one_of(words: Mapping[str, Any]) -> Callable[[str], Any]:
+    """Reads one of some words, as what it stands for."""
+
+    def read(value: str) -> Any:
+        if value not in words:
+            raise ValueError(f"Expected one of {', '.join(words)}")
+        return words[value]
+
+    return read
+
+
+def _pairs(target: bytes) -> list[tuple[str, str]]:
+    _, _, query = target.partition(b"?")
+    try:
+        return parse_qsl(
+            query.decode("utf-8"),
+            keep_blank_values=True,
+            strict_parsing=bool(query),
+            errors="strict",
+        )
+    except ValueError:  # also for what is not UTF-8
+        raise BadMessage("Expected `?NAME=VALUE&NAME=VALUE…` in UTF-8") from None
+
+
+def _is_short_number(value: str) -> bool:
+    return value.isascii() and value.isdigit() and len(value) <= len(str(2**63))
+
+
+def _known(parameters: Parameters) -> str:
+    if not parameters:
+        return "this route has none"
+    return "expected " + ", ".join(f"`{name}`" for name in parameters)
