@@ -387,12 +387,12 @@ class TestReplies(DispatchTestCase):
             self.house.ask(),
             self.house.ask(instance_id="never registered"),
             self.house.set(CALIBRATED),
-            self.dispatcher.steer("1", RUNNING),
+            self.house.steer("1", RUNNING),
             self.house.beat("1", instance_id="b"),
             self.house.ask(),
             self.house.leave(),
         ]
-        many = self.dispatcher.steer_many(RUNNING, ["1"])
+        many = self.house.steer_many(RUNNING, ["1"])
         self.store.finish_all()
         self.assertEqual(
             [self.successResultOf(reply).instance_id for reply in replies],
@@ -404,7 +404,7 @@ class TestReplies(DispatchTestCase):
         replies = [
             self.house.beat("1"),
             self.house.ask(instance_id="never registered"),
-            self.dispatcher.steer("1", RUNNING),
+            self.house.steer("1", RUNNING),
         ]
         self.store.finish_all()
         for reply in replies:
