@@ -445,11 +445,13 @@ class TestDurableFirst(DispatchTestCase):
         self.house.beat("1")
         illegal = self.house.set(RUNNING)
         stale = self.house.leave(incarnation=7)
-        self.assertNoResult(illegal)
-        self.assertNoResult(stale)
+        late = self.house.set(CALIBRATED, sequence=7)
+        for refusal in (illegal, stale, late):
+            self.assertNoResult(refusal)
         self.store.finish()
         self.expect_refusal(illegal, IllegalTransition)
         self.expect_refusal(stale, StaleIncarnation)
+        self.expect_refusal(late, StaleSequence)
 
     def test_that_a_client_is_dead_is_told_once_the_store_knows_it(self) -> None:
         self.house.register("1")
