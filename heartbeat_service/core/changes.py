@@ -74,6 +74,22 @@ class DeadClient(Struct, frozen=True, gc=False):
     ended_at: Moment
 
 
+class GoneClient(Struct, frozen=True, gc=False):
+    """A client that was here and is not, and the life after which it went.
+
+    :ivar number: grows with each life that ends, of whichever client.
+    """
+
+    number: int
+    client_id: str
+    life: Life
+
+    @property
+    def ended_at(self) -> float:
+        """When it went, in seconds since the epoch."""
+        return self.life.ended_at or 0.0
+
+
 class Snapshot(Struct, frozen=True, gc=False):
     """What of a client outlives the service.
 
@@ -187,9 +203,13 @@ class StoredState:
     :ivar clients: those that live.
     :ivar instances_of_dead: what is kept of those that died, latest last.
     :ivar lockouts: who is kept out; some may be over by now.
+    :ivar gone: those that went last and didn't come back, latest last.
+    :ivar lives_ended: the number of the life that ended last, as in ``gone``.
     """
 
     last_incarnation: int
     clients: Sequence[Snapshot] = ()
     instances_of_dead: Mapping[str, DeadClient] = field(factory=dict)
     lockouts: Sequence[Lockout] = ()
+    gone: Sequence[GoneClient] = ()
+    lives_ended: int = 0

@@ -6,6 +6,7 @@ durable"). The same for every transport. Knows the registry and the journal; no 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from operator import attrgetter
@@ -16,11 +17,12 @@ from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from heartbeat_service.core.changes import Life, Snapshot
+from heartbeat_service.core.changes import GoneClient, Life, Snapshot
 from heartbeat_service.core.errors import HeartbeatError, Overloaded, UnknownClient
 from heartbeat_service.core.heartbeat import NO_VALUES, Heartbeat
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
+from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal, Refused
 from heartbeat_service.engine.refusals import RefusedRequests
 from heartbeat_service.protocol.codec import moment
@@ -30,6 +32,7 @@ from heartbeat_service.protocol.messages import (
     ClientStateMessage,
     ErrorMessage,
     GetClientState,
+    GoneRecord,
     Goodbye,
     HeartbeatMessage,
     LifeRecord,
@@ -37,6 +40,7 @@ from heartbeat_service.protocol.messages import (
     SetClientState,
     as_state,
 )
+from heartbeat_service.storage.store import MOST_GONE
 
 T = TypeVar("T")
 
@@ -64,6 +68,7 @@ def error_message(error: HeartbeatError) -> ErrorMessage:
 class Dispatcher:
     """Turns requests into what the registry does, and that into replies.
 
+    :ivar gone: who was here and is not.
     :ivar interval: seconds between two beats, as clients are told.
     :ivar request_endpoint: where clients send requests; known once it is bound.
     :ivar state_change_endpoint: where they subscribe; known once it is bound.
@@ -72,6 +77,7 @@ class Dispatcher:
 
     registry: Registry
     journal: ChangeJournal
+    gone: GoneClients
     interval: float
     request_endpoint: str = ""
     state_change_endpoint: str = ""
@@ -97,7 +103,7 @@ class Dispatcher:
                 failure.raiseException()
             return record
 
-        return self.durably(
+        return self.for_operator(
             client_id, lambda: _record(self.registry.get(client_id))
         ).addErrback(as_kept)
 
@@ -116,6 +122,23 @@ class Dispatcher:
 
         waiting = self.journal.all_settled().addErrback(without_waiting)
         return waiting.addCallback(lambda _: self._each_shown())
+
+    def gone_clients(
+        self,
+        since: float | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> tuple[Iterator[GoneRecord], int | None]:
+        """Who was here and is not, as far as the store knows, the last to go first.
+
+        :param since: only who went within so many seconds.
+        :return: besides, the ``after`` of the next page; None if there is none.
+        :raises Overloaded: if the store isn't open.
+        """
+        self.journal.held()
+        begin = -math.inf if since is None else self.registry.wall_clock() - since
+        page, following = self.gone.page(begin, after, limit)
+        return map(_gone_record, page), following
 
     async def history(self, client_id: str) -> list[LifeRecord]:
         """The lives of a client, newest first; in trouble those that the store has.
@@ -164,6 +187,31 @@ class Dispatcher:
             _answer, outcome
         )
         return answer.addErrback(again).addErrback(_name, client_id)
+
+    def for_operator(self, client_id: str, action: Callable[[], T]) -> Deferred[T]:
+        """As :meth:`durably`; of who isn't here, the error says how it went."""
+
+        def say_how_it_went(failure: Failure) -> Failure:
+            is_unknown = failure.check(UnknownClient) is not None
+            return Failure(self.how_it_went(client_id)) if is_unknown else failure
+
+        return self.durably(client_id, action).addErrback(say_how_it_went)
+
+    def how_it_went(self, client_id: str) -> UnknownClient:
+        """What operators are told of who wasn't here, once that is durable."""
+        seconds = self.registry.lockouts.seconds_left(client_id)
+        if (how := self.gone.how(client_id)) is not None:
+            detail = f"{client_id} is not here: {how}"
+        elif self.registry.find(client_id) is not None:
+            detail = f"{client_id} came only after it was asked for: ask again"
+        else:
+            detail = (
+                f"no client {client_id} is here, nor among the last {MOST_GONE} that"
+                " went: is the ID spelt right?"
+            )
+        if seconds is not None:
+            detail += f"; an operator keeps it out for {seconds:.0f} s more"
+        return UnknownClient(detail, client_id)
 
     def _apply(self, request: Request) -> LocalClient:
         registry = self.registry
@@ -295,6 +343,19 @@ def _record_of(
         else heartbeat.seconds_since(),
         seconds_to_timebomb=0.0 if heartbeat is None else heartbeat.seconds_left(),
         registered_at=moment(client.registered_at),
+    )
+
+
+def _gone_record(gone: GoneClient) -> GoneRecord:
+    life = gone.life
+    return GoneRecord(
+        client_id=gone.client_id,
+        last_state=life.last_state,
+        reason=life.reason,
+        ended_at=moment(gone.ended_at),
+        registered_at=moment(life.registered_at),
+        beats=life.beats,
+        longest_gap_seconds=life.longest_gap_seconds,
     )
 
 

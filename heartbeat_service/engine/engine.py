@@ -22,6 +22,7 @@ from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.engine.availability import PAUSE
 from heartbeat_service.engine.dispatch import Dispatcher
+from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.engine.orders import Orders
 from heartbeat_service.engine.slices import in_slices
@@ -52,6 +53,7 @@ class Engine:
     :param wall_clock: seconds since the epoch, for people.
     :param worked: seconds of processor time that the reactor's thread has used.
     :ivar opened: whether its clients are known.
+    :ivar gone: who was here and is not.
     """
 
     def __init__(
@@ -69,13 +71,14 @@ class Engine:
         worked: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.opened = False
+        self.gone = GoneClients()
         self._reactor = reactor
         self.clock = ListeningClock(reactor, _log_stall, worked)
         self.journal = ChangeJournal(
             store,
             self.clock,
             reactor,
-            [_log_change, self._look_for_room, *listeners],
+            [_log_change, self.gone.hear, self._look_for_room, *listeners],
             self._refused,
         )
         self.registry = Registry(
@@ -88,7 +91,7 @@ class Engine:
             registrations=_limit(reactor, max_registrations),
             longest_fuse=max_timebomb,
         )
-        self.dispatcher = Dispatcher(self.registry, self.journal, interval)
+        self.dispatcher = Dispatcher(self.registry, self.journal, self.gone, interval)
         self.orders = Orders(self.dispatcher, reactor)
         self._nearly_full = False
 
@@ -104,6 +107,7 @@ class Engine:
             return False
         try:
             deque(self.registry.restore(stored), maxlen=0)
+            self.gone.restore(stored)
         except Exception as error:  # whatever somebody has written into the store
             self.clock.stop()  # nobody dies who was taken in before it came to that
             raise NotRestored(f"what it holds can't be restored: {error!r}") from error
@@ -151,6 +155,8 @@ class Engine:
 
     def _refused(self, client_id: str, record: Snapshot | None) -> None:
         self.registry.replace(client_id, record)
+        if record is not None:
+            self.gone.forget(client_id)
 
 
 def _limit(clock: Any, per_second: int | None) -> RateLimit | None:

@@ -20,7 +20,7 @@ from twisted.internet.defer import (
 )
 from twisted.python.failure import Failure
 
-from heartbeat_service.core.errors import HeartbeatError, Overloaded
+from heartbeat_service.core.errors import HeartbeatError, Overloaded, UnknownClient
 from heartbeat_service.core.terms import Terms
 from heartbeat_service.engine.dispatch import Dispatcher, error_message
 from heartbeat_service.engine.journal import LARGEST_BATCH, Refused
@@ -70,7 +70,9 @@ class Orders:
         :return: fires with a :data:`Done`, or fails with a
             :class:`HeartbeatError`.
         """
-        return self.dispatcher.durably(client_id, lambda: self._act(client_id, order))
+        return self.dispatcher.for_operator(
+            client_id, lambda: self._act(client_id, order)
+        )
 
     def to_many(self, order: ManyOrder) -> Deferred[list[Answer]]:
         """Carry out an order to many, and answer for each, in the order asked for.
@@ -134,13 +136,22 @@ class Orders:
     ) -> Deferred[Any]:
         """Fires once what was answered is durable; fails if something can't be."""
 
+        def say_how_it_went(_: None, client_id: str) -> None:
+            answer = answers[client_id]
+            if isinstance(answer, ErrorMessage) and answer.code == UnknownClient.code:
+                how = self.dispatcher.how_it_went(client_id)
+                answers[client_id] = error_message(how)
+
         def act_again(failure: Failure, client_id: str) -> Deferred[None]:
             failure.trap(Refused)
             again = self.to_one(client_id, order).addErrback(_told)
             return again.addCallback(partial(answers.__setitem__, client_id))
 
         settled = self.dispatcher.journal.settled
-        waiting = [settled(who).addErrback(act_again, who) for who in batch]
+        waiting = [
+            settled(who).addCallback(say_how_it_went, who).addErrback(act_again, who)
+            for who in batch
+        ]
         return gatherResults(waiting, consumeErrors=True).addErrback(_first)
 
     def _answer_each(

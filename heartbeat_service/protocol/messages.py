@@ -277,3 +277,19 @@ class LifeRecord(Body, frozen=True):
     last_state: ClientState
     beats: int
     longest_gap_seconds: float
+
+
+class GoneRecord(Body, frozen=True):
+    """A client that is gone, as an operator is shown it.
+
+    :ivar labels: those that it had; none, as clients have none yet.
+    """
+
+    client_id: str
+    last_state: ClientState
+    reason: Reason | None
+    ended_at: str
+    registered_at: str
+    beats: int
+    longest_gap_seconds: float
+    labels: dict[str, str] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 from sqlite3 import Connection
 from typing import Annotated, Any, TypeVar
@@ -22,6 +22,7 @@ from heartbeat_service.core.changes import (
     Change,
     DeadClient,
     Fact,
+    GoneClient,
     Life,
     Lockout,
     Number,
@@ -32,7 +33,7 @@ from heartbeat_service.core.dead import KEPT_FOR
 from heartbeat_service.core.instances import REMEMBERED_INSTANCES, Instances
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.protocol.messages import ClientID, InstanceID
-from heartbeat_service.storage.store import KEPT_LIVES, MOST_LIVES
+from heartbeat_service.storage.store import KEPT_LIVES, MOST_GONE, MOST_LIVES
 
 T = TypeVar("T")
 
@@ -126,6 +127,21 @@ _READ_LIVES = """
         longest_gap_seconds, left_uncalibrated
     FROM lives WHERE client_id = ? ORDER BY incarnation DESC LIMIT ?
 """
+# From the newest life on, and no further than it takes.
+_READ_GONE = """
+    SELECT
+        client_id, life.rowid AS number, incarnation, registered_at, ended_at, reason,
+        last_state, beats, longest_gap_seconds, left_uncalibrated
+    FROM lives AS life
+    WHERE NOT EXISTS (SELECT 1 FROM clients WHERE client_id = life.client_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM lives
+        WHERE client_id = life.client_id AND incarnation > life.incarnation
+    )
+    ORDER BY life.rowid DESC LIMIT ?
+"""
+_READ_LIVES_ENDED = "SELECT coalesce(max(rowid), 0) AS number FROM lives"
+
 # CROSS: those who died are gone through, not all lives. Who got beyond UNCALIBRATED
 # (1) is kept as one of the last of those who did, the others (0) as one of the last.
 _FORGET_OLD_LIVES_OF = """
@@ -169,11 +185,15 @@ def read(connection: Connection) -> StoredState:
     service = list(_each(connection, "service", _READ_SERVICE, _last_incarnation))
     if not service:
         raise ValueError("the row of service is gone")
+    gone = _each(connection, "lives", _READ_GONE, _gone, (MOST_GONE,))
+    (lives_ended,) = connection.execute(_READ_LIVES_ENDED).fetchone()
     return StoredState(
         last_incarnation=service[0],
         clients=list(_each(connection, "clients", _READ_CLIENTS, _snapshot)),
         instances_of_dead=dict(_each(connection, "dead_clients", _READ_DEAD, _dead)),
         lockouts=list(_each(connection, "lockouts", _READ_LOCKOUTS, _lockout)),
+        gone=list(filter(None, gone))[::-1],
+        lives_ended=lives_ended,
     )
 
 
@@ -363,6 +383,17 @@ def _lockout(row: dict[str, Any]) -> Lockout:
 def _life(row: dict[str, Any]) -> Life:
     # Not strict, as SQLite has no bool.
     return msgspec.convert(row, Life, strict=False)
+
+
+def _gone(row: dict[str, Any]) -> GoneClient | None:
+    """None if it makes no sense, of which the client's history tells."""
+    client_id, number = row.pop("client_id"), row.pop("number")
+    with suppress(ValueError):
+        ClientID.parse(client_id)
+        life = _life(row)
+        if life.ended_at is not None:
+            return GoneClient(number, client_id, life)
+    return None
 
 
 def _of_instances(instances: Instances) -> tuple[str | None, str]:

@@ -17,6 +17,9 @@ KEPT_LIVES = 20
 #: How many former lives it keeps of all clients together: those that ended last.
 MOST_LIVES = 200_000
 
+#: How many of those who went it tells of when it is opened: of the last.
+MOST_GONE = 10_000
+
 
 #: For each client whose facts were refused, its record as the store has it, or None if
 #: it doesn't live there. Whoever isn't in it was kept.

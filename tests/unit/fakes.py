@@ -16,6 +16,7 @@ from heartbeat_service.core.changes import (
     Change,
     DeadClient,
     Fact,
+    GoneClient,
     Life,
     Lockout,
     Snapshot,
@@ -46,6 +47,8 @@ def stored_state(facts: Iterable[Fact], last_incarnation: int = 0) -> StoredStat
     clients: dict[str, Snapshot] = {}
     of_dead: dict[str, DeadClient] = {}
     lockouts: dict[str, Lockout] = {}
+    gone: dict[str, GoneClient] = {}
+    lives_ended = 0
     for fact in facts:
         if isinstance(fact, Lockout):
             lockouts.pop(fact.client_id, None)
@@ -55,18 +58,27 @@ def stored_state(facts: Iterable[Fact], last_incarnation: int = 0) -> StoredStat
         client = fact.client if isinstance(fact, Change) else fact
         name = client.client_id
         last_incarnation = max(last_incarnation, client.incarnation)
+        life = fact.ended if isinstance(fact, Change) else None
+        lives_ended += life is not None
         of_dead.pop(name, None)
+        gone.pop(name, None)
         if client.state is not ClientState.DISCONNECTED:
             clients[name] = client
             continue
         del clients[name]
-        life = fact.ended if isinstance(fact, Change) else None
+        if life is not None:
+            gone[name] = GoneClient(lives_ended, name, life)
         if client.instances != Instances():
             assert life is not None
             assert life.ended_at is not None
             of_dead[name] = DeadClient(client.instances, life.ended_at)
     return StoredState(
-        last_incarnation, list(clients.values()), of_dead, list(lockouts.values())
+        last_incarnation=last_incarnation,
+        clients=list(clients.values()),
+        instances_of_dead=of_dead,
+        lockouts=list(lockouts.values()),
+        gone=list(gone.values()),
+        lives_ended=lives_ended,
     )
 
 

@@ -15,6 +15,7 @@ from heartbeat_service.core.changes import (
     Change,
     DeadClient,
     Fact,
+    GoneClient,
     Life,
     Lockout,
     Reason,
@@ -496,6 +497,8 @@ class LastingStoreSuite(StoreSuite):
             list(told.instances_of_dead.items()),
             list(expected.instances_of_dead.items()),
         )
+        self.assertEqual(list(told.gone), list(expected.gone))
+        self.assertEqual(told.lives_ended, expected.lives_ended)
         self.assertGreaterEqual(told.last_incarnation, expected.last_incarnation)
 
     def test_new_store_remembers_nobody(self) -> None:
@@ -569,6 +572,42 @@ class LastingStoreSuite(StoreSuite):
                 death(name, life(number), instances=Instances("a")),
             )
         self.assertEqual(list(self.reopened(store).instances_of_dead), ["1", "2", "3"])
+
+    def test_who_went_is_told_with_its_last_life_latest_last(self) -> None:
+        told = self.kept_of(
+            death("1", life(101, Reason.KICK)),
+            registration("2", 102),
+            death("3", life(103)),
+            reconnect("2", life(102, Reason.RECONNECT), 104),
+            registration("1", 105),
+            death("4", life(106, ended_at=0.5)),  # the clock was set back
+            death("1", life(105, Reason.GOODBYE)),
+        )
+        self.assertEqual(
+            list(told.gone),
+            [
+                GoneClient(2, "3", life(103)),
+                GoneClient(4, "4", life(106, ended_at=0.5)),
+                GoneClient(5, "1", life(105, Reason.GOODBYE)),
+            ],
+        )
+        self.assertEqual(told.lives_ended, 5)
+
+    def test_numbers_of_those_who_went_grow_from_one_opening_to_the_next(self) -> None:
+        self.kept_of(death("1", life(101)), death("2", life(102)))
+        self.kept_of(registration("2", 103), death("3", life(104)))
+        told = self.kept_of(registration("3", 105), death("4", life(106)))
+        self.assertEqual(
+            [(one.number, one.client_id) for one in told.gone], [(1, "1"), (4, "4")]
+        )
+
+    def test_of_those_who_went_the_last_are_told(self) -> None:
+        self.patch(self.bounds, "MOST_GONE", 3)
+        told = self.kept_of(
+            *(death(str(n), life(n)) for n in range(1, 8)), registration("6", 9)
+        )
+        self.assertEqual([one.client_id for one in told.gone], ["4", "5", "7"])
+        self.assertEqual(told.lives_ended, 7)
 
     def test_who_is_locked_out_is_so_after_a_restart(self) -> None:
         store = self.open_store()

@@ -117,6 +117,16 @@ class TestRowsThatMakeNoSense(DatabaseTestCase):
             database.write([registration("new", 4)])
             database.close()
 
+    def test_of_the_last_life_of_one_who_went_leaves_out_that_one(self) -> None:
+        for column, value in (*OF_A_LIFE, ("client_id", "'a/b'"), ("ended_at", "NULL")):
+            self.begin()
+            database = self.opened()
+            database.write([death("spoilt", life(2))])
+            database.close()
+            self.spoil("lives", column, value)
+            gone = self.database().open().gone
+            self.assertEqual([one.client_id for one in gone], ["dead"], (column, value))
+
     def test_of_a_lockout(self) -> None:
         for column, value in (
             *[one for one in OF_A_CLIENT if one[0] == "client_id"],
