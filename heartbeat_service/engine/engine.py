@@ -8,7 +8,7 @@ engine; each hands it a clock and a store. Knows no transport.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,6 +20,7 @@ from heartbeat_service.core.heartbeat import LONGEST_FUSE
 from heartbeat_service.core.listening_clock import ListeningClock
 from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.registry import Registry
+from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.availability import PAUSE
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.gone import GoneClients
@@ -112,6 +113,7 @@ class Engine:
             self.clock.stop()  # nobody dies who was taken in before it came to that
             raise NotRestored(f"what it holds can't be restored: {error!r}") from error
         self.opened = True
+        _log_restored(self.registry)
         self._look_for_room()
         return True
 
@@ -161,6 +163,24 @@ class Engine:
 
 def _limit(clock: Any, per_second: int | None) -> RateLimit | None:
     return None if per_second is None else RateLimit(clock, per_second)
+
+
+def _log_restored(registry: Registry) -> None:
+    """How many came back, for whoever looks at the log after a restart."""
+    counts = Counter(client.state for client in registry)
+    states = ", ".join(
+        f"{counts[state]} {state.value}" for state in ClientState if counts[state]
+    )
+    lockouts = registry.lockouts
+    locked_out = sum(map(bool, map(lockouts.seconds_left, lockouts.client_ids())))
+    _log.info(
+        "restored {clients}{states}{lockouts}",
+        clients="1 client" if len(registry) == 1 else f"{len(registry)} clients",
+        states=states and f": {states}",
+        lockouts={0: "", 1: "; 1 client ID is locked out"}.get(
+            locked_out, f"; {locked_out} client IDs are locked out"
+        ),
+    )
 
 
 def _log_stall(seconds: float) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import StoredState
+from heartbeat_service.core.changes import Lockout, StoredState
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.engine import Engine, NotRestored
 from heartbeat_service.protocol.messages import ClientID, Goodbye, HeartbeatMessage
 from heartbeat_service.storage.memory import MemoryStore
+from heartbeat_service.storage.store import StoreTrouble
 from tests.unit.fakes import HandStore, listen
 from tests.unit.storage.store_suite import snapshot
+
+_, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
 
 
 class TestRoom(SynchronousTestCase):
@@ -66,8 +69,60 @@ class TestOpening(SynchronousTestCase):
         with capturedLogs() as log:
             self.successResultOf(Deferred.fromCoroutine(engine.open()))
         lines = [formatEvent(event) or "" for event in log]
-        self.assertEqual([line for line in lines if "--max-clients" in line], lines)
-        self.assertEqual(len(lines), 1)
+        self.assertEqual(len([line for line in lines if "--max-clients" in line]), 1)
+
+    def restored(self, store: HandStore) -> list[str]:
+        """What the log says of those who came back."""
+        engine = Engine(Clock(), store, wall_clock=lambda: 1000.0)
+        with capturedLogs() as log:
+            self.successResultOf(Deferred.fromCoroutine(engine.open()))
+        lines = [formatEvent(event) or "" for event in log]
+        return [line for line in lines if "restored" in line]
+
+    def test_one_line_tells_how_many_came_back_and_in_which_states(self) -> None:
+        states = [RUNNING, UNCALIBRATED, RUNNING, CALIBRATED, RUNNING, UNCALIBRATED]
+        clients = [snapshot(f"{n}", n, state=state) for n, state in enumerate(states)]
+        self.assertEqual(
+            self.restored(HandStore(StoredState(100, clients))),
+            ["restored 6 clients: 2 UNCALIBRATED, 1 CALIBRATED, 3 RUNNING"],
+        )
+        self.assertEqual(
+            self.restored(HandStore(StoredState(100, clients[:1]))),
+            ["restored 1 client: 1 RUNNING"],
+        )
+        self.assertEqual(self.restored(HandStore()), ["restored 0 clients"])
+
+    def test_and_how_many_are_still_locked_out(self) -> None:
+        kept = [Lockout("1", 1001.0), Lockout("2", 2000.0), Lockout("3", 999.0)]
+        for lockouts, told in (
+            (kept, "restored 0 clients; 2 client IDs are locked out"),
+            (kept[1:], "restored 0 clients; 1 client ID is locked out"),
+            (kept[2:], "restored 0 clients"),
+        ):
+            stored = StoredState(100, lockouts=lockouts)
+            self.assertEqual(self.restored(HandStore(stored)), [told])
+
+    def test_store_that_could_only_be_opened_later_is_told_of_then(self) -> None:
+        class Locked(HandStore):
+            tries = 0
+
+            def open(self) -> Deferred[StoredState]:
+                self.tries += 1
+                return (
+                    fail(StoreTrouble("locked")) if self.tries < 3 else super().open()
+                )
+
+        clock = Clock()
+        engine = Engine(clock, Locked(StoredState(100, [snapshot("1", 1)])))
+        with capturedLogs() as log:
+            self.successResultOf(Deferred.fromCoroutine(engine.open()))
+            Deferred.fromCoroutine(engine.keep_opening())
+            listen(clock, 5)
+        lines = [formatEvent(event) or "" for event in log]
+        self.assertEqual(
+            [line for line in lines if "restored" in line],
+            ["restored 1 client: 1 UNCALIBRATED"],
+        )
 
     def test_what_cannot_be_restored_is_told_and_nothing_is_written_back(self) -> None:
         bad: Any = "no client"
