@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from heartbeat_service.host.ending import end_by_interrupt, outlive_hangup
+from heartbeat_service.host.starting import end_by_interrupt, outlive_hangup
 
 
 def service() -> None:

@@ -7,6 +7,7 @@ program as it was started. Knows no option, and imports no reactor.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,15 +46,40 @@ class CommandLine(usage.Options):
             raise usage.UsageError(f"expected options only, got {arguments[0]!r}")
 
     @override
+    def opt_help(self) -> None:
+        """Display this help and exit."""
+        say(str(self))
+        raise SystemExit(0)
+
+    @override
     def opt_version(self) -> None:
         """Display the version of heartbeat-service and exit."""
-        print(f"heartbeat-service {__version__}")
+        say(f"heartbeat-service {__version__}")
         raise SystemExit(0)
 
     @override
     def getSynopsis(self) -> str:
         """The first line of the usage."""
         return f"Usage: {program()} {self.synopsis}"
+
+
+def say(text: str) -> None:
+    """Print it at once.
+
+    :raises SystemExit: with status 1, if it can't be: without a word if nobody reads.
+    """
+    # What can't be written here, such as a path that is no UTF-8, is escaped.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    printable = text.encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(printable, flush=True)
+    except OSError as error:
+        # Python would try again when it ends, and complain in its own way.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nobody_reads = isinstance(error, BrokenPipeError)
+        raise SystemExit(
+            1 if nobody_reads else f"can't print: {error.strerror}"
+        ) from None
 
 
 def program() -> str:

@@ -5,7 +5,13 @@ The server's own pair, or a pair for one more client. Never overwrites a file.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports, which take their time
+    from heartbeat_service.host.starting import end_by_interrupt
+
+    end_by_interrupt()
+
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +22,7 @@ from twisted.python import usage
 from typing_extensions import override
 from zmq.auth import create_certificates
 
-from heartbeat_service.command_line import CommandLine
+from heartbeat_service.command_line import CommandLine, say
 from heartbeat_service.protocol.scope import Scope
 from heartbeat_service.zeromq.curve import SERVER, BadKeys, read_public
 
@@ -166,36 +172,52 @@ def main() -> None:
     if arguments and not arguments[0].startswith("-"):
         arguments.append(arguments.pop(0))  # usage.Options wants options first
     options.parseOptions(arguments)
+    with _signals_wait():
+        say(_make(options))
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """What would end the program does so afterwards: half a pair is of no use."""
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def _make(options: Options) -> str:
     try:
         if options["client"] is None:
-            _server(options.folder)
-        else:
-            listed = options["clients"] or ""
-            _client(options.folder, options["client"], options.out, listed)
+            return _server(options.folder)
+        listed = options["clients"] or ""
+        return _client(options.folder, options["client"], options.out, listed)
     except (OSError, BadKeys) as error:
         raise SystemExit(f"No keys were made: {error}") from None
 
 
-def _server(folder: Path) -> None:
-    files = (folder / f"{SERVER}.key", folder / f"{SERVER}.key_secret")
-    if all(path.exists() for path in files):
-        print(f"{folder} has the server's keys already; they stay as they are.")
-        return
+def _server(folder: Path) -> str:
+    public, secret = folder / f"{SERVER}.key", folder / f"{SERVER}.key_secret"
+    if public.exists() and secret.exists():
+        return f"{folder} has the server's keys already; they stay as they are."
     make_server_keys(folder)
-    print(f"{folder / SERVER}.key         the server's public key; clients get copies")
-    print(
-        f"{folder / SERVER}.key_secret  its secret one, which never leaves the server"
+    return (
+        f"{public}         the server's public key; clients get copies\n"
+        f"{secret}  its secret one, which never leaves the server\n"
+        f"Start the service with --curve-keys {folder}, as the user who owns them."
     )
-    print(f"Start the service with --curve-keys {folder}, as the user who owns them.")
 
 
-def _client(folder: Path, name: str, out: Path, clients: str) -> None:
+def _client(folder: Path, name: str, out: Path, clients: str) -> str:
     make_client_keys(folder, name, out, clients)
-    print(f"{folder / name}.key  stays at the server, which lets {name} in by it")
-    print(f"  The clients that it speaks for: {' '.join([name, *clients.split()])}")
-    print(f"{out / name}.key_secret and {out / SERVER}.key")
-    print(f"  belong on the machine of {name}: carry them there, and keep no copy")
-    print("A running service reads its clients' keys again on SIGHUP.")
+    return (
+        f"{folder / name}.key  stays at the server, which lets {name} in by it\n"
+        f"  The clients that it speaks for: {' '.join([name, *clients.split()])}\n"
+        f"{out / name}.key_secret and {out / SERVER}.key\n"
+        f"  belong on the machine of {name}: carry them there, and keep no copy\n"
+        "A running service reads its clients' keys again on SIGHUP."
+    )
 
 
 if __name__ == "__main__":

@@ -26,10 +26,11 @@ from typing_extensions import override
 
 from heartbeat_service.engine.engine import Engine, NotRestored
 from heartbeat_service.host.descriptors import allow_most, allowed
-from heartbeat_service.host.ending import fail_at_exit, outlive_hangup, stop_once
+from heartbeat_service.host.ending import fail_at_exit, stop_once
 from heartbeat_service.host.hangup import on_hangup
 from heartbeat_service.host.interpreter import shorten_pauses
 from heartbeat_service.host.monotonic import use_monotonic_time
+from heartbeat_service.host.starting import outlive_hangup
 from heartbeat_service.host.supervision import Supervisor
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
 from heartbeat_service.settings import Settings

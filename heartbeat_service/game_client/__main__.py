@@ -8,6 +8,11 @@ Refusals and warnings go to standard error.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports, which take their time
+    from heartbeat_service.host.starting import end_by_interrupt
+
+    end_by_interrupt()
+
 import signal
 import sys
 from collections.abc import Callable
@@ -43,7 +48,6 @@ from heartbeat_service.game_client.session import (
     StateChanged,
     Superseded,
 )
-from heartbeat_service.host.ending import end_by_interrupt
 from heartbeat_service.host.monotonic import use_monotonic_time
 from heartbeat_service.protocol.messages import (
     ClientID,
@@ -180,7 +184,6 @@ class Program:
 
 def main() -> None:
     """Run the program."""
-    end_by_interrupt()
     options = Options()
     options.parseOptions()
     task.react(lambda reactor: _run(reactor, options))

@@ -1,4 +1,4 @@
-"""How the process ends: by which signals, and with a status that tells a failure.
+"""How the process ends: at the first signal, and with a status that tells a failure.
 
 Changes both for the whole process. Knows nothing of what is stopped.
 """
@@ -12,23 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-
-def outlive_hangup() -> None:
-    """From now on no SIGHUP ends the process, whatever else it does or doesn't do.
-
-    For a program, at its start: it covers the time before a service listens to
-    SIGHUP, and the time after.
-    """
-    # Not SIG_IGN, which the programs that it starts would inherit.
-    signal.signal(signal.SIGHUP, lambda _signal, _frame: None)
-
-
-def end_by_interrupt() -> None:
-    """Let SIGINT end the process like SIGTERM, at once and without a traceback.
-
-    For a program, at its start: what comes later may stop more gently.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+from heartbeat_service.host.starting import end_by_interrupt
 
 
 def stop_once(reactor: Any) -> None:

@@ -179,7 +179,7 @@ class TestCurveKeys(SynchronousTestCase):
             ((self.folder, "--clients", "one"), "--clients"),
             ((self.folder, "--client", "one", "--clients", "a,b"), "--clients"),
             ((self.folder, "--client", "one", "--clients", "a\nb"), "--clients"),
-            ((self.folder, "DIR"), "and more"),
+            ((self.folder, "and more"), "DIR"),
             ((self.folder, "--unknown"), "--unknown"),
         ]:
             self.assertIn(named, self.fails(*arguments))
