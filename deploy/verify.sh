@@ -1,6 +1,6 @@
 #!/bin/sh
 # Lets systemd read the unit, with an executable that exists on this machine.
-# usage: deploy/verify.sh BIN, the folder that twistd is in
+# usage: deploy/verify.sh BIN, the folder that heartbeat-service is in
 set -eu
 
 if ! command -v systemd-analyze >/dev/null; then

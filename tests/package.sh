@@ -19,6 +19,7 @@ if git ls-files >"$folder/listed" 2>/dev/null; then
     [ ! -s "$folder/missing" ] || fail "the sdist lacks: $(cat "$folder/missing")"
 fi
 
+version=$(basename dist/*.tar.gz .tar.gz | cut -d- -f2)
 for package in dist/*.whl dist/*.tar.gz; do
     venv="$folder/${package##*.}"
     # Without a pip of its own, and uncompiled, it takes half of the time.
@@ -33,11 +34,16 @@ for package in dist/*.whl dist/*.tar.gz; do
     grep -q '^ *heartbeat  ' "$venv/help" ||
         fail "$package: twistd --help does not list heartbeat"
     "$venv/bin/twistd" -n --pidfile= -r asyncio heartbeat --help >/dev/null
+    for program in heartbeat-service heartbeat-client heartbeat-curve-keys; do
+        said=$("$venv/bin/$program" --version)
+        [ "$said" = "heartbeat-service $version" ] ||
+            fail "$package: $program --version says $said, not $version"
+    done
     [ -f "$venv/share/heartbeat-service/heartbeat.service" ] ||
         fail "$package: the unit isn't installed"
 
     : >"$venv/log"
-    (cd "$venv" && exec bin/twistd -n --pidfile= heartbeat --store memory: \
+    (cd "$venv" && exec bin/heartbeat-service --store memory: \
         --http tcp:0:interface=127.0.0.1 --router 'tcp://127.0.0.1:*' \
         --pub 'tcp://127.0.0.1:*') >>"$venv/log" 2>&1 &
     service=$!
