@@ -47,6 +47,8 @@ from heartbeat_service.game_client.session import (
     ServerLost,
     StateChanged,
     Superseded,
+    ZmqBack,
+    ZmqLost,
 )
 from heartbeat_service.host.monotonic import use_monotonic_time
 from heartbeat_service.protocol.messages import (
@@ -174,6 +176,12 @@ class Program:
                 self._complain(f"the server refuses: {event.detail} ({event.code})")
             case ServerLost():
                 self._complain(f"no answer, trying again: {event.detail}")
+            case ZmqLost():
+                self._complain(
+                    f"no ZeroMQ, following by heartbeats alone: {event.detail}"
+                )
+            case ZmqBack():
+                self._complain("ZeroMQ gets through again")
             case Superseded():
                 self._complain(f"stopped: {event.detail}")
                 self._over.errback(SystemExit(1))

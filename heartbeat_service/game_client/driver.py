@@ -28,17 +28,18 @@ from heartbeat_service.core.heartbeat import NO_VALUES
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.core.tally import is_time_to_tell
 from heartbeat_service.game_client.credentials import NO_CREDENTIALS, Credentials
+from heartbeat_service.game_client.link import Link
 from heartbeat_service.game_client.post import Post
 from heartbeat_service.game_client.session import (
     Action,
+    AskAgainAfter,
     BeatAfter,
     Event,
     OpenSockets,
-    Refused,
     SendHeartbeat,
     SendRequest,
-    ServerLost,
     Session,
+    StateChanged,
     Superseded,
     printable,
 )
@@ -48,6 +49,7 @@ from heartbeat_service.protocol.codec import (
     decode_from_server,
     encode,
     encode_json,
+    request_id_of,
     topic_of,
 )
 from heartbeat_service.protocol.messages import (
@@ -100,7 +102,8 @@ class GameClient(Service):
 
     :param server: the base URL of the service, ``http://HOST:PORT`` or ``https://…``.
     :param on_event: hears each :class:`StateChanged`, :class:`Refused`,
-        :class:`ServerLost` and :class:`Superseded`; after the last it is silent.
+        :class:`ServerLost`, :class:`ZmqLost`, :class:`ZmqBack` and
+        :class:`Superseded`; after the last it is silent.
     :param timebomb: seconds to the timebomb, if the client wants its own.
     :param values: returns the telemetry of a beat, a JSON object.
     :param credentials: what a guarded server wants to see.
@@ -134,11 +137,14 @@ class GameClient(Service):
         self._keys = credentials.keys
         self._sent_at = 0.0
         self._next_beat: IDelayedCall | None = None
+        self._ask_again: IDelayedCall | None = None
         self._in_flight: Deferred[None] | None = None
         self._factory: ZmqFactory | None = None
         self._requests: _Requests | None = None
         self._subscription: _Subscription | None = None
+        self._links: list[Link] = []
         self._gone: Deferred[None] | None = None
+        self._farewell = ""
         self._unread = 0
 
     @override
@@ -169,17 +175,24 @@ class GameClient(Service):
                     self._schedule_beat(action.seconds)
                 case OpenSockets():
                     self._open(action)
+                case AskAgainAfter():
+                    self._schedule_question(action.seconds)
                 case SendRequest():
-                    if self._requests is not None:
-                        # The empty frame, as REQ sends it: proxies want it.
-                        self._requests.send_multipart([b"", encode(action.message)])
+                    self._request(action)
                 case _:
                     self._tell(action)
+
+    def _request(self, request: SendRequest) -> None:
+        if self._requests is not None:
+            # The empty frame, as REQ sends it: a proxy needs it.
+            content = encode(request.message, request.request_id)
+            self._requests.send_multipart([b"", content])
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Superseded):
             self._cancel_beat()
-        if not self.running and isinstance(event, ServerLost | Refused):
+            self._cancel_question()
+        if not self.running and not isinstance(event, StateChanged | Superseded):
             return  # it has stopped, and asks for nothing any more
         try:
             self._on_event(event)
@@ -208,6 +221,20 @@ class GameClient(Service):
         next_beat, self._next_beat = self._next_beat, None
         if next_beat is not None:
             next_beat.cancel()
+
+    def _schedule_question(self, seconds: float) -> None:
+        self._cancel_question()
+        if self.running:
+            self._ask_again = self._reactor.callLater(seconds, self._ask)
+
+    def _ask(self) -> None:
+        self._ask_again = None
+        self._perform(self.session.ask_again())
+
+    def _cancel_question(self) -> None:
+        ask_again, self._ask_again = self._ask_again, None
+        if ask_again is not None:
+            ask_again.cancel()
 
     def _post(self, message: HeartbeatMessage) -> Deferred[None]:
         return (
@@ -241,29 +268,47 @@ class GameClient(Service):
 
     def _open(self, endpoints: OpenSockets) -> None:
         assert self._factory is not None
-        for connection in (self._requests, self._subscription):
-            if connection is not None:
-                connection.shutdown()
-        self._requests = self._subscription = None
-        topic = topic_of(self.session.client_id)
+        self._close_sockets()
         try:
             _check_endpoint(endpoints.request_endpoint)
             _check_endpoint(endpoints.state_change_endpoint)
             self._requests = _Requests(self._factory, self._received)
             self._subscription = _Subscription(self._factory, self._received)
-            if self._keys is not None:
-                self._keys.protect(self._requests)
-                self._keys.protect(self._subscription)
+            topic = topic_of(self.session.client_id)
             self._subscription.socket.set(zmq.SUBSCRIBE, topic)
-            self._subscription.connect(endpoints.state_change_endpoint)
-            self._requests.connect(endpoints.request_endpoint)
+            self._connect(self._subscription, endpoints.state_change_endpoint)
+            self._connect(self._requests, endpoints.request_endpoint)
+            self._link_changed()
         except (zmq.ZMQError, ValueError) as error:
             # It can still beat, and the server may name better ones tomorrow.
-            self._log.error(
-                "Can't connect to {endpoints}: {error}",
-                endpoints=printable(str(endpoints)),
-                error=str(error),
+            self._close_sockets()
+            trouble = (
+                f"can't connect to {endpoints.request_endpoint} and "
+                f"{endpoints.state_change_endpoint}: {error}"
             )
+            self._perform(self.session.zmq_failed(trouble))
+
+    def _connect(self, connection: _Requests, address: str) -> None:
+        if self._keys is not None:
+            self._keys.protect(connection)
+        has_keys = self._keys is not None
+        link = Link(connection, address, has_keys, self._link_changed)
+        self._links.append(link)
+        connection.connect(address)
+
+    def _close_sockets(self) -> None:
+        for connection in (self._requests, self._subscription):
+            if connection is not None:
+                connection.shutdown()
+        self._requests = self._subscription = None
+        self._links = []
+
+    def _link_changed(self) -> None:
+        troubles = [link.trouble for link in self._links if not link.connected]
+        if troubles:
+            self._perform(self.session.zmq_failed(troubles[0]))
+        else:
+            self._perform(self.session.zmq_connected())
 
     def _received(self, frames: list[bytes]) -> None:
         try:
@@ -278,38 +323,40 @@ class GameClient(Service):
                     detail=printable(error.detail),
                 )
             return
-        match message:
-            case OnStateChange():
-                self._perform(self.session.state_published(message))
-            case ClientStateMessage():
-                self._perform(self.session.request_answered(message))
-            case ErrorMessage():
-                self._perform(self.session.request_refused(message))
-        # The reply to the Goodbye, not its publication: nothing is left unread.
-        gone, over = self._gone, self.session.state is ClientState.DISCONNECTED
-        if gone is not None and (
-            isinstance(message, ErrorMessage)
-            or (over and isinstance(message, ClientStateMessage))
-        ):
-            self._gone = None
+        if isinstance(message, OnStateChange):
+            self._perform(self.session.state_published(message))
+            return
+        request_id = request_id_of(frames[-1])
+        if isinstance(message, ClientStateMessage):
+            self._perform(self.session.request_answered(message, request_id))
+        else:
+            self._perform(self.session.request_refused(message, request_id))
+        # A server of version 1 doesn't say what it answers.
+        over = self.session.state is ClientState.DISCONNECTED
+        is_last = request_id == self._farewell or (
+            request_id is None and (over or isinstance(message, ErrorMessage))
+        )
+        if self._gone is not None and is_last:
+            gone, self._gone = self._gone, None
             gone.callback(None)
 
     async def _leave(self) -> None:
         self._cancel_beat()
+        self._cancel_question()
         if self._in_flight is not None:
             # A beat that overtakes the Goodbye would register the client anew.
             await self._in_flight.addTimeout(FAREWELL, self._reactor)
-        farewell = self.session.leave()
-        if farewell:
+        for farewell in self.session.leave():
             gone: Deferred[None] = Deferred()
-            self._gone = gone
-            self._perform(farewell)
+            self._gone, self._farewell = gone, farewell.request_id
+            self._request(farewell)
             gone.addTimeout(FAREWELL, self._reactor).addErrback(lambda _: None)
             await gone
             self._gone = None
         if self._factory is not None:
             self._factory.shutdown()
             self._factory = self._requests = self._subscription = None
+            self._links = []
         await self._http.close()
 
 

@@ -4,6 +4,11 @@ Each method is something that happened; it returns what is to be done about it,
 in order. Knows no socket, no clock and no reactor, so that every order in which
 replies can overtake each other can be tried.
 
+What the game reports is fenced (``reports.py``): it is taken on the state that it was
+decided on, or not at all, so a report that is sent again undoes nobody's order. Each
+ends with the game being told: the state that it wanted, or :class:`Refused`, or
+:class:`Superseded`.
+
 The server may be broken, or hostile. It can't make a client fall silent, or beat
 without a pause; what it says of another client is ignored; its words are printable in
 events.
@@ -13,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from attrs import define, field, frozen
 from msgspec import UNSET, Raw, UnsetType
 
 from heartbeat_service.core.heartbeat import LONGEST_FUSE, NO_VALUES, SHORTEST_FUSE
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.game_client.reports import Reports
 from heartbeat_service.protocol.messages import (
     ClientID,
     ClientStateMessage,
@@ -52,6 +58,10 @@ LONGEST_BACKOFF = 15.0
 
 #: The longest that it waits for an answer, in seconds, unless its interval is longer.
 LONGEST_PATIENCE = 15.0
+
+#: How long a request by ZeroMQ waits for its answer before it is sent again, in
+#: seconds (contract, section 5).
+ANSWER_PATIENCE = 2.0
 
 
 def printable(text: str) -> str:
@@ -91,9 +101,20 @@ class OpenSockets:
 
 @frozen
 class SendRequest:
-    """Send this to the request endpoint."""
+    """Send this to the request endpoint.
+
+    :ivar request_id: goes with it, and comes back with its answer.
+    """
 
     message: Request
+    request_id: str = field(default="", eq=False)
+
+
+@frozen
+class AskAgainAfter:
+    """Call :meth:`Session.ask_again` in so many seconds, and not as said before."""
+
+    seconds: float
 
 
 @frozen
@@ -107,9 +128,10 @@ class StateChanged:
 
 @frozen
 class Refused:
-    """The server said no to something: tell the game.
+    """The server said no to something, or will: tell the game.
 
-    Beats that are refused with one code in a row are told once.
+    Beats that are refused with one code in a row are told once. ``STALE_SEQUENCE`` and
+    ``STALE_INCARNATION`` say that the state which the game decided on is no more.
     """
 
     code: str = field(converter=printable)
@@ -124,6 +146,21 @@ class ServerLost:
 
 
 @frozen
+class ZmqLost:
+    """Beats get through, but ZeroMQ doesn't, and that lasts: tell the game.
+
+    It follows its state by its beats' replies, and can't report any.
+    """
+
+    detail: str = field(converter=printable)
+
+
+@frozen
+class ZmqBack:
+    """After :class:`ZmqLost`: ZeroMQ gets through again."""
+
+
+@frozen
 class Superseded:
     """Another process is this client now: stop, for good."""
 
@@ -131,18 +168,20 @@ class Superseded:
 
 
 #: What the game is told.
-Event = StateChanged | Refused | ServerLost | Superseded
+Event = StateChanged | Refused | ServerLost | ZmqLost | ZmqBack | Superseded
 
-Action = SendHeartbeat | BeatAfter | OpenSockets | SendRequest | Event
+Action = SendHeartbeat | BeatAfter | OpenSockets | SendRequest | AskAgainAfter | Event
+
+_A = TypeVar("_A")
 
 
 def _silent_once_superseded(
-    event: Callable[_P, Sequence[Action]],
-) -> Callable[_P, Sequence[Action]]:
+    event: Callable[_P, Sequence[_A]],
+) -> Callable[_P, Sequence[_A]]:
     """A method of a session, which does nothing once another process took over."""
 
     @wraps(event)
-    def unless_superseded(*args: _P.args, **kwargs: _P.kwargs) -> Sequence[Action]:
+    def unless_superseded(*args: _P.args, **kwargs: _P.kwargs) -> Sequence[_A]:
         session = args[0]
         assert isinstance(session, Session)
         return [] if session.superseded else event(*args, **kwargs)
@@ -181,6 +220,14 @@ class Session:
     _sequence_at_beat: int = field(default=0, init=False)
     _told_by_beat: int = field(default=0, init=False)
     _published: int = field(default=0, init=False)
+    _reports: Reports = field(factory=Reports, init=False)
+    _requests: int = field(default=0, init=False)
+    _asking: str | None = field(default=None, init=False)
+    _may_ask: bool = field(default=True, init=False)
+    _connected: bool = field(default=False, init=False)
+    _cut_off: float = field(default=0.0, init=False)
+    _zmq_trouble: str = field(default="", init=False)
+    _zmq_lost: bool = field(default=False, init=False)
 
     @property
     def patience(self) -> float:
@@ -209,10 +256,10 @@ class Session:
         at which the beat was sent tells that the server itself has gone back, or
         that a former word was wrong: what it says now holds.
         """
-        if reply.client_id != self.client_id:
+        if reply.client_id != self.client_id or not self._is_this_process(reply):
             return self.beat_failed("The server answered for another client")
         self._failures = 0
-        self._trouble = None
+        self._trouble, self._may_ask = None, True
         self._timebomb = min(max(reply.timebomb_seconds, SHORTEST_FUSE), LONGEST_FUSE)
         self._interval = max(
             min(reply.heartbeat_interval_seconds, self._timebomb / 2), SHORTEST_INTERVAL
@@ -222,14 +269,19 @@ class Session:
         if reply.incarnation != self.incarnation or gone_back:
             self.incarnation, self.sequence = reply.incarnation, 0
             self._told_by_beat = self._published = 0
+            actions += self._give_up("STALE_INCARNATION", "a new life has begun")
         endpoints = OpenSockets(reply.request_endpoint, reply.state_change_endpoint)
         first = self._endpoints is None
         # What a beat told first was not even published since: libzmq gives a connection
         # up for good once it has read what is no ZMTP, or too long.
         deaf = self._told_by_beat > self._published
         self._told_by_beat = reply.sequence if 0 < self.sequence < reply.sequence else 0
-        if endpoints != self._endpoints or deaf:
-            self._endpoints = endpoints
+        cut_off = self._is_cut_off()
+        if cut_off and not self._zmq_lost:
+            self._zmq_lost = True
+            actions.append(ZmqLost(self._zmq_trouble))
+        if endpoints != self._endpoints or deaf or cut_off:
+            self._endpoints, self._connected = endpoints, False
             actions.append(endpoints)
         if not self.initialised:
             actions.append(self._ask())
@@ -265,64 +317,130 @@ class Session:
         return [*refused, BeatAfter(self._backoff())]
 
     @_silent_once_superseded
-    def request_answered(self, reply: ClientStateMessage) -> Sequence[Action]:
-        """GetClientState, SetClientState or Goodbye was answered."""
+    def request_answered(
+        self, reply: ClientStateMessage, request_id: str | None = None
+    ) -> Sequence[Action]:
+        """GetClientState, SetClientState or Goodbye was answered.
+
+        :param request_id: which of them; None from a server of version 1.
+        """
         if not self._is_of_this_life(reply):
             return []
         self.initialised = True
-        return self._apply(reply)
+        applied = self._apply(reply)
+        asked = request_id in (None, self._asking)
+        if asked:
+            self._asking, self._may_ask = None, True
+        report = self._reports.under_way
+        if report is None:
+            return applied
+        if request_id == report.request_id or (
+            request_id is None and as_state(reply.client_state) is report.state
+        ):  # it was there already, so nothing has changed
+            self._reports.settle()
+            return [*applied, *self._report_next()]
+        if asked and self._reports.is_stale:  # so it says, and yet it knows no other
+            return [*applied, *self._give_up("STALE_SEQUENCE", "the server says so")]
+        return applied
 
     @_silent_once_superseded
-    def request_refused(self, error: ErrorMessage) -> Sequence[Action]:
-        """GetClientState, SetClientState or Goodbye was answered with an error."""
+    def request_refused(
+        self, error: ErrorMessage, request_id: str | None = None
+    ) -> Sequence[Action]:
+        """GetClientState, SetClientState or Goodbye was answered with an error.
+
+        :param request_id: which of them; None from a server of version 1.
+        """
         if self._is_anothers(error):
             return []
         if error.code == "INSTANCE_SUPERSEDED":
             return self._stop(error.detail)
-        return [Refused(error.code, error.detail)]
+        report, is_stale = self._reports.under_way, self._reports.is_stale
+        if report and not is_stale and request_id in (None, report.request_id):
+            return self._report_refused(error)
+        if request_id not in (None, self._asking):
+            return []  # it comes late: what was asked is settled
+        self._asking = None
+        refused = Refused(error.code, error.detail)
+        return [refused, *(self._give_up(error.code, error.detail) if is_stale else [])]
 
     @_silent_once_superseded
     def state_published(self, change: OnStateChange) -> Sequence[Action]:
-        """A publication came in. One of another life waits for a beat's reply."""
-        if not self._is_of_this_life(change):
+        """A publication came in. One of another life waits for a beat's reply.
+
+        If that one may be another process's, the server is asked at once: it alone can
+        say that this process is superseded.
+        """
+        if change.client_id != self.client_id:
             return []
+        if not self._is_of_this_life(change):
+            newer = change.incarnation > self.incarnation
+            own = change.instance_id == self.instance_id
+            return self._ask_once() if newer and not own else []
         self._published = max(self._published, change.sequence)
         missed_some = change.sequence > self.sequence + 1
-        return [*self._apply(change), *([self._ask()] if missed_some else [])]
+        return [*self._apply(change), *(self._ask_once() if missed_some else [])]
 
     @_silent_once_superseded
     def report(self, state: ClientState) -> Sequence[Action]:
-        """The game wants to be in another state; the server decides."""
-        if self._endpoints is None:
+        """The game wants to be in another state; the server decides.
+
+        It waits for what was reported before.
+        """
+        if not self.sequence:
             return [Refused("UNKNOWN_CLIENT", "not registered yet")]
-        return [
-            SendRequest(
-                SetClientState(
-                    client_id=self.client_id,
-                    client_state=state,
-                    incarnation=self.incarnation,
-                    instance_id=self.instance_id,
-                )
-            )
-        ]
+        self._reports.add(state)
+        return self._report_next()
 
     @_silent_once_superseded
-    def leave(self) -> Sequence[Action]:
+    def ask_again(self) -> Sequence[Action]:
+        """An answer has been waited for long enough.
+
+        While ZeroMQ doesn't get through, nothing is sent: it would pile up there.
+        """
+        if self._reports.under_way is None:
+            return []
+        if not self._connected:
+            return [AskAgainAfter(ANSWER_PATIENCE)]
+        return self._find_out() if self._reports.is_stale else self._send_report()
+
+    @_silent_once_superseded
+    def zmq_connected(self) -> Sequence[Action]:
+        """Both ZeroMQ sockets have shaken hands with the server."""
+        self._connected, self._cut_off = True, 0.0
+        was_lost, self._zmq_lost = self._zmq_lost, False
+        return [ZmqBack()] if was_lost else []
+
+    @_silent_once_superseded
+    def zmq_failed(self, detail: str) -> Sequence[Action]:
+        """One of them has lost the server, or can't reach it; it tries again.
+
+        That is told when it lasts (:class:`ZmqLost`).
+        """
+        self._connected, self._zmq_trouble = False, detail
+        return []
+
+    @_silent_once_superseded
+    def leave(self) -> Sequence[SendRequest]:
         """The game ends; if the server knows of this life, say Goodbye."""
+        self._reports.drop()
         if self._endpoints is None:
             return []
-        return [
-            SendRequest(
-                Goodbye(
-                    client_id=self.client_id,
-                    incarnation=self.incarnation,
-                    instance_id=self.instance_id,
-                )
-            )
-        ]
+        farewell = Goodbye(
+            client_id=self.client_id,
+            incarnation=self.incarnation,
+            instance_id=self.instance_id,
+        )
+        return [SendRequest(farewell, self._new_id())]
 
     def _is_of_this_life(self, news: ClientStateMessage | OnStateChange) -> bool:
-        return (news.client_id, news.incarnation) == (self.client_id, self.incarnation)
+        life = (news.client_id, news.incarnation)
+        return life == (self.client_id, self.incarnation) and self._is_this_process(
+            news
+        )
+
+    def _is_this_process(self, news: ClientStateMessage | OnStateChange) -> bool:
+        return news.instance_id in (UNSET, self.instance_id)
 
     def _is_anothers(self, error: ErrorMessage) -> bool:
         return error.client_id not in (UNSET, self.client_id)
@@ -334,17 +452,97 @@ class Session:
 
     def _stop(self, detail: str) -> Sequence[Action]:
         self.superseded = True
+        self._reports.drop()
         return [Superseded(detail)]
 
+    def _new_id(self) -> str:
+        self._requests += 1
+        return str(self._requests)
+
     def _ask(self) -> SendRequest:
-        return SendRequest(GetClientState(client_id=self.client_id))
+        self._asking, self._may_ask = self._new_id(), False
+        question = GetClientState(
+            client_id=self.client_id, instance_id=self.instance_id
+        )
+        return SendRequest(question, self._asking)
+
+    def _ask_once(self) -> Sequence[Action]:
+        """Ask, unless that is under way: no flood of publications makes another one.
+
+        An answer that is lost is waited for until the next beat.
+        """
+        return [self._ask()] if self._may_ask else []
+
+    def _report_next(self) -> Sequence[Action]:
+        begun = self._reports.begin(self.sequence, self._new_id())
+        return self._send_report() if begun else []
+
+    def _send_report(self) -> Sequence[Action]:
+        report = self._reports.under_way
+        assert report is not None
+        message = SetClientState(
+            client_id=self.client_id,
+            client_state=report.state,
+            incarnation=self.incarnation,
+            instance_id=self.instance_id,
+            sequence=report.sequence,
+        )
+        return [SendRequest(message, report.request_id), AskAgainAfter(ANSWER_PATIENCE)]
+
+    def _find_out(self) -> Sequence[Action]:
+        return [self._ask(), AskAgainAfter(ANSWER_PATIENCE)]
+
+    def _report_refused(self, error: ErrorMessage) -> Sequence[Action]:
+        if error.code == "OVERLOADED":
+            wait = self._no_longer_than_half_the_fuse(error.retry_after_seconds)
+            return [AskAgainAfter(max(ANSWER_PATIENCE, wait))]
+        if error.code == "STALE_SEQUENCE":
+            # Perhaps by itself, and its answer was lost: what it is in now will tell.
+            self._reports.is_stale = True
+            return self._find_out()
+        self._reports.settle()
+        refused = Refused(error.code, error.detail)
+        if error.code == "ILLEGAL_TRANSITION":
+            return [refused, *self._report_next()]
+        return [refused, *self._give_up(error.code, error.detail)]
+
+    def _give_up(self, code: str, why: str) -> Sequence[Refused]:
+        return [
+            Refused(code, f"{state.value} was not reached: {why}")
+            for state in self._reports.drop()
+        ]
+
+    def _is_cut_off(self) -> bool:
+        """Whether ZeroMQ has been away for longer than the patience, once more.
+
+        Counted in beats that were answered: else the whole server is lost.
+        """
+        if self._endpoints is None or self._connected:
+            return False
+        self._cut_off += self._interval
+        if self._cut_off <= self.patience:
+            return False
+        self._cut_off = 0.0
+        return True
 
     def _apply(self, news: ClientStateMessage | OnStateChange) -> Sequence[Action]:
         if news.sequence <= self.sequence:
             return []
         self.sequence = news.sequence
         self.state = as_state(news.client_state)
-        return [StateChanged(self.state, self.incarnation, self.sequence)]
+        changed = StateChanged(self.state, self.incarnation, self.sequence)
+        return [changed, *self._settle_report()]
+
+    def _settle_report(self) -> Sequence[Action]:
+        """The client has left the state that the one under way was decided on."""
+        report = self._reports.under_way
+        if report is None:
+            return []
+        if self.state is report.state:
+            self._reports.settle()
+        if report.is_taken_by(self.state, self.sequence):
+            return self._report_next()
+        return self._give_up("STALE_SEQUENCE", "another change came before it")
 
     def _no_longer_than_half_the_fuse(self, seconds: float | UnsetType) -> float:
         """What a server asks for, within bounds; 0 if it is nothing, or no number."""

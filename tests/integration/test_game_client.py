@@ -19,6 +19,7 @@ from zope.interface import directlyProvides, providedBy
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.game_client.driver import GameClient
 from heartbeat_service.game_client.session import (
+    Event,
     OpenSockets,
     Refused,
     ServerLost,
@@ -55,7 +56,6 @@ INTERVAL = 0.05
 HOUR = 3600.0
 
 Meanwhile = Callable[[], Awaitable[None]]
-Event = StateChanged | Refused | ServerLost | Superseded
 
 
 @define

@@ -38,6 +38,8 @@ from heartbeat_service.game_client.session import (
     ServerLost,
     Session,
     StateChanged,
+    ZmqBack,
+    ZmqLost,
 )
 from heartbeat_service.protocol.codec import MAX_MESSAGE
 from heartbeat_service.zeromq.connection import make_factory
@@ -266,7 +268,7 @@ def pem(tmp_path: Path) -> Path:
     return tmp_path / "server.pem"
 
 
-async def follows(game: Game, server: Server) -> list[Refused | ServerLost]:
+async def follows(game: Game, server: Server) -> list[Any]:
     """Wait until the client has heard that it runs; what it was told before."""
     server.body.update(clientState="RUNNING", sequence=server.body["sequence"] + 1)
     troubles: list[Any] = []
@@ -570,17 +572,19 @@ async def test_no_interval_silences_it_or_lets_it_run_wild(
 async def test_it_connects_to_no_endpoint_but_tcp(
     server: Server, play: Play, tmp_path: Path, endpoint: str
 ) -> None:
-    server.body["heartbeatIntervalSeconds"] = 0.02
+    server.body.update(heartbeatIntervalSeconds=0.02, timebombSeconds=0.2)
     good = server.body["requestEndpoint"]
     server.body["requestEndpoint"] = endpoint.format(folder=tmp_path)
-    with capturedLogs() as log:
-        game = play(server.listen())
-        await game.reaches(ClientState.UNCALIBRATED)  # as its beats' replies say
+    game = play(server.listen())
+    await game.reaches(ClientState.UNCALIBRATED)  # as its beats' replies say
     assert game.client._requests is game.client._subscription is None
-    (complaint,) = (formatEvent(event) for event in log if "endpoints" in event)
-    assert complaint.isprintable()
+    lost = await game.event()
+    assert isinstance(lost, ZmqLost)
+    assert "can't connect" in lost.detail
+    assert lost.detail.isprintable()
     server.body["requestEndpoint"] = good
     assert (await server.router.receive())[-1]
+    assert await game.event() == ZmqBack()
 
 
 @pytest_twisted.ensureDeferred
@@ -606,7 +610,9 @@ async def test_endpoints_that_change_with_each_beat_hold_no_descriptors(
     await goes_on_beating(server, 40)
     assert descriptors() < before + 40
     server.answer = server.be_sane
-    assert await follows(game, server) == []
+    lost, *more = await follows(game, server)
+    assert isinstance(lost, ZmqLost)
+    assert more in ([], [ZmqBack()])
 
 
 @pytest_twisted.ensureDeferred

@@ -22,6 +22,7 @@ from heartbeat_service.core.heartbeat import LONGEST_FUSE, SHORTEST_FUSE
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.game_client.session import (
+    ANSWER_PATIENCE,
     FIRST_INTERVAL,
     FIRST_TIMEBOMB,
     LONGEST_BACKOFF,
@@ -29,6 +30,7 @@ from heartbeat_service.game_client.session import (
     LONGEST_TEXT,
     SHORTEST_INTERVAL,
     Action,
+    AskAgainAfter,
     BeatAfter,
     OpenSockets,
     Refused,
@@ -38,6 +40,8 @@ from heartbeat_service.game_client.session import (
     Session,
     StateChanged,
     Superseded,
+    ZmqBack,
+    ZmqLost,
 )
 from heartbeat_service.protocol.messages import (
     ClientID,
@@ -59,7 +63,8 @@ CLIENT = ClientID("1")
 INSTANCE = "this process"
 INTERVAL = 2.0
 SOCKETS = OpenSockets("tcp://server:8765", "tcp://server:4321")
-ASK = SendRequest(GetClientState(client_id=CLIENT))
+ASK = SendRequest(GetClientState(client_id=CLIENT, instance_id=INSTANCE))
+AGAIN = AskAgainAfter(ANSWER_PATIENCE)
 SUPERSEDED = ErrorMessage(code="INSTANCE_SUPERSEDED", detail="another is here")
 OVERLOADED = ErrorMessage(code="OVERLOADED", detail="later", client_id=CLIENT)
 SUPERSESSION = Superseded("another is here")
@@ -111,6 +116,7 @@ def initialised(session: Session | None = None) -> Session:
     """A session in its first life, 7, UNCALIBRATED with sequence 1."""
     session = session or new_session()
     session.beat_answered(says(7, 1))
+    session.zmq_connected()
     session.request_answered(says(7, 1))
     return session
 
@@ -236,7 +242,8 @@ class TestFollowing(SynchronousTestCase):
     def test_new_life_is_taken_up_from_a_beats_reply_only(self) -> None:
         session = initialised()
         session.state_published(publishes(7, 2, RUNNING))
-        self.assertEqual(session.state_published(publishes(8, 1)), [])
+        own = replace(publishes(8, 1), instance_id=INSTANCE)
+        self.assertEqual(session.state_published(own), [])
         self.assertEqual(session.request_answered(says(8, 1)), [])
         self.assertEqual((session.incarnation, session.state), (7, RUNNING))
         self.assertEqual(
@@ -297,6 +304,7 @@ class TestFollowing(SynchronousTestCase):
             OpenSockets("tcp://server:1", "tcp://server:2"),
         ):
             for expected in ([moved], []):
+                session.zmq_connected()
                 actions = session.beat_answered(says(8, 1, sockets=moved))
                 self.assertEqual(told(actions, OpenSockets), expected)
 
@@ -540,7 +548,9 @@ class TestBadServer(SynchronousTestCase):
             session.beat_answered(says(7, 2, CALIBRATED)), [BeatAfter(INTERVAL)]
         )
 
-    def test_no_refusal_makes_it_ask_so_that_no_server_keeps_it_asking(self) -> None:
+    def test_refusal_makes_it_ask_for_nothing_so_that_no_server_keeps_it_asking(
+        self,
+    ) -> None:
         for code in ("STALE_SEQUENCE", "FORBIDDEN", "LOCKED_OUT", "UNKNOWN_CLIENT"):
             error = ErrorMessage(code=code, detail="no", client_id=CLIENT)
             self.assertEqual(
@@ -553,11 +563,405 @@ class TestBadServer(SynchronousTestCase):
         for event in (
             Refused(hostile, hostile),
             ServerLost(hostile),
+            ZmqLost(hostile),
             Superseded(hostile),
         ):
             self.assertEqual(event.detail, shown)
         self.assertEqual(Refused(hostile, "").code, shown)
         self.assertEqual(len(ServerLost("x" * 60_000).detail), LONGEST_TEXT + 2)
+
+
+def sets(state: ClientState, sequence: int, incarnation: int = 7) -> SendRequest:
+    """What the session sends for a report that was decided on that sequence."""
+    return SendRequest(
+        SetClientState(
+            client_id=CLIENT,
+            client_state=state,
+            incarnation=incarnation,
+            instance_id=INSTANCE,
+            sequence=sequence,
+        )
+    )
+
+
+def id_of(actions: Sequence[Action]) -> str:
+    """The name of the one request among the actions."""
+    (request,) = told(actions, SendRequest)
+    return request.request_id
+
+
+def error(code: str, **more: float) -> ErrorMessage:
+    """An error of the server about this client."""
+    return ErrorMessage(code=code, detail="no", client_id=CLIENT, **more)
+
+
+class TestReports(SynchronousTestCase):
+    def refusals(self, actions: Sequence[Action]) -> list[str]:
+        """The codes that the game is told."""
+        return [event.code for event in told(actions, Refused)]
+
+    def test_report_is_fenced_and_changes_nothing_by_itself(self) -> None:
+        session = initialised()
+        self.assertEqual(session.report(CALIBRATED), [sets(CALIBRATED, 1), AGAIN])
+        self.assertEqual(session.state, UNCALIBRATED)
+
+    def test_two_reports_at_once_are_carried_out_one_after_the_other(self) -> None:
+        session = initialised()
+        first = session.report(CALIBRATED)
+        self.assertEqual(session.report(RUNNING), [])
+        then = session.request_answered(says(7, 2, CALIBRATED), id_of(first))
+        self.assertEqual(
+            then, [StateChanged(CALIBRATED, 7, 2), sets(RUNNING, 2), AGAIN]
+        )
+        self.assertEqual(
+            session.request_answered(says(7, 3, RUNNING), id_of(then)),
+            [StateChanged(RUNNING, 7, 3)],
+        )
+        self.assertEqual(session.ask_again(), [])
+
+    def test_next_one_follows_whatever_tells_that_the_first_was_taken(self) -> None:
+        for tell in (
+            lambda one: one.state_published(publishes(7, 2, CALIBRATED)),
+            lambda one: one.beat_answered(says(7, 2, CALIBRATED)),
+        ):
+            session = initialised()
+            first = session.report(CALIBRATED)
+            session.report(RUNNING)
+            then = tell(session)
+            self.assertEqual(told(then, SendRequest), [sets(RUNNING, 2)])
+            # The answer itself comes late, and is not taken for that of the second.
+            late = session.request_answered(says(7, 2, CALIBRATED), id_of(first))
+            self.assertEqual(late, [])
+            self.assertEqual(session.ask_again(), [sets(RUNNING, 2), AGAIN])
+
+    def test_late_refusal_is_not_taken_for_that_of_the_next(self) -> None:
+        session = initialised()
+        first = session.report(CALIBRATED)
+        session.report(RUNNING)
+        session.state_published(publishes(7, 2, CALIBRATED))
+        for code in ("STALE_SEQUENCE", "UNKNOWN_CLIENT"):
+            self.assertEqual(session.request_refused(error(code), id_of(first)), [])
+        self.assertEqual(session.ask_again(), [sets(RUNNING, 2), AGAIN])
+
+    def test_state_that_it_has_already_lets_the_next_one_go_on(self) -> None:
+        session = initialised()
+        first = session.report(UNCALIBRATED)
+        session.report(CALIBRATED)
+        self.assertEqual(
+            session.request_answered(says(7, 1, UNCALIBRATED), id_of(first)),
+            [sets(CALIBRATED, 1), AGAIN],
+        )
+
+    def test_without_an_answer_the_very_same_is_sent_again(self) -> None:
+        session = initialised()
+        first = session.report(CALIBRATED)
+        for _ in range(3):
+            again = session.ask_again()
+            self.assertEqual(again, first)
+            self.assertEqual(id_of(again), id_of(first))
+
+    def test_while_zeromq_is_away_nothing_is_sent_again(self) -> None:
+        session = initialised()
+        first = session.report(CALIBRATED)
+        session.zmq_failed("gone")
+        for _ in range(3):
+            self.assertEqual(session.ask_again(), [AGAIN])
+        session.zmq_connected()
+        self.assertEqual(session.ask_again(), first)
+
+    def test_lost_answer_of_a_report_that_was_taken_is_found_out(self) -> None:
+        session = initialised()
+        first = session.report(CALIBRATED)
+        session.report(RUNNING)
+        session.ask_again()
+        asked = session.request_refused(error("STALE_SEQUENCE"), id_of(first))
+        self.assertEqual(asked, [ASK, AGAIN])
+        self.assertEqual(session.ask_again(), [ASK, AGAIN])  # that may be lost, too
+        self.assertEqual(
+            session.request_answered(says(7, 2, CALIBRATED), id_of(asked)),
+            [StateChanged(CALIBRATED, 7, 2), sets(RUNNING, 2), AGAIN],
+        )
+
+    def test_operators_order_in_between_is_followed_and_the_game_told(self) -> None:
+        for sequence in (2, 3):  # the report may have been taken before it, or not
+            session = initialised()
+            first = session.report(CALIBRATED)
+            session.report(UNCALIBRATED)
+            asked = session.request_refused(error("STALE_SEQUENCE"), id_of(first))
+            actions = session.request_answered(says(7, sequence, RUNNING), id_of(asked))
+            self.assertEqual(actions[0], StateChanged(RUNNING, 7, sequence))
+            self.assertEqual(self.refusals(actions), ["STALE_SEQUENCE"] * 2)
+            self.assertEqual(told(actions, SendRequest), [])
+            self.assertEqual(session.ask_again(), [])
+
+    def test_operators_order_to_the_wanted_state_is_no_refusal(self) -> None:
+        session = initialised()
+        first = session.report(CALIBRATED)
+        asked = session.request_refused(error("STALE_SEQUENCE"), id_of(first))
+        self.assertEqual(
+            session.request_answered(says(7, 4, CALIBRATED), id_of(asked)),
+            [StateChanged(CALIBRATED, 7, 4)],
+        )
+        self.assertEqual(session.ask_again(), [])
+
+    def test_what_waits_was_not_decided_on_an_operators_order(self) -> None:
+        session = initialised()
+        session.report(CALIBRATED)
+        session.report(RUNNING)
+        actions = session.state_published(publishes(7, 4, CALIBRATED))
+        self.assertEqual(self.refusals(actions), ["STALE_SEQUENCE"])
+        self.assertEqual(told(actions, SendRequest), [ASK])  # of the gap
+
+    def test_server_that_contradicts_itself_is_not_asked_for_ever(self) -> None:
+        session = initialised()
+        first = session.report(CALIBRATED)
+        asked = session.request_refused(error("STALE_SEQUENCE"), id_of(first))
+        actions = session.request_answered(says(7, 1), id_of(asked))
+        self.assertEqual(self.refusals(actions), ["STALE_SEQUENCE"])
+        self.assertEqual(session.ask_again(), [])
+
+    def test_refusal_of_the_question_ends_it_too(self) -> None:
+        session = initialised()
+        first = session.report(CALIBRATED)
+        asked = session.request_refused(error("STALE_SEQUENCE"), id_of(first))
+        actions = session.request_refused(error("UNKNOWN_CLIENT"), id_of(asked))
+        self.assertIn("UNKNOWN_CLIENT", self.refusals(actions))
+        self.assertEqual(session.ask_again(), [])
+
+    def test_illegal_one_is_told_and_the_next_goes_on(self) -> None:
+        session = initialised()
+        first = session.report(RUNNING)
+        session.report(CALIBRATED)
+        self.assertEqual(
+            session.request_refused(error("ILLEGAL_TRANSITION"), id_of(first)),
+            [Refused("ILLEGAL_TRANSITION", "no"), sets(CALIBRATED, 1), AGAIN],
+        )
+
+    def test_any_other_refusal_is_told_and_ends_what_waits(self) -> None:
+        for code in ("UNKNOWN_CLIENT", "STALE_INCARNATION", "UNAUTHORIZED"):
+            session = initialised()
+            first = session.report(CALIBRATED)
+            session.report(RUNNING)
+            actions = session.request_refused(error(code), id_of(first))
+            self.assertEqual(self.refusals(actions), [code] * 2)
+            self.assertEqual(told(actions, SendRequest), [])
+
+    def test_overloaded_server_is_sent_it_again_when_it_asks_for_that(self) -> None:
+        session = initialised()
+        first = session.report(CALIBRATED)
+        for asked, waits in ((3.0, 3.0), (0.0, 2.0), (1e300, 5.0), (float("nan"), 2.0)):
+            overloaded = error("OVERLOADED", retry_after_seconds=asked)
+            self.assertEqual(
+                session.request_refused(overloaded, id_of(first)),
+                [AskAgainAfter(waits)],
+            )
+        self.assertEqual(session.ask_again(), first)
+
+    def test_new_life_drops_what_waits_and_tells_the_game(self) -> None:
+        session = initialised()
+        session.report(CALIBRATED)
+        session.report(RUNNING)
+        actions = session.beat_answered(says(8, 1))
+        self.assertEqual(self.refusals(actions), ["STALE_INCARNATION"] * 2)
+        self.assertEqual(session.ask_again(), [])
+        self.assertEqual(
+            session.report(CALIBRATED), [sets(CALIBRATED, 1, incarnation=8), AGAIN]
+        )
+
+    def test_death_drops_what_waits_and_tells_the_game(self) -> None:
+        session = initialised()
+        session.report(CALIBRATED)
+        session.report(RUNNING)
+        actions = session.state_published(publishes(7, 2, DISCONNECTED))
+        self.assertEqual(actions[0], StateChanged(DISCONNECTED, 7, 2))
+        self.assertEqual(self.refusals(actions), ["STALE_SEQUENCE"] * 2)
+        self.assertEqual(session.ask_again(), [])
+
+    def test_takeover_drops_what_waits(self) -> None:
+        session = initialised()
+        session.report(CALIBRATED)
+        self.assertEqual(session.beat_refused(SUPERSEDED), [SUPERSESSION])
+        self.assertEqual(session.ask_again(), [])
+
+    def test_who_leaves_reports_nothing_any_more(self) -> None:
+        session = initialised()
+        session.report(CALIBRATED)
+        session.report(RUNNING)
+        session.leave()
+        actions = session.request_answered(says(7, 2, CALIBRATED), "1")
+        self.assertEqual(told(actions, SendRequest), [])
+        self.assertEqual(session.ask_again(), [])
+
+    def test_thousands_of_reports_to_a_silent_server_send_and_keep_few(self) -> None:
+        session = initialised()
+        sent = [session.report(LIVING[number % 3]) for number in range(1000)]
+        self.assertEqual([actions for actions in sent if actions], [sent[0]])
+        then: Sequence[Action] = sent[0]
+        states = []
+        for sequence in range(2, 10):
+            if not told(then, SendRequest):
+                break
+            report = told(then, SendRequest)[0].message
+            assert isinstance(report, SetClientState)
+            states.append(as_state(report.client_state))
+            then = session.state_published(publishes(7, sequence, states[-1]))
+        self.assertLessEqual(len(states), 4)
+        self.assertEqual(states[-1], LIVING[999 % 3])
+
+    def test_server_of_version_1_names_no_request_and_is_understood(self) -> None:
+        session = initialised()
+        session.report(CALIBRATED)
+        session.report(RUNNING)
+        then = session.request_answered(says(7, 2, CALIBRATED))
+        self.assertEqual(told(then, SendRequest), [sets(RUNNING, 2)])
+        self.assertEqual(session.request_answered(says(7, 2, CALIBRATED)), [])
+        self.assertEqual(
+            session.request_refused(error("ILLEGAL_TRANSITION")),
+            [Refused("ILLEGAL_TRANSITION", "no")],
+        )
+        self.assertEqual(session.ask_again(), [])
+
+    def test_requests_have_names_of_their_own(self) -> None:
+        session = initialised()
+        (question,) = told(session.state_published(publishes(7, 3)), SendRequest)
+        names = {question.request_id, id_of(session.report(CALIBRATED))}
+        names.add(id_of(session.leave()))
+        self.assertEqual(len(names), 3)
+        self.assertNotIn("", names)
+
+
+class TestOtherProcesses(SynchronousTestCase):
+    """Another process of the same client, and what is said of it."""
+
+    def test_what_is_said_of_another_process_changes_nothing(self) -> None:
+        for tell in (
+            lambda one: one.state_published(
+                replace(publishes(7, 2, RUNNING), instance_id="another")
+            ),
+            lambda one: one.request_answered(
+                replace(says(7, 2, RUNNING), instance_id="another")
+            ),
+        ):
+            session = initialised()
+            self.assertEqual(tell(session), [])
+            self.assertEqual((session.sequence, session.state), (1, UNCALIBRATED))
+
+    def test_what_names_this_process_or_none_is_followed(self) -> None:
+        for instance in (INSTANCE, UNSET):
+            session = initialised()
+            self.assertEqual(
+                session.state_published(
+                    replace(publishes(7, 2, RUNNING), instance_id=instance)
+                ),
+                [StateChanged(RUNNING, 7, 2)],
+            )
+
+    def test_beats_answer_for_another_process_is_none(self) -> None:
+        session = initialised()
+        actions = session.beat_answered(
+            replace(says(8, 1, RUNNING), instance_id="another")
+        )
+        self.assertEqual(len(told(actions, ServerLost)), 1)
+        self.assertEqual((session.incarnation, session.state), (7, UNCALIBRATED))
+
+    def test_newer_life_of_another_process_has_the_server_asked_at_once(self) -> None:
+        for instance in ("another", UNSET):
+            session = initialised()
+            newer = replace(publishes(8, 1, RUNNING), instance_id=instance)
+            asked = session.state_published(newer)
+            self.assertEqual(asked, [ASK])
+            self.assertFalse(session.superseded)
+            self.assertEqual(
+                session.request_refused(SUPERSEDED, id_of(asked)), [SUPERSESSION]
+            )
+
+    def test_no_publication_stops_it_if_the_server_does_not_agree(self) -> None:
+        session = initialised()
+        newer = replace(publishes(8, 1, RUNNING), instance_id="another")
+        asked = session.state_published(newer)
+        self.assertEqual(session.request_answered(says(7, 1), id_of(asked)), [])
+        self.assertEqual((session.incarnation, session.state), (7, UNCALIBRATED))
+        self.assertEqual(len(told(session.beat(), SendHeartbeat)), 1)
+
+    def test_older_life_of_another_process_is_past(self) -> None:
+        session = initialised()
+        older = replace(publishes(6, 9, RUNNING), instance_id="another")
+        self.assertEqual(session.state_published(older), [])
+
+    def test_flood_of_publications_makes_one_question_until_it_is_answered(
+        self,
+    ) -> None:
+        session = initialised()
+        newer = replace(publishes(8, 1, RUNNING), instance_id="another")
+        for settle in (
+            lambda asked: session.request_answered(says(7, 1), id_of(asked)),
+            lambda _: session.beat_answered(says(7, 1)),  # the answer is lost
+        ):
+            first, *more = (session.state_published(newer) for _ in range(100))
+            self.assertEqual(first, [ASK])
+            self.assertEqual(more, [[]] * 99)
+            settle(first)
+        self.assertEqual(session.state_published(newer), [ASK])
+
+
+class TestZeroMQ(SynchronousTestCase):
+    """ZeroMQ that doesn't get through while beats do."""
+
+    def beats(self, session: Session, count: int) -> list[Sequence[Action]]:
+        """What so many beats lead to that are answered."""
+        return [session.beat_answered(says(7, 1)) for _ in range(count)]
+
+    def test_is_told_once_it_has_lasted_for_longer_than_the_patience(self) -> None:
+        session = initialised()
+        session.zmq_failed("no way")
+        *before, last = self.beats(session, 3)  # 2 s each, and a patience of 5 s
+        self.assertEqual(before, [[BeatAfter(INTERVAL)]] * 2)
+        self.assertEqual(last, [ZmqLost("no way"), SOCKETS, BeatAfter(INTERVAL)])
+
+    def test_is_told_once_and_tried_anew_again_and_again(self) -> None:
+        session = initialised()
+        session.zmq_failed("no way")
+        actions = [one for beat in self.beats(session, 30) for one in beat]
+        self.assertEqual(len(told(actions, ZmqLost)), 1)
+        self.assertEqual(len(told(actions, OpenSockets)), 10)
+
+    def test_is_told_once_when_it_is_over(self) -> None:
+        session = initialised()
+        for _ in range(2):
+            session.zmq_failed("no way")
+            self.beats(session, 3)
+            self.assertEqual(session.zmq_connected(), [ZmqBack()])
+            self.assertEqual(session.zmq_connected(), [])
+
+    def test_sockets_that_were_never_connected_are_told_of_too(self) -> None:
+        session = new_session()
+        session.beat_answered(says(7, 1))
+        session.zmq_failed("no way")
+        actions = [one for beat in self.beats(session, 3) for one in beat]
+        self.assertEqual(told(actions, ZmqLost), [ZmqLost("no way")])
+
+    def test_short_interruptions_are_not_told(self) -> None:
+        session = initialised()
+        for _ in range(20):
+            session.zmq_failed("restarting")
+            for actions in self.beats(session, 2):
+                self.assertEqual(actions, [BeatAfter(INTERVAL)])
+            self.assertEqual(session.zmq_connected(), [])
+
+    def test_outage_of_the_whole_server_is_told_as_that_alone(self) -> None:
+        session = initialised()
+        session.zmq_failed("refused")
+        actions = [one for _ in range(50) for one in session.beat_failed("refused")]
+        actions += session.beat_answered(says(7, 1))
+        actions += session.zmq_connected()
+        self.assertEqual(told(actions, ServerLost), [ServerLost("refused")])
+        self.assertEqual(told(actions, ZmqLost) + told(actions, ZmqBack), [])
+
+    def test_superseded_process_is_told_no_more_of_it(self) -> None:
+        session = initialised()
+        session.beat_refused(SUPERSEDED)
+        self.assertEqual(session.zmq_failed("no way"), [])
+        self.assertEqual(session.zmq_connected(), [])
 
 
 class TestEnding(SynchronousTestCase):
@@ -596,23 +1000,6 @@ class TestEnding(SynchronousTestCase):
         self.assertEqual(
             initialised().request_refused(error), [Refused("ILLEGAL_TRANSITION", "no")]
         )
-
-    def test_report_carries_incarnation_and_instance_and_changes_nothing(self) -> None:
-        session = initialised()
-        self.assertEqual(
-            session.report(CALIBRATED),
-            [
-                SendRequest(
-                    SetClientState(
-                        client_id=CLIENT,
-                        client_state=CALIBRATED,
-                        incarnation=7,
-                        instance_id=INSTANCE,
-                    )
-                )
-            ],
-        )
-        self.assertEqual(session.state, UNCALIBRATED)
 
     def test_report_before_the_first_answer_is_refused_and_sends_nothing(self) -> None:
         (refused,) = new_session().report(CALIBRATED)

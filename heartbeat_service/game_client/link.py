@@ -1,0 +1,85 @@
+"""Whether one ZeroMQ socket of the client is connected; if not, why, for people.
+
+libzmq connects by itself, again and again, and says nothing when it can't. Its monitor
+tells of each try, and of each handshake: what the last one came to is kept here.
+
+After some failures libzmq gives up for good (it read what is no ZMTP, or one side alone
+has CURVE keys), so whoever waits for too long has to open the socket anew. Knows
+nothing of messages, and nothing of how long is too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import zmq
+
+from heartbeat_service.zeromq.connection import HardenedConnection
+from heartbeat_service.zeromq.monitor import Monitor
+
+_HANDSHAKE_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_EVENTS = (
+    zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | _HANDSHAKE_FAILED
+)
+
+_UNREACHABLE = (
+    "can't be reached: is the name right that the server advertises, "
+    "does a firewall stand between?"
+)
+_HANDSHAKE_FAILS = {
+    True: "hangs up while it shakes hands: does it know this client's CURVE key, "
+    "and is that its own?",
+    False: "hangs up while it shakes hands: is it ZeroMQ?",
+}
+_OTHER_MECHANISM = {
+    True: "is no server with CURVE keys, and this client has some",
+    False: "wants CURVE keys, and this client has none",
+}
+
+
+class Link:
+    """What became of one socket's connection.
+
+    :param connection: before it is connected.
+    :param address: where it connects to.
+    :param has_keys: whether it shows a CURVE key.
+    :param changed: called whenever any of this may have changed.
+    :ivar connected: whether the last handshake succeeded, and that holds.
+    """
+
+    def __init__(
+        self,
+        connection: HardenedConnection,
+        address: str,
+        has_keys: bool,
+        changed: Callable[[], None],
+    ) -> None:
+        self.connected = False
+        self._address = address
+        self._has_keys = has_keys
+        self._changed = changed
+        self._why = _UNREACHABLE
+        Monitor(connection, _EVENTS, self._heard)
+
+    @property
+    def trouble(self) -> str:
+        """What goes wrong, in a sentence; of no use while it is connected."""
+        return f"{self._address} {self._why}"
+
+    def _heard(self, event: int, value: int, _endpoint: str) -> None:
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.connected = True
+        elif event & _HANDSHAKE_FAILED:
+            mismatch = value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
+            reasons = _OTHER_MECHANISM if mismatch else _HANDSHAKE_FAILS
+            self._why = reasons[self._has_keys]
+        elif self.connected or event == zmq.EVENT_CLOSED:
+            self.connected, self._why = False, _UNREACHABLE
+        self._changed()
