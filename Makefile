@@ -1,5 +1,5 @@
 # make run    set everything up and start the service
-# make demo   the same, with three simulated game clients
+# make demo   three simulated game clients and an operator, told in words
 # make test   set up and pass all tests
 # make faults kill it, stop it, starve it and flood it, in some minutes
 # make lint   style, types and the floors of the house
@@ -22,7 +22,7 @@ run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
 
 demo: $(RUN)
-	exec $(BIN)/python examples/demo.py $(ARGS)
+	@exec $(BIN)/python examples/demo.py $(ARGS)
 
 test: $(DEV)
 	$(BIN)/python -m pytest -q -n 2 --cov

@@ -67,7 +67,7 @@ class Process:
 
     def __init__(self, name: str, command: list[str], *, log: bool) -> None:
         self.ready: Queue[re.Match[str] | None] = Queue()
-        self.last: deque[str] = deque(maxlen=5)
+        self.last: deque[str] = deque(maxlen=20)
         self._name = name
         self._log = log
         self._process = subprocess.Popen(  # noqa: S603 - the demo's own programs

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest_twisted
 
+from tests.faults.conftest import Serve
+from tests.faults.service import either
 from tests.integration.processes import BIN, LOOPBACK, READY, ROOT, Spawn, free_ports
+from tests.integration.test_examples import plain_client
 from tests.integration.test_processes import game_client, http, twistd
 from tests.integration.waiting import pause, until
 
@@ -33,6 +36,35 @@ async def test_no_beating_client_dies_while_the_service_is_stopped_in_its_tracks
     assert "timebomb)" not in service.output
     await players[0].ends("KILL")
     await service.says(r"client 0: UNCALIBRATED -> DISCONNECTED \(timebomb\)")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_as_people_copy_it_outlives_a_long_stall_and_a_kill(
+    serve: Serve, spawn: Spawn
+) -> None:
+    service = await serve("--interval", "0.5", comes_back=True)
+    player = plain_client(spawn, f"http://{service.http}")
+    await player.says("^1 is UNCALIBRATED$")
+    stall = either(6, 30)
+    service.signal(signal.SIGSTOP)
+    await pause(stall)
+    # Each beat has 2.5 s for its answer, and the next comes within half of 10 s.
+    assert stall // 5 <= player.output.count("; again in") <= stall / 2.5
+    service.signal(signal.SIGCONT)
+    await player.says("takes heartbeats again$")
+    assert (await service.steer("1", "CALIBRATED")).status == 200
+    await player.says("^1 is CALIBRATED$")
+
+    here = len(player.output)
+    await service.kill()
+    await player.says("; again in", here)
+    await service.start()
+    await player.says("takes heartbeats again$", here)
+    assert (await service.steer("1", "RUNNING")).status == 200
+    await player.says("^1 is RUNNING$")
+    assert await player.ends("TERM") == 0
+    await service.process.says(r"client 1: RUNNING -> DISCONNECTED \(goodbye\)")
+    assert "Traceback" not in player.output
 
 
 @pytest_twisted.ensureDeferred

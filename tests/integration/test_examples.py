@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest_twisted
 from heartbeat_service.core import errors
 from tests.integration.conftest import Serve
 from tests.integration.processes import (
+    BIN,
     LOOPBACK,
     READY,
     ROOT,
@@ -41,6 +44,27 @@ __all__ = ["server"]
 PLAIN_CLIENT = ROOT / "examples" / "plain_client.py"
 WATCH = ROOT / "examples" / "watch.py"
 
+# Runs a command in a terminal of its own; presses Ctrl-C once it has said something.
+TERMINAL = """
+import os, pty, re, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+said = b""
+while True:
+    try:
+        more = os.read(terminal, 65536)
+    except OSError:  # it is gone
+        break
+    had = re.search(sys.argv[1].encode(), said)
+    said += more
+    os.write(1, more)
+    if re.search(sys.argv[1].encode(), said) and not had:
+        os.write(terminal, b"\\3")
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print(f"it ended with {status}.", flush=True)
+"""
+
 CODES = {
     error.code
     for error in vars(errors).values()
@@ -48,6 +72,16 @@ CODES = {
     if error is not errors.HeartbeatError
 }
 SUPERSEDED = "INSTANCE_SUPERSEDED"
+
+
+def processes_with(setting: str) -> list[str]:
+    """The commands of the processes whose environment has this."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # another user's, or gone
+            if setting.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
 
 
 def plain_client(spawn: Spawn, url: str, *options: str) -> Process:
@@ -217,3 +251,23 @@ async def test_watch_says_what_it_waits_for_and_shows_its_key(
     helping = spawn(sys.executable, WATCH, "--help")
     assert await helping.ends() == 0
     assert "--curve-server-key" in helping.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_make_demo_is_told_in_words_and_ends_all_at_ctrl_c(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    make = ("make", "-C", ROOT, "demo", f"BIN={BIN}", "RUN=")
+    command = (sys.executable, "-c", TERMINAL, "3 alive: 3 UNCALIBRATED", *make)
+    demo = spawn(*command, THIS_TEST=str(tmp_path))
+    await demo.says("headsets.* Ctrl-C ends")
+    assert len(processes_with(f"THIS_TEST={tmp_path}")) > 1
+    # Make itself dies by the signal, as it always does.
+    await demo.says(rf"it ended with (0|-{signal.SIGINT.value})\.")
+    for number in (1, 2, 3):
+        assert f"headset-{number}: registered, waiting" in demo.output
+        assert f"headset-{number}: said goodbye" in demo.output
+    assert demo.output.count("\n0 alive") == 1
+    assert not re.search(r"\*\*\*|Error|Traceback", demo.output)
+    assert await demo.ends() == 0
+    assert processes_with(f"THIS_TEST={tmp_path}") == []
