@@ -34,7 +34,7 @@ from zmq.auth import load_certificate
 
 STATES = ("DISCONNECTED", "UNCALIBRATED", "CALIBRATED", "RUNNING")
 FRAME = 0.02  # seconds from step to step
-ANSWER_WITHIN = 2.0  # seconds; then a request by ZeroMQ is sent again
+ANSWER_WITHIN = 2.0  # seconds; then a beat, or a request, is sent again
 FAREWELL = 1.5  # seconds that the end may take
 LONGEST = 64 * 1024  # bytes of a message
 MOST_THREADS = 10  # beats may hang for long at a server that is out of its mind
@@ -47,7 +47,7 @@ ON_ERROR = {
     "FORBIDDEN": "beat later",  # until somebody mends the name of the server
     "OVERLOADED": "beat later",  # it passes, not before retryAfterSeconds
     "LOCKED_OUT": "beat on",  # an operator's wish: when it is over, a beat is let in
-    "ILLEGAL_TRANSITION": "beat on",  # the state stays as it was
+    "ILLEGAL_TRANSITION": "ask",  # the state is another than was thought
     "STALE_SEQUENCE": "ask",  # meant for a state that was left: which is it now?
     "STALE_INCARNATION": "beat now",  # meant for a former life: a reply names this one
     "UNKNOWN_CLIENT": "beat now",  # it has died: a beat registers it anew
@@ -73,6 +73,7 @@ class Client:
         self.posted: Future[Any] | None = None  # the beat that is on its way
         self.posted_at = self.next_beat = 0.0
         self.failures = 0
+        self.troubles: dict[str, str] = {}  # what was told last, by where it is
         # No proxy, whatever the environment says of one.
         tls = HTTPSHandler(context=options.ca_file)
         self.opener = build_opener(ProxyHandler({}), tls)
@@ -82,6 +83,9 @@ class Client:
         self.request_id = ""
         self.pending: dict[str, Any] | None = None  # the request without an answer
         self.ask_again_at = 0.0
+        self.told_by_beat = self.published = (
+            0  # sequences; that of the last publication
+        )
 
     # What a game uses
 
@@ -151,7 +155,7 @@ class Client:
 
     def patience(self) -> float:
         """Seconds after which a beat is given up, with time left for another."""
-        return max(self.interval, min(self.fuse / 4, 5.0))
+        return min(ANSWER_WITHIN, self.fuse / 2)
 
     def beat_ended(self, posted: Future[Any]) -> None:
         """There is an answer, or none will come."""
@@ -173,20 +177,23 @@ class Client:
         self.interval = max(0.05, min(interval, self.fuse / 2))
         endpoints = [str(body["requestEndpoint"]), str(body["stateChangeEndpoint"])]
         self.next_beat = self.posted_at + self.interval
-        if self.failures:
-            self.warn(f"{self.options.server}: takes heartbeats again")
         self.posted, self.failures = None, 0
+        self.tell(self.options.server)
+        is_deaf = self.told_by_beat > self.published  # and that a whole beat ago
+        is_silent = self.pending is not None and time.monotonic() > self.ask_again_at
+        self.told_by_beat = 0
         if body["incarnation"] != self.incarnation:  # a new life
             self.incarnation, self.sequence, self.pending = body["incarnation"], 0, None
-        elif self.pending is None and self.is_news(body):
-            self.request("GetClientState")  # a publication is late, or lost
-        if endpoints != self.endpoints:
+        elif self.is_news(body):
+            self.told_by_beat = body["sequence"]
+        if is_silent:
+            self.tell(shown(self.endpoints[0]), "no answer, asking again")
+        if endpoints != self.endpoints or is_deaf or is_silent:
             self.open_sockets(endpoints)
+            # What was asked names the state that it was meant for: twice does no harm.
+            self.request(**self.pending or {"message_type": "GetClientState"})
+        elif self.told_by_beat and self.pending is None:
             self.request("GetClientState")
-        elif self.pending is not None and time.monotonic() > self.ask_again_at:
-            self.warn(f"no answer from {shown(endpoints[0])}, asking again")
-            self.open_sockets(endpoints)
-            self.request(**self.pending)  # it names the state that it was meant for
         self.apply(body)
 
     def beat_failed(self, why: str, at_least: float = 0.0) -> None:
@@ -196,8 +203,7 @@ class Client:
         wait = random.uniform(self.interval, longest)  # noqa: S311 - jitter, no secret
         wait = min(max(wait, at_least), self.fuse / 2)
         self.next_beat = self.posted_at + wait
-        again = max(0.0, self.next_beat - time.monotonic())
-        self.warn(f"{self.options.server}: {why}; again in {again:.1f} s")
+        self.tell(self.options.server, f"{why}; trying again")
 
     # Requests and publications, by ZeroMQ
 
@@ -210,8 +216,9 @@ class Client:
         self.sockets[1].subscribe(f"OnStateChange/{self.id}/")  # with the last slash
         for socket, endpoint in zip(self.sockets, endpoints, strict=True):
             socket.setsockopt(zmq.LINGER, 0)
-            socket.setsockopt(zmq.IPV6, 1)  # for tcp://[…]:…
-            socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)  # milliseconds: sees a dead line
+            socket.setsockopt(zmq.IPV6, "[" in endpoint)  # tcp://[::1]:8765
+            socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+            socket.setsockopt(zmq.RECONNECT_IVL_MAX, 5000)  # milliseconds
             socket.setsockopt(zmq.MAXMSGSIZE, LONGEST)
             if self.options.curve_key:
                 socket.curve_publickey, socket.curve_secretkey = self.options.curve_key
@@ -244,15 +251,18 @@ class Client:
     def heard(self, message: dict[str, Any]) -> None:
         """A publication, or the reply to a request."""
         body = {**message["body"]}
-        is_reply = message["messageType"] != "OnStateChange"
-        if is_reply and message.get("requestID", self.request_id) == self.request_id:
-            self.pending = self.pending if body.get("code") == "OVERLOADED" else None
-        if message["messageType"] == "Error":
-            self.refused(body, of_beat=False)
-            return
-        has_gap = self.checked(body)["sequence"] > self.sequence + 1
-        if self.apply(body) and has_gap and not is_reply:
-            self.request("GetClientState")
+        if message["messageType"] == "OnStateChange":
+            self.published = self.checked(body)["sequence"]
+            has_gap = self.published > self.sequence + 1
+            if self.apply(body) and has_gap:
+                self.request("GetClientState")
+        elif message.get("requestID", self.request_id) == self.request_id:
+            self.tell(shown(self.endpoints[0]))
+            if message["messageType"] == "Error":
+                self.refused(body, of_beat=False)
+            else:
+                self.pending = None
+                self.apply(self.checked(body))
 
     # What both have in common
 
@@ -267,6 +277,8 @@ class Client:
         is_news = self.is_news(body)
         if is_news:
             self.sequence, self.state = body["sequence"], body["clientState"]
+            if self.state == "DISCONNECTED":  # said to be dead, and yet here
+                self.next_beat = 0.0
             self.state_changed()
         return is_news
 
@@ -281,11 +293,12 @@ class Client:
             raise Superseded(why)
         if of_beat and what == "beat on":
             self.posted = None  # and the next when it is time
-            self.warn(why)
+            self.tell(self.options.server, why)
         elif of_beat:
             self.beat_failed(why, retry_after)
         else:
             self.warn(why)
+            self.pending = self.pending if error["code"] == "OVERLOADED" else None
             self.ask_again_at = time.monotonic() + retry_after
             if what == "beat now":
                 self.next_beat = 0.0
@@ -323,6 +336,12 @@ class Client:
         """Show a message, if that is wished."""
         if self.options.verbose:
             print(way, json.dumps(message), flush=True)
+
+    def tell(self, where: str, trouble: str = "") -> None:
+        """Say what is wrong: once, and when it is over."""
+        if trouble != self.troubles.get(where, ""):
+            self.warn(f"{where}: {trouble or 'well again'}")
+        self.troubles[where] = trouble
 
     def warn(self, text: str) -> None:
         """Say what is wrong."""

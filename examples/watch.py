@@ -50,8 +50,8 @@ def main() -> None:
     """Watch until somebody stops it."""
     options = parse_arguments()
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-    socket.setsockopt(zmq.IPV6, 1)  # for tcp://[…]:…
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)  # milliseconds: sees a dead line
+    socket.setsockopt(zmq.IPV6, "[" in options.address)  # tcp://[::1]:4321
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     try:
         if options.curve_key:
             own, server = options.curve_key, options.curve_server_key
