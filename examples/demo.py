@@ -184,9 +184,8 @@ class Demo:
             self._fuse = client.get("timebombSeconds", self._fuse)
 
     def _order(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        request = Request(
-            f"{self._url}{path}", json.dumps(body).encode(), method=method
-        )
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(f"{self._url}{path}", data, method=method)
         try:
             with OPENER.open(request, timeout=FAREWELL) as response:
                 answer: dict[str, Any] = json.loads(response.read() or b"{}")
