@@ -34,7 +34,6 @@ from zope.interface import implementer
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.game_client.credentials import Credentials, read_authorities
 from heartbeat_service.game_client.session import (
-    Refused,
     ServerLost,
     Session,
     StateChanged,
