@@ -200,7 +200,7 @@ class StoredState:
     """What a store knows of the service's former runs.
 
     :ivar last_incarnation: no lower than the highest that was ever handed out.
-    :ivar clients: those that live.
+    :ivar clients: those that live, in the order of their registration.
     :ivar instances_of_dead: what is kept of those that died, latest last.
     :ivar lockouts: who is kept out; some may be over by now.
     :ivar gone: those that went last and didn't come back, latest last.

@@ -7,6 +7,7 @@ stores or replies; what happened goes to ``listener`` as a :class:`Change`.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 from attrs import define, field
@@ -92,9 +93,15 @@ class Registry:
     def __iter__(self) -> Iterator[LocalClient]:
         return iter(list(self._clients.values()))
 
-    def client_ids(self) -> list[str]:
-        """Who lives now, in the order of their registration."""
-        return list(self._clients)
+    def client_ids(self, after: int = 0) -> list[str]:
+        """Who lives now, in the order of their registration.
+
+        :param after: only those of a later incarnation.
+        """
+        names = list(self._clients)
+        if not after:
+            return names
+        return names[bisect_right(names, after, key=self._birth) :]
 
     def get(self, client_id: str, instance_id: str | None = None) -> LocalClient:
         """The living client of that ID.
@@ -250,7 +257,11 @@ class Registry:
         if former is not None:
             former.heartbeat.defuse()
         if snapshot is not None:
+            newest = next(reversed(self._clients), None)
             self._take_in(snapshot)
+            if newest is not None and self._birth(newest) > snapshot.incarnation:
+                by_birth = sorted(self._clients, key=self._birth)
+                self._clients = {name: self._clients[name] for name in by_birth}
 
     def defuse_all(self) -> Iterator[None]:
         """Put every timebomb out: the service stops, nobody dies of it.
@@ -264,6 +275,9 @@ class Registry:
             client.heartbeat.defuse()
             client.record(client.snapshot())
             yield
+
+    def _birth(self, client_id: str) -> int:
+        return self._clients[client_id].incarnation
 
     def _granted(self, fuse: float) -> float:
         return clamp_fuse(fuse, self.longest_fuse)

@@ -22,6 +22,7 @@ from heartbeat_service.core.errors import HeartbeatError, Overloaded, UnknownCli
 from heartbeat_service.core.heartbeat import NO_VALUES, Heartbeat
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
+from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal, Refused
 from heartbeat_service.engine.refusals import RefusedRequests
@@ -107,8 +108,14 @@ class Dispatcher:
             client_id, lambda: _record(self.registry.get(client_id))
         ).addErrback(as_kept)
 
-    def clients(self) -> Deferred[Iterator[Shown]]:
-        """Every living client, one with each step, in the order of registration.
+    def clients(
+        self, after: int = 0, prefix: str = "", state: ClientState | None = None
+    ) -> Deferred[Iterator[Shown]]:
+        """The living clients, one with each step, in the order of registration.
+
+        :param after: only those of a later incarnation.
+        :param prefix: only those whose ID begins so.
+        :param state: only those that are in it.
 
         A step is a Deferred where the client has a change that waits for the store;
         it fires with the record, and the next step has to wait for it. Whoever dies
@@ -121,7 +128,11 @@ class Dispatcher:
             self.journal.held()  # if it is open
 
         waiting = self.journal.all_settled().addErrback(without_waiting)
-        return waiting.addCallback(lambda _: self._each_shown())
+        return waiting.addCallback(lambda _: self._each_shown(after, prefix, state))
+
+    def server_time(self) -> str:
+        """What time it is here, for people."""
+        return moment(self.registry.wall_clock())
 
     def gone_clients(
         self,
@@ -241,20 +252,36 @@ class Dispatcher:
                     _given(request.instance_id),
                 )
 
-    def _each_shown(self) -> Iterator[Shown]:
-        # The names are taken with the first step, which is in somebody's slice.
-        yield from map(self._shown, self._names())
+    def _each_shown(
+        self, after: int, prefix: str, state: ClientState | None
+    ) -> Iterator[Shown]:
+        def chosen(record: ClientRecord | None) -> ClientRecord | None:
+            if record is None or state in (None, record.client_state):
+                return record
+            return None
 
-    def _names(self) -> Iterable[str]:
+        # The names are taken with the first step, which is in somebody's slice.
+        for client_id in self._names(after):
+            if not client_id.startswith(prefix):
+                yield None
+                continue
+            shown = self._shown(client_id)
+            if isinstance(shown, Deferred):
+                yield shown.addCallback(chosen)
+            else:
+                yield chosen(shown)
+
+    def _names(self, after: int) -> Iterable[str]:
         """Who is to be shown; in trouble whoever lives as far as the store knows."""
         if self.journal.trouble is None:
-            return self.registry.client_ids()
+            return self.registry.client_ids(after)
         held = dict(self.journal.held())
         settled: Iterable[LocalClient | Snapshot] = (
             client for client in self.registry if client.client_id not in held
         )
         kept = sorted(filter(None, held.values()), key=_BIRTH)
-        return (client.client_id for client in merge(settled, kept, key=_BIRTH))
+        living = merge(settled, kept, key=_BIRTH)
+        return (client.client_id for client in living if client.incarnation > after)
 
     def _shown(self, client_id: str) -> Shown:
         if self.journal.is_settled(client_id) or self.journal.trouble is not None:

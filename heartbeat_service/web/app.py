@@ -33,6 +33,7 @@ from heartbeat_service.core.errors import (
     HeartbeatError,
     UnknownClient,
 )
+from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.orders import Orders
 from heartbeat_service.engine.refusals import RefusedRequests
@@ -57,10 +58,17 @@ from heartbeat_service.protocol.orders import (
     StateOrders,
 )
 from heartbeat_service.web.access import Door, authorization_of
-from heartbeat_service.web.listing import Listing, Places
+from heartbeat_service.web.channel import BoundedRequest
+from heartbeat_service.web.listing import Listing, Page, Places
 from heartbeat_service.web.names import Names, is_preflight
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
-from heartbeat_service.web.query import Parameters, read_query
+from heartbeat_service.web.query import (
+    Parameters,
+    one_of,
+    read_query,
+    start_of_id,
+    whole_number,
+)
 
 #: How many listings that don't fit in one chunk may be read at once. Each has the
 #: names of all who live, and up to two chunks.
@@ -70,6 +78,16 @@ MOST_LISTINGS = 32
 #: its replies, which are 100 bytes a client.
 MOST_ORDERS = 8
 
+_GONE = ClientState.DISCONNECTED
+
+#: What ``GET /clients`` may be asked with.
+LISTED: Parameters = {
+    "state": one_of({s.value: s for s in ClientState if s is not _GONE}),
+    "prefix": start_of_id,
+    "limit": whole_number(1, 10_000),
+    "after": whole_number(0, 2**63 - 1),
+}
+
 #: What a path has no segment of: it would be another spelling of a shorter path.
 _NO_SEGMENTS = frozenset((b"", b".", b".."))
 
@@ -77,7 +95,7 @@ _E = TypeVar("_E", bound=Exception)
 _Route = TypeVar("_Route", bound=Callable[..., Any])
 
 #: Lets a request pass by its head, or raises what is wrong with it.
-_Admit = Callable[["HeartbeatApp", Request], None]
+_Admit = Callable[["HeartbeatApp", BoundedRequest], None]
 _ADMITS: dict[str, _Admit] = {}
 
 
@@ -91,11 +109,11 @@ def _behind(admit: _Admit) -> Callable[[_Route], _Route]:
     return decorate
 
 
-def _admit_client(app: HeartbeatApp, request: Request) -> None:
+def _admit_client(app: HeartbeatApp, request: BoundedRequest) -> None:
     app.client_door.admit(authorization_of(request))
 
 
-def _admit_operator(app: HeartbeatApp, request: Request) -> None:
+def _admit_operator(app: HeartbeatApp, request: BoundedRequest) -> None:
     app.operator_door.admit(authorization_of(request))
     if not app.operator_door.wants_token:
         app.names.check_host(request.requestHeaders)
@@ -164,7 +182,7 @@ class HeartbeatApp:
             for method in rule.methods or ()
         }
 
-    def gate(self, request: Request) -> Problem | None:
+    def gate(self, request: BoundedRequest) -> Problem | None:
         """Why a request isn't taken, of which only the head is there; None if it is."""
         headers = request.requestHeaders
         for name, value in self.names.cors(request.method, headers):
@@ -209,11 +227,20 @@ class HeartbeatApp:
         )
 
     @app.route("/clients", methods=["GET"])
-    @_for_operators()
-    async def clients(self, request: IRequest) -> None:
+    @_for_operators(LISTED)
+    async def clients(
+        self, request: IRequest, limit: int | None = None, **which: Any
+    ) -> None:
         """Who lives."""
-        clients = await self._dispatcher.clients()
-        await Listing(request, clients, self._listings).send()
+        clients = await self._dispatcher.clients(**which)
+        page = None if limit is None else Page(clients, limit)
+
+        def tail() -> dict[str, object]:
+            following = {} if page is None else {"next": page.next}
+            return {**following, "serverTime": self._dispatcher.server_time()}
+
+        steps = clients if page is None else iter(page)
+        await Listing(request, steps, self._listings, tail=tail).send()
 
     @app.route("/clients/state", methods=["PUT"])
     @_for_operators()

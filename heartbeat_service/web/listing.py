@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from operator import attrgetter
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -28,6 +29,8 @@ CHUNK = 64 * 1024
 
 #: What is listed, one with each step; None is left out. A Deferred is waited for.
 Steps = Iterator[Body | Deferred[Any] | None]
+
+_INCARNATION: Callable[[Any], int] = attrgetter("incarnation")
 
 
 class Places:
@@ -54,6 +57,42 @@ class Places:
             yield
         finally:
             self._free += 1
+
+
+class Page:
+    """The first of a list, at most so many of them.
+
+    :param place: where one stands in the list.
+    :ivar next: the place of the last one, once it is known that others come after it.
+    """
+
+    def __init__(
+        self, steps: Steps, most: int, place: Callable[[Any], int] = _INCARNATION
+    ) -> None:
+        self.next: int | None = None
+        self._steps = steps
+        self._left = most
+        self._last: int | None = None
+        self._place = place
+
+    def __iter__(self) -> Steps:
+        for step in self._steps:
+            if isinstance(step, Deferred):
+                yield step.addCallback(self._take)
+            else:
+                yield self._take(step)
+            if self.next is not None:
+                return
+
+    def _take(self, item: Body | None) -> Body | None:
+        if item is None:
+            return None
+        if not self._left:
+            self.next = self._last
+            return None
+        self._left -= 1
+        self._last = self._place(item)
+        return item
 
 
 @implementer(IPushProducer)

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from heartbeat_service.core.errors import BadMessage
+from heartbeat_service.protocol.messages import are_client_ids
 
 #: What a route may be asked with: each parameter's name, and what reads its value or
 #: raises a ValueError that says what is expected.
@@ -60,6 +61,15 @@ def one_of(words: Mapping[str, Any]) -> Callable[[str], Any]:
         return words[value]
 
     return read
+
+
+def start_of_id(value: str) -> str:
+    """Reads what a client ID can begin with."""
+    if not are_client_ids((value,)) and value not in (".", ".."):
+        raise ValueError(
+            "Expected the first of a client ID's characters: A-Z a-z 0-9 . _ : @ -"
+        )
+    return value
 
 
 def _pairs(target: bytes) -> list[tuple[str, str]]:

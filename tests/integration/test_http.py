@@ -108,11 +108,13 @@ async def test_post_heartbeat_takes_nothing_but_heartbeats(running: Running) -> 
 
 @pytest_twisted.ensureDeferred
 async def test_get_clients_lists_everyone(running: Running) -> None:
-    assert await ask(running, "GET", "/clients") == (200, {"clients": []})
+    status, content = await ask(running, "GET", "/clients")
+    assert (status, content["clients"]) == (200, [])
     for client_id in ("1", "10"):
         await running.beat(client_id)
     status, content = await ask(running, "GET", "/clients")
-    assert (status, set(content)) == (200, {"clients"})
+    assert (status, set(content)) == (200, {"clients", "serverTime"})
+    assert is_moment(content["serverTime"])
     assert [record["clientID"] for record in content["clients"]] == ["1", "10"]
     assert all(set(record) == RECORD for record in content["clients"])
 

@@ -19,6 +19,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from heartbeat_service.core.errors import Overloaded
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.orders import Answer, Orders
 from heartbeat_service.web import listing as listing_module
@@ -29,6 +30,8 @@ from heartbeat_service.web.listing import CHUNK
 from heartbeat_service.web.names import Names
 from heartbeat_service.web.site import HeartbeatSite
 from tests.unit.engine.test_dispatch import House
+
+DISCONNECTED, RUNNING = ClientState.DISCONNECTED, ClientState.RUNNING
 
 #: Some telemetry, so that few clients make a long listing.
 VALUES = Raw(b'{"x":"%s"}' % (b"x" * 4000))
@@ -196,6 +199,97 @@ class ListingTestCase(SynchronousTestCase):
         )
 
 
+class TestPages(ListingTestCase):
+    """``GET /clients`` a page at a time, and of some clients only."""
+
+    def get(self, query: str) -> dict[str, Any]:
+        """The JSON of one listing."""
+        wire = self.ask(path=f"/clients?{query}")
+        wire.read()
+        self.assertIn(b" 200 ", wire.head)
+        listed: dict[str, Any] = json.loads(wire.body)
+        return listed
+
+    def pages(self, query: str) -> list[list[str]]:
+        """Who is on each page, to the last one."""
+        pages, after = [], ""
+        while True:
+            page = self.get(query + after)
+            pages.append([client["clientID"] for client in page["clients"]])
+            if page["next"] is None:
+                return pages
+            after = f"&after={page['next']}"
+
+    def test_pages_have_everyone_once_in_the_order_of_registration(self) -> None:
+        names = self.register(10)
+        for limit in (1, 3, 5, 9, 10, 11, 10_000):
+            with self.subTest(limit=limit):
+                pages = self.pages(f"limit={limit}")
+                self.assertEqual([name for page in pages for name in page], names)
+                self.assertEqual({len(page) for page in pages[:-1]} - {limit}, set())
+                self.assertTrue(pages[-1])
+
+    def test_who_stays_is_on_one_page_whoever_comes_and_goes(self) -> None:
+        names = self.register(6)
+        first = self.get("limit=3")
+        for name in ("c1", "c4"):
+            self.house.kick(name)
+        self.house.beat("c0", RUNNING)
+        self.house.beat("c0", DISCONNECTED)  # a new life: it moves to the end
+        self.house.beat("new")
+        self.house.store.finish_all()
+        second = self.get(f"limit=3&after={first['next']}")
+        third = self.get(f"limit=3&after={second['next']}")
+        listed = [
+            [client["clientID"] for client in page["clients"]]
+            for page in (first, second, third)
+        ]
+        self.assertEqual(listed, [names[:3], ["c3", "c5", "c0"], ["new"]])
+        self.assertIsNone(third["next"])
+
+    def test_nobody_is_a_page_without_a_next_one(self) -> None:
+        self.assertEqual(self.pages("limit=1"), [[]])
+        self.register(1)
+        self.assertEqual(self.pages(f"limit=1&after={2**63 - 1}"), [[]])
+
+    def test_clients_are_chosen_by_state_and_by_how_their_names_begin(self) -> None:
+        self.register(12)
+        for name in ("c1", "c3", "c10", "c11"):
+            self.house.steer(name, RUNNING)
+        self.house.store.finish_all()
+        for query, names in (
+            ("state=RUNNING", ["c1", "c3", "c10", "c11"]),
+            ("prefix=c1", ["c1", "c10", "c11"]),
+            ("prefix=c1&state=RUNNING", ["c1", "c10", "c11"]),
+            ("prefix=x", []),
+            ("state=CALIBRATED", []),
+        ):
+            with self.subTest(query=query):
+                listed = self.get(query)
+                self.assertEqual([c["clientID"] for c in listed["clients"]], names)
+                self.assertNotIn("next", listed)
+                for page in self.pages(f"{query}&limit=2")[:-1]:
+                    self.assertEqual(len(page), 2)
+
+    def test_after_without_a_limit_lists_all_the_rest(self) -> None:
+        names = self.register(5)
+        after = self.get("limit=2")["next"]
+        listed = self.get(f"after={after}")
+        self.assertEqual([c["clientID"] for c in listed["clients"]], names[2:])
+        self.assertNotIn("next", listed)
+
+    def test_page_of_a_store_in_trouble_shows_what_it_has(self) -> None:
+        names = self.register(5)
+        for change in (self.house.beat("new"), self.house.kick("c3")):
+            change.addErrback(lambda failure: failure.trap(Overloaded))
+        self.house.store.break_down()
+        pages = self.pages("limit=2")
+        self.assertEqual([name for page in pages for name in page], names)
+
+    def test_listing_tells_the_servers_time(self) -> None:
+        self.assertEqual(self.get("")["serverTime"], "2022-03-29T12:00:00.000Z")
+
+
 class TestListing(ListingTestCase):
     def test_what_fits_in_one_chunk_says_how_long_it_is(self) -> None:
         names = self.register(3)
@@ -270,7 +364,7 @@ class TestListing(ListingTestCase):
         wire = self.ask()
         self.house.leave(names[-1])
         wire.read()
-        self.assertNotIn(b"]}", wire.received)
+        self.assertNotIn(b"serverTime", wire.received)
         self.house.store.finish_all()
         wire.turn()
         wire.read()
@@ -355,7 +449,7 @@ class TestReaders(ListingTestCase):
     def test_each_chunk_that_is_taken_puts_that_off(self) -> None:
         names = self.register(MANY)
         wire = self.ask()
-        while b"]}" not in wire.received:
+        while b'"serverTime"' not in wire.received:
             self.clock.advance(IDLE - 1)
             wire.received += wire.transport.take()
             wire.turn()
