@@ -38,6 +38,7 @@ from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.orders import Orders
 from heartbeat_service.engine.refusals import RefusedRequests
 from heartbeat_service.protocol.codec import (
+    MAX_ORDER,
     decode_order,
     decode_request,
     encode,
@@ -117,6 +118,7 @@ def _admit_operator(app: HeartbeatApp, request: BoundedRequest) -> None:
     app.operator_door.admit(authorization_of(request))
     if not app.operator_door.wants_token:
         app.names.check_host(request.requestHeaders)
+    request.longest = MAX_ORDER
 
 
 _for_clients = _behind(_admit_client)

@@ -83,6 +83,7 @@ class BoundedRequest(Request):
     content: BytesIO
     refusal: Problem | None = None  # what is wrong with its head
     size = 0  # of its body, in bytes, as far as it is there
+    longest = MAX_MESSAGE  # that its body may be, in bytes; the gate may grant more
     _log = Logger()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -98,8 +99,8 @@ class BoundedRequest(Request):
         if self.channel.refused:
             return
         self.size += len(data)
-        if self.size > MAX_MESSAGE:
-            self.channel.refuse(Problem.of(TooLarge(f"At most {MAX_MESSAGE} bytes")))
+        if self.size > self.longest:
+            self.channel.refuse(Problem.of(TooLarge(f"At most {self.longest} bytes")))
         else:
             self.content.write(data)
 
@@ -391,8 +392,8 @@ class HardenedChannel(HTTPChannel):
             )
         if request.refusal and not self._has_body():
             self.refuse(request.refusal)
-        elif self.length is not None and self.length > MAX_MESSAGE:
-            self.refuse(Problem.of(TooLarge(f"At most {MAX_MESSAGE} bytes")))
+        elif self.length is not None and self.length > request.longest:
+            self.refuse(Problem.of(TooLarge(f"At most {request.longest} bytes")))
         else:
             super().allHeadersReceived()
 
