@@ -137,18 +137,22 @@ class Dispatcher:
     def gone_clients(
         self,
         since: float | None = None,
+        prefix: str = "",
         after: int | None = None,
         limit: int | None = None,
     ) -> tuple[Iterator[GoneRecord], int | None]:
         """Who was here and is not, as far as the store knows, the last to go first.
 
-        :param since: only who went within so many seconds.
+        :param since: only those who went within so many seconds.
+        :param prefix: only those whose ID begins so.
+        :param after: only those who went before the one at that place.
+        :param limit: how many, at the most.
         :return: besides, the ``after`` of the next page; None if there is none.
         :raises Overloaded: if the store isn't open.
         """
         self.journal.held()
         begin = -math.inf if since is None else self.registry.wall_clock() - since
-        page, following = self.gone.page(begin, after, limit)
+        page, following = self.gone.page(begin, prefix, after, limit)
         return map(_gone_record, page), following
 
     async def history(self, client_id: str) -> list[LifeRecord]:

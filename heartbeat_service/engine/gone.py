@@ -9,7 +9,7 @@ store doesn't have. Knows no transport.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 
 from attrs import define, field
@@ -57,15 +57,26 @@ class GoneClients:
         self._gone.pop(client_id, None)
 
     def page(
-        self, since: float, after: int | None = None, limit: int | None = None
+        self,
+        since: float,
+        prefix: str = "",
+        after: int | None = None,
+        limit: int | None = None,
     ) -> tuple[list[GoneClient], int | None]:
         """Some of them, the last to go first, and the ``after`` of the next page.
 
         :param since: only who went then or later, in seconds since the epoch.
+        :param prefix: only whose ID begins so.
         :param after: only who went before the one of this number.
         :param limit: how many, at the most.
         """
-        those = (one for one in self._before(after) if one.ended_at >= since)
+        those = (
+            one
+            for one in reversed(self._gone.values())
+            if (after is None or one.number < after)
+            and one.ended_at >= since
+            and one.client_id.startswith(prefix)
+        )
         page = list(islice(those, limit))
         is_last = next(those, None) is None
         return page, None if is_last else page[-1].number
@@ -78,9 +89,3 @@ class GoneClients:
         how = _HOW.get(gone.life.reason, "it went at")
         state = gone.life.last_state.value
         return f"{how} {moment(gone.ended_at)}, {state} until then"
-
-    def _before(self, number: int | None) -> Iterable[GoneClient]:
-        newest_first = reversed(self._gone.values())
-        if number is None:
-            return newest_first
-        return (one for one in newest_first if one.number < number)

@@ -87,6 +87,8 @@ LISTED: Parameters = {
     "prefix": start_of_id,
     "limit": whole_number(1, 10_000),
     "after": whole_number(0, 2**63 - 1),
+    "gone": one_of({"true": True, "false": False}),
+    "since": whole_number(0, 2**63 - 1),
 }
 
 #: What a path has no segment of: it would be another spelling of a shorter path.
@@ -231,9 +233,20 @@ class HeartbeatApp:
     @app.route("/clients", methods=["GET"])
     @_for_operators(LISTED)
     async def clients(
-        self, request: IRequest, limit: int | None = None, **which: Any
+        self,
+        request: IRequest,
+        gone: bool = False,
+        limit: int | None = None,
+        **which: Any,
     ) -> None:
-        """Who lives."""
+        """Who lives, or who was here and is not."""
+        if gone:
+            await self._list_gone(request, limit, **which)
+            return
+        if "since" in which:
+            raise BadMessage(
+                "`since` is about those who are gone: it wants `gone=true`"
+            )
         clients = await self._dispatcher.clients(**which)
         page = None if limit is None else Page(clients, limit)
 
@@ -243,6 +256,19 @@ class HeartbeatApp:
 
         steps = clients if page is None else iter(page)
         await Listing(request, steps, self._listings, tail=tail).send()
+
+    async def _list_gone(
+        self, request: IRequest, limit: int | None, **which: Any
+    ) -> None:
+        if "state" in which:
+            raise BadMessage("`state` is about those who live: not with `gone=true`")
+        gone, following = self._dispatcher.gone_clients(limit=limit, **which)
+
+        def tail() -> dict[str, object]:
+            page = {} if limit is None else {"next": following}
+            return {**page, "serverTime": self._dispatcher.server_time()}
+
+        await Listing(request, gone, self._listings, tail=tail).send()
 
     @app.route("/clients/state", methods=["PUT"])
     @_for_operators()

@@ -190,7 +190,7 @@ class TestGoneClients(GoneTestCase):
 class TestPages(GoneTestCase):
     def page(self, after: int | None, limit: int = 2) -> tuple[list[str], int | None]:
         """Some of those who are gone."""
-        records, following = self.dispatcher.gone_clients(None, after, limit)
+        records, following = self.dispatcher.gone_clients(after=after, limit=limit)
         return [record.client_id for record in records], following
 
     def all_pages(self) -> list[list[str]]:

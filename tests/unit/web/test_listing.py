@@ -30,6 +30,7 @@ from heartbeat_service.web.listing import CHUNK
 from heartbeat_service.web.names import Names
 from heartbeat_service.web.site import HeartbeatSite
 from tests.unit.engine.test_dispatch import House
+from tests.unit.fakes import listen
 
 DISCONNECTED, RUNNING = ClientState.DISCONNECTED, ClientState.RUNNING
 
@@ -199,9 +200,7 @@ class ListingTestCase(SynchronousTestCase):
         )
 
 
-class TestPages(ListingTestCase):
-    """``GET /clients`` a page at a time, and of some clients only."""
-
+class PagesTestCase(ListingTestCase):
     def get(self, query: str) -> dict[str, Any]:
         """The JSON of one listing."""
         wire = self.ask(path=f"/clients?{query}")
@@ -219,6 +218,10 @@ class TestPages(ListingTestCase):
             if page["next"] is None:
                 return pages
             after = f"&after={page['next']}"
+
+
+class TestPages(PagesTestCase):
+    """``GET /clients`` a page at a time, and of some clients only."""
 
     def test_pages_have_everyone_once_in_the_order_of_registration(self) -> None:
         names = self.register(10)
@@ -288,6 +291,82 @@ class TestPages(ListingTestCase):
 
     def test_listing_tells_the_servers_time(self) -> None:
         self.assertEqual(self.get("")["serverTime"], "2022-03-29T12:00:00.000Z")
+
+
+class TestGone(PagesTestCase):
+    """``GET /clients?gone=true``."""
+
+    def bury(self, *names: str) -> None:
+        """These clients come and go."""
+        for name in names:
+            self.house.register(name)
+            self.house.kick(name)
+            self.house.store.finish_all()
+
+    def refused(self, query: str) -> str:
+        """Why it is."""
+        wire = self.ask(path=f"/clients?{query}")
+        wire.read()
+        self.assertIn(b" 400 ", wire.head)
+        detail: str = json.loads(wire.body)["detail"]
+        return detail
+
+    def test_who_is_gone_is_listed_and_nobody_who_lives(self) -> None:
+        self.house.register("lives")
+        self.bury("1", "2")
+        listed = self.get("gone=true")
+        self.assertEqual(set(listed), {"clients", "serverTime"})
+        self.assertEqual(
+            listed["clients"][1],
+            {
+                "clientID": "1",
+                "lastState": "UNCALIBRATED",
+                "reason": "kick",
+                "endedAt": "2022-03-29T12:00:00.000Z",
+                "registeredAt": "2022-03-29T12:00:00.000Z",
+                "beats": 1,
+                "longestGapSeconds": 0.0,
+                "labels": {},
+            },
+        )
+        self.assertEqual(len(listed["clients"]), 2)
+        living = self.get("gone=false")["clients"]
+        self.assertEqual([client["clientID"] for client in living], ["lives"])
+
+    def test_pages_of_them_have_everyone_once_the_last_to_go_first(self) -> None:
+        self.assertEqual(self.pages("gone=true&limit=3"), [[]])
+        names = [f"c{number}" for number in range(10)]
+        self.bury(*names)
+        for limit in (1, 3, 5, 9, 10, 11, 10_000):
+            pages = self.pages(f"gone=true&limit={limit}")
+            self.assertEqual([name for page in pages for name in page], names[::-1])
+            self.assertEqual({len(page) for page in pages[:-1]} - {limit}, set())
+            self.assertTrue(pages[-1])
+
+    def test_they_are_chosen_by_when_they_went_and_by_how_their_names_begin(self):
+        self.bury("a1", "b1")
+        listen(self.clock, 60)
+        self.bury("a2", "b2")
+        for query, names in (
+            ("since=59", ["b2", "a2"]),
+            ("since=60", ["b2", "a2", "b1", "a1"]),
+            ("prefix=a", ["a2", "a1"]),
+            ("since=59&prefix=a", ["a2"]),
+            (f"since={2**62}", ["b2", "a2", "b1", "a1"]),
+        ):
+            listed = self.get(f"gone=true&{query}")["clients"]
+            self.assertEqual([client["clientID"] for client in listed], names, query)
+
+    def test_what_makes_no_sense_together_is_refused(self) -> None:
+        for query, told in (
+            ("gone=true&state=RUNNING", "`state` is about those who live"),
+            ("since=60", "`since` is about those who are gone: it wants `gone=true`"),
+            ("gone=false&since=60", "it wants `gone=true`"),
+            ("gone=yes", "Expected one of true, false"),
+            ("gone=true&since=-1", "Expected a whole number from 0"),
+            ("gone=true&limit=10001", "Expected a whole number from 1 to 10000"),
+        ):
+            self.assertIn(told, self.refused(query))
 
 
 class TestListing(ListingTestCase):
