@@ -221,8 +221,8 @@ class Dispatcher:
             detail = f"{client_id} came only after it was asked for: ask again"
         else:
             detail = (
-                f"no client {client_id} is here, nor among the last {MOST_GONE} that"
-                " went: is the ID spelt right?"
+                f"no client {client_id} is here, nor among the last {MOST_GONE:,} that"
+                " went: is its ID spelt right?"
             )
         if seconds is not None:
             detail += f"; an operator keeps it out for {seconds:.0f} s more"

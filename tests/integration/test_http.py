@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 
 from tests.integration.conftest import Answer, Running, Serve, Wire
-from tests.integration.waiting import pause
+from tests.integration.waiting import pause, until
 from tests.messages import heartbeat, message, over_http
 
 RECORD = {
@@ -36,6 +37,7 @@ LIFE = {
     "beats",
     "longestGapSeconds",
 }
+GONE = (LIFE - {"incarnation"}) | {"clientID", "labels"}
 STATE = {
     "clientID",
     "clientState",
@@ -490,3 +492,38 @@ async def test_http_is_served_on_each_endpoint_that_was_given(serve: Serve) -> N
     wire = await running.wire(int(second.rpartition(":")[2]))
     send(wire, "GET", "/clients/1")
     assert (await wire.answer()).json()["clientID"] == "1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_operators_are_told_who_is_gone_also_after_a_restart(
+    serve: Serve, tmp_path: Path
+) -> None:
+    store = f"sqlite:{tmp_path / 'gone.sqlite'}"
+    running = await serve(store=store)
+    for client_id in ("here", "lost", "kicked"):
+        await running.beat(
+            client_id, timebombSeconds=0.1 if client_id == "lost" else 60
+        )
+    await running.kick("kicked")
+
+    async def is_lost() -> bool:
+        return len((await running.get("/clients?gone=true"))["clients"]) == 2
+
+    await until(is_lost)
+    told = await running.get("/clients?gone=true")
+    assert set(told) == {"clients", "serverTime"}
+    assert all(set(record) == GONE for record in told["clients"])
+    first = await running.get("/clients?gone=true&limit=1")
+    await running.stop()
+    running = await serve(store=store)
+    again = await running.get("/clients?gone=true")
+    assert again["clients"] == told["clients"]
+    second = await running.get(f"/clients?gone=true&limit=1&after={first['next']}")
+    assert [*first["clients"], *second["clients"]] == told["clients"]
+    assert second["next"] is None
+    status, problem = await ask(running, "GET", "/clients/lost")
+    assert (status, problem["code"]) == (404, "UNKNOWN_CLIENT")
+    assert problem["detail"].startswith("lost is not here: no heartbeat came in its ti")
+    await running.beat("lost")
+    gone = (await running.get("/clients?gone=true&since=3600"))["clients"]
+    assert [record["clientID"] for record in gone] == ["kicked"]

@@ -284,7 +284,9 @@ class TestWhoAsksForThem(GoneTestCase):
         self.assert_told(f"said goodbye at {at}")
 
     def test_operator_is_told_that_nobody_of_this_id_is_known(self) -> None:
-        self.assert_told("no client 1 is here", "is the ID spelt right?")
+        self.assert_told(
+            "no client 1 is here", "the last 10,000", "is its ID spelt right?"
+        )
 
     def test_operator_is_told_that_a_client_is_locked_out(self) -> None:
         self.house.register("1")
