@@ -58,6 +58,7 @@ from heartbeat_service.web.port import (
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 from heartbeat_service.zeromq.curve import BadKeys, KeyCheck
+from heartbeat_service.zeromq.handshakes import FailedHandshakes
 from heartbeat_service.zeromq.peer_limit import PeerLimit
 from heartbeat_service.zeromq.publisher import StatePublisher
 from heartbeat_service.zeromq.router import RequestRouter
@@ -146,7 +147,8 @@ class HeartbeatService(Service):
             self._reloads.append(self.key_check.reload)
         # HTTP has half of the descriptors. The fourth quarter is for the store and the
         # rest, and for peers that are about to be turned away.
-        limit = PeerLimit(self._reactor, allowed() // 4)
+        handshakes = FailedHandshakes(with_keys=self.key_check is not None)
+        limit = PeerLimit(self._reactor, allowed() // 4, handshakes.add)
         self._closers.append(limit.stop)
         publisher = StatePublisher(factory)
         limit.watch(publisher)

@@ -240,8 +240,11 @@ class KeyCheck(HardenedConnection):
             self._told.add(public)
         if new or is_time_to_tell(self._refusals):
             self._log.warn(
-                "refused the key {key} from {address}; refusals so far: {count}",
+                "refused the key {key} from {address}: if it is yours, put its .key "
+                "file into --curve-keys {folder} and send SIGHUP; refusals so far: "
+                "{count}",
                 key=public.decode(),
                 address=address.decode(errors="replace"),
+                folder=str(self._folder),
                 count=self._refusals,
             )

@@ -4,6 +4,8 @@ libzmq accepts whoever connects, and has no limit. Here each of its sockets has 
 monitor that tells of every connection, also of one that never says a word. One that
 is too many is shut down at once; who was there before is served on.
 
+A handshake that fails by what the peer sent is handed on, with where it came from.
+
 A newcomer holds a descriptor until the reactor has heard of it, which is no longer
 than a turn of the reactor. So the limit must leave some descriptors free.
 """
@@ -12,6 +14,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import zmq
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -28,15 +32,23 @@ class PeerLimit:
     """Bounds the connections to some sockets, all together.
 
     :param most: how many there may be.
+    :param failed: is told of each handshake that failed: libzmq's error
+        (``zmq.PROTOCOL_ERROR_…``), and the peer's address, empty if it isn't known.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorTime, most: int) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        most: int,
+        failed: Callable[[int, str], object] = lambda _error, _address: None,
+    ) -> None:
         self._reactor = reactor
         self._most = most
+        self._failed = failed
         self._monitors: list[Monitor] = []
-        self._peers: set[tuple[HardenedConnection, int]] = set()
+        self._peers: dict[tuple[HardenedConnection, int], str] = {}  # their addresses
         self._turned_away = 0
         self._told_away = 0
         self._tell: IDelayedCall | None = None
@@ -47,14 +59,25 @@ class PeerLimit:
 
     def watch(self, connection: HardenedConnection) -> None:
         """Count its peers; before it is bound."""
+        error = 0
 
-        def heard(event: int, descriptor: int, endpoint: str) -> None:
-            if event == zmq.EVENT_DISCONNECTED:
-                self._peers.discard((connection, descriptor))
+        def heard(event: int, value: int, endpoint: str) -> None:
+            nonlocal error
+            if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                error = value  # whose it is, the next event says
+            elif event == zmq.EVENT_DISCONNECTED:
+                address = self._peers.pop((connection, value), "")
+                if error:
+                    self._failed(error, address)
+                error = 0
             else:
-                self._accepted((connection, descriptor), endpoint)
+                self._accepted((connection, value), endpoint)
 
-        events = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+        events = (
+            zmq.EVENT_ACCEPTED
+            | zmq.EVENT_DISCONNECTED
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+        )
         self._monitors.append(Monitor(connection, events, heard))
 
     def has_unread(self) -> bool:
@@ -71,7 +94,7 @@ class PeerLimit:
             self._tell = None
 
     def _accepted(self, peer: tuple[HardenedConnection, int], endpoint: str) -> None:
-        self._peers.add(peer)
+        self._peers[peer] = _address_of(peer[1], endpoint)
         if len(self._peers) <= self._most:
             return
         _hang_up(peer[1], endpoint)
@@ -101,18 +124,36 @@ class PeerLimit:
 def _hang_up(descriptor: int, endpoint: str) -> None:
     """Shut a connection down, for libzmq to close it.
 
+    It may have left by itself.
+    """
+    with suppress(OSError), _connection(descriptor, endpoint) as peer:
+        peer.shutdown(socket.SHUT_RDWR)
+
+
+def _address_of(descriptor: int, endpoint: str) -> str:
+    """Where a connection comes from; empty if it is closed, or not from a network."""
+    try:
+        with _connection(descriptor, endpoint) as peer:
+            name = peer.getpeername()
+    except OSError:
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
+@contextmanager
+def _connection(descriptor: int, endpoint: str) -> Iterator[socket.socket]:
+    """A connection of libzmq's, to look at while it stays libzmq's.
+
     It may have been closed by now, and the descriptor be somebody else's: that of
     one that came later is taken for it, any other is left alone.
+
+    :raises OSError: if it is closed, or no connection to that endpoint.
     """
+    peer = socket.socket(fileno=descriptor)
     try:
-        peer = socket.socket(fileno=descriptor)
-    except OSError:  # it is closed, or no socket
-        return
-    try:
-        if _is_at(peer.getsockname(), endpoint):
-            peer.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it has left by itself
-        pass
+        if not _is_at(peer.getsockname(), endpoint):
+            raise OSError("it is somebody else's")
+        yield peer
     finally:
         peer.detach()
 

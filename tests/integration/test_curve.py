@@ -13,7 +13,7 @@ import pytest
 import pytest_twisted
 import zmq
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent
+from twisted.logger import LogEvent, formatEvent
 
 from heartbeat_service.curve_keys import make_client_keys, make_server_keys
 from heartbeat_service.service import HeartbeatService
@@ -147,7 +147,9 @@ async def test_a_listed_key_is_let_in_and_no_other(
         event for event in logged if "refused the key" in str(event["log_format"])
     ]
     assert refused[0]["key"] == unknown.own.public.decode()
-    assert refused[0]["address"] == "127.0.0.1"
+    told = str(formatEvent(refused[0]))
+    assert "from 127.0.0.1: if it is yours" in told
+    assert f"--curve-keys {keys.folder} and send SIGHUP" in told
     for event in logged:
         assert unknown.own.secret.decode() not in str(event)
     assert tracebacks == []
@@ -160,6 +162,57 @@ async def test_a_peer_without_encryption_is_kept_out(
     known = keys.make("known")
     await assert_kept_out(await guard(), None, known)
     assert tracebacks == []
+
+
+def without_key(keys: Keys) -> None:
+    """What a client shows that has no keys."""
+
+
+def for_another_server(keys: Keys) -> ClientKeys:
+    """A listed pair, with another server's public key."""
+    known, other = keys.make("lost"), keys.stranger()
+    return ClientKeys(known.own, other.own.public)
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [(without_key, "shows no key"), (for_another_server, "takes another key")],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_peer_whose_keys_do_not_fit_is_told_of_with_its_address(
+    guard: Guard,
+    keys: Keys,
+    logged: list[LogEvent],
+    shown: Callable[[Keys], ClientKeys | None],
+    reason: str,
+) -> None:
+    running = await guard()
+    asking = dealer(running, shown(keys))
+    told: list[str] = []
+
+    def is_told() -> bool:
+        told[:] = [str(formatEvent(event)) for event in logged]
+        return any(reason in line for line in told)
+
+    await until(is_told)
+    asking.shutdown()
+    [first, *_] = [line for line in told if reason in line]
+    # A connection may be over before anybody could ask where it comes from.
+    assert re.search(
+        "peer from (127.0.0.1|an address that isn't known any more)", first
+    )
+    assert first.endswith("so far: 1")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_where_none_is_wanted_is_told_of(
+    serve: Serve, keys: Keys, logged: list[LogEvent]
+) -> None:
+    running = await serve()
+    asking = dealer(running, keys.make("known"))
+    wants = "it wants encryption: start this service with --curve-keys"
+    await until(lambda: any(wants in str(formatEvent(event)) for event in logged))
+    asking.shutdown()
 
 
 @pytest_twisted.ensureDeferred

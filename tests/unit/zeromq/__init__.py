@@ -1,0 +1,1 @@
+"""ZeroMQ, without a socket."""
