@@ -66,6 +66,10 @@ from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 #: server. What it says of one client is little; with the longest they are 6 MiB.
 MAX_UNREAD = 100
 
+#: Requests that wait here while the server can't be reached; the rest is dropped, since
+#: what matters is asked again.
+MAX_UNSENT = 10
+
 #: How long a stopping client waits for its last answers, in seconds.
 FAREWELL = 1.0
 
@@ -80,6 +84,7 @@ class _Requests(HardenedConnection):
     options: ClassVar[dict[int, int]] = {
         zmq.MAXMSGSIZE: MAX_MESSAGE,
         zmq.RCVHWM: MAX_UNREAD,
+        zmq.SNDHWM: MAX_UNSENT,
     }
 
     def __init__(

@@ -17,26 +17,23 @@ import zmq
 from heartbeat_service.zeromq.connection import HardenedConnection
 from heartbeat_service.zeromq.monitor import Monitor
 
-_HANDSHAKE_FAILED = (
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
 _EVENTS = (
-    zmq.EVENT_CLOSED
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_CLOSED
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | _HANDSHAKE_FAILED
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 )
 
 _UNREACHABLE = (
     "can't be reached: is the name right that the server advertises, "
     "does a firewall stand between?"
 )
-_HANDSHAKE_FAILS = {
-    True: "hangs up while it shakes hands: does it know this client's CURVE key, "
-    "and is that its own?",
-    False: "hangs up while it shakes hands: is it ZeroMQ?",
+# With keys, and without. A server that refuses a key says nothing.
+_NO_HANDSHAKE = {
+    True: "does not shake hands: does it know this client's CURVE key, "
+    "and is the server's the right one?",
+    False: "does not shake hands: is it ZeroMQ?",
 }
 _OTHER_MECHANISM = {
     True: "is no server with CURVE keys, and this client has some",
@@ -76,10 +73,11 @@ class Link:
     def _heard(self, event: int, value: int, _endpoint: str) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.connected = True
-        elif event & _HANDSHAKE_FAILED:
-            mismatch = value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
-            reasons = _OTHER_MECHANISM if mismatch else _HANDSHAKE_FAILS
-            self._why = reasons[self._has_keys]
+        elif event == zmq.EVENT_CONNECTED:
+            self._why = _NO_HANDSHAKE[self._has_keys]  # as long as that is all
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+                self._why = _OTHER_MECHANISM[self._has_keys]
         elif self.connected or event == zmq.EVENT_CLOSED:
             self.connected, self._why = False, _UNREACHABLE
         self._changed()

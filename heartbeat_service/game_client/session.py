@@ -394,14 +394,9 @@ class Session:
 
     @_silent_once_superseded
     def ask_again(self) -> Sequence[Action]:
-        """An answer has been waited for long enough.
-
-        While ZeroMQ doesn't get through, nothing is sent: it would pile up there.
-        """
+        """An answer has been waited for long enough."""
         if self._reports.under_way is None:
             return []
-        if not self._connected:
-            return [AskAgainAfter(ANSWER_PATIENCE)]
         return self._find_out() if self._reports.is_stale else self._send_report()
 
     @_silent_once_superseded

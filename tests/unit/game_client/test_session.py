@@ -7,7 +7,7 @@ and reorder what a real registry says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -660,15 +660,6 @@ class TestReports(SynchronousTestCase):
             self.assertEqual(again, first)
             self.assertEqual(id_of(again), id_of(first))
 
-    def test_while_zeromq_is_away_nothing_is_sent_again(self) -> None:
-        session = initialised()
-        first = session.report(CALIBRATED)
-        session.zmq_failed("gone")
-        for _ in range(3):
-            self.assertEqual(session.ask_again(), [AGAIN])
-        session.zmq_connected()
-        self.assertEqual(session.ask_again(), first)
-
     def test_lost_answer_of_a_report_that_was_taken_is_found_out(self) -> None:
         session = initialised()
         first = session.report(CALIBRATED)
@@ -1039,13 +1030,22 @@ class Network:
     Beats are answered one by one and in order, or fail, as HTTP does it. All else
     lies in ``on_the_way`` until it is delivered, which may happen in any order,
     often or never.
+
+    :ivar changes: all that became of the client: each life's own by its sequence.
+    :ivar reports: what the game wanted, and in which life and sequence it was then.
+    :ivar sent: the reports that the server has read, in the same way.
     """
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.on_the_way: list[ClientStateMessage | OnStateChange | ErrorMessage] = []
+        self.on_the_way: list[
+            tuple[ClientStateMessage | OnStateChange | ErrorMessage, str]
+        ] = []
         self.events: list[StateChanged] = []
-        self.asked: list[Request] = []
+        self.asked: list[SendRequest] = []
+        self.changes: dict[int, dict[int, Change]] = {}
+        self.reports: list[tuple[int, int, ClientState]] = []
+        self.sent: list[tuple[int, int, ClientState]] = []
         self.registry = Registry(
             clock=self.clock,
             wall_clock=self.clock.seconds,
@@ -1056,12 +1056,15 @@ class Network:
 
     def beat(self, *, heard: bool = True, answered: bool = True) -> None:
         """One beat, which may be lost on its way there or on its way back."""
-        (beat,) = told(self.session.beat(), SendHeartbeat)
-        reply = self._serve(beat.message) if heard else None
-        if isinstance(reply, ClientStateMessage) and answered:
-            self._perform(self.session.beat_answered(reply))
-        else:
-            self._perform(self.session.beat_failed("lost"))
+        for beat in told(self.session.beat(), SendHeartbeat):
+            reply = self._serve(beat.message) if heard else None
+            match reply if answered else None:
+                case ClientStateMessage() as answer:
+                    self._perform(self.session.beat_answered(answer))
+                case ErrorMessage() as refusal:
+                    self._perform(self.session.beat_refused(refusal))
+                case None:
+                    self._perform(self.session.beat_failed("lost"))
 
     def steer(self, state: ClientState) -> None:
         """An operator sets the state, or kicks the client."""
@@ -1072,44 +1075,72 @@ class Network:
         else:
             self.registry.steer(CLIENT, state)
 
+    def take_over(self) -> int:
+        """Another process becomes the client, and runs; its incarnation."""
+        self.registry.beat(CLIENT, RUNNING, "another")
+        return self.registry.steer(CLIENT, RUNNING).incarnation
+
     def report(self, state: ClientState) -> None:
         """The game asks for another state; the answer is on its way."""
-        self._perform(self.session.report(state))
+        session = self.session
+        self.reports.append((session.incarnation, session.sequence, state))
+        self._perform(session.report(state))
+
+    def connect(self, *, well: bool) -> None:
+        """ZeroMQ gets through, or doesn't any more."""
+        session = self.session
+        self._perform(session.zmq_connected() if well else session.zmq_failed("no"))
+
+    def ask_again(self) -> None:
+        """The session has waited for its answer for long enough."""
+        self._perform(self.session.ask_again())
 
     def serve(self, pick: int) -> None:
         """The server reads one of all requests ever sent, perhaps once more."""
         if self.asked:
-            self.on_the_way.append(self._serve(self.asked[pick % len(self.asked)]))
+            self._answer(self.asked[pick % len(self.asked)])
 
     def deliver(self, pick: int, *, last: bool = False) -> None:
         """One of all that is on its way comes in, and may do so again, unless last."""
         if not self.on_the_way:
             return
         index = pick % len(self.on_the_way)
-        message = self.on_the_way.pop(index) if last else self.on_the_way[index]
+        message, request_id = self.on_the_way[index]
+        if last:
+            del self.on_the_way[index]
         match message:
             case OnStateChange():
                 self._perform(self.session.state_published(message))
             case ClientStateMessage():
-                self._perform(self.session.request_answered(message))
+                self._perform(self.session.request_answered(message, request_id))
             case ErrorMessage():
-                self._perform(self.session.request_refused(message))
+                self._perform(self.session.request_refused(message, request_id))
 
     def calm_down(self) -> None:
-        """A beat is answered, and so is what the session asks on account of it."""
+        """A beat is answered, and so is what the session asks from then on."""
         self.asked.clear()
+        self.clock.advance(1.0)  # it may have begun too many lives in this second
         self.beat()
-        for request in list(self.asked):
-            reply = self._serve(request)
-            assert isinstance(reply, ClientStateMessage)
-            self._perform(self.session.request_answered(reply))
+        self.connect(well=True)
+        self.ask_again()
+        for _ in range(10):  # few wait, and each asks once more at the most
+            asked, self.asked = self.asked, []
+            for request in asked:
+                self._answer(request)
+                self.deliver(-1, last=True)
+
+    def _answer(self, request: SendRequest) -> None:
+        self.on_the_way.append((self._serve(request.message), request.request_id))
 
     def _serve(self, request: Request) -> ClientStateMessage | ErrorMessage:
         try:
             client = self._apply(request)
         except HeartbeatError as error:
             return ErrorMessage(code=error.code, detail=error.detail, client_id=CLIENT)
-        return says(client.incarnation, client.sequence, client.state)
+        return replace(
+            says(client.incarnation, client.sequence, client.state),
+            instance_id=client.instances.present,
+        )
 
     def _apply(self, request: Request):
         match request:
@@ -1118,32 +1149,38 @@ class Network:
                     CLIENT, as_state(request.client_state), INSTANCE
                 )
             case SetClientState():
+                state = as_state(request.client_state)
                 assert not isinstance(request.incarnation, UnsetType)
+                assert not isinstance(request.sequence, UnsetType)
+                self.sent.append((request.incarnation, request.sequence, state))
                 return self.registry.set_state(
                     CLIENT,
-                    as_state(request.client_state),
+                    state,
                     request.incarnation,
                     INSTANCE,
+                    request.sequence,
                 )
             case GetClientState():
-                return self.registry.get(CLIENT)
+                return self.registry.get(CLIENT, INSTANCE)
             case Goodbye():
                 raise AssertionError("nobody leaves here")
 
     def _publish(self, change: Fact) -> None:
         if not isinstance(change, Change):
             return
-        self.on_the_way.append(
-            replace(
-                publishes(change.incarnation, change.sequence, change.state),
-                previous_state=change.previous_state,
-                reason=change.reason,
-            )
+        self.changes.setdefault(change.incarnation, {})[change.sequence] = change
+        published = replace(
+            publishes(change.incarnation, change.sequence, change.state),
+            previous_state=change.previous_state,
+            reason=change.reason,
+            instance_id=change.client.instances.present or UNSET,
         )
+        # Its order among the others is of no account, but the last is delivered first.
+        self.on_the_way.insert(0, (published, ""))
 
     def _perform(self, actions: Sequence[Action]) -> None:
         self.events += told(actions, StateChanged)
-        self.asked += [action.message for action in told(actions, SendRequest)]
+        self.asked += told(actions, SendRequest)
 
 
 SOME = st.integers(0, 50)
@@ -1153,11 +1190,55 @@ HAPPENINGS = st.lists(
         st.tuples(st.just("time"), st.sampled_from([2.0, 11.0])),
         st.tuples(st.just("steer"), st.sampled_from(ClientState)),
         st.tuples(st.just("report"), st.sampled_from(LIVING)),
+        st.tuples(st.just("connect"), st.booleans()),
+        st.tuples(st.just("ask again")),
         st.tuples(st.just("serve"), SOME),
         st.tuples(st.just("deliver"), SOME, st.booleans()),
     ),
     max_size=40,
 )
+#: Those of a client that lives on, where reports and orders meet.
+RACES = st.lists(
+    st.one_of(
+        st.tuples(st.just("steer"), st.sampled_from(LIVING)),
+        st.tuples(st.just("report"), st.sampled_from(LIVING)),
+        st.tuples(st.just("ask again")),
+        st.tuples(st.just("serve"), SOME),
+        st.tuples(st.just("deliver"), SOME, st.booleans()),
+    ),
+    min_size=5,
+    max_size=30,
+)
+
+
+def undergo(network: Network, happenings: Sequence[tuple[Any, ...]]) -> None:
+    """Let all that happen."""
+    for happening in happenings:
+        match happening:
+            case "beat", heard, answered:
+                network.beat(heard=heard, answered=answered)
+            case "time", seconds:
+                network.clock.advance(seconds)
+            case "steer", state:
+                network.steer(state)
+            case "report", state:
+                network.report(state)
+            case "connect", well:
+                network.connect(well=well)
+            case ("ask again",):
+                network.ask_again()
+            case "serve", pick:
+                network.serve(pick)
+            case "deliver", pick, last:
+                network.deliver(pick, last=last)
+
+
+def begun() -> Network:
+    """A network in which the client knows its first state."""
+    network = Network()
+    network.beat()
+    network.calm_down()
+    return network
 
 
 class TestUnreliableNetwork(SynchronousTestCase):
@@ -1167,26 +1248,62 @@ class TestUnreliableNetwork(SynchronousTestCase):
     @given(HAPPENINGS)
     def test_agrees_one_answered_beat_later_and_never_goes_back(self, happenings):
         network = Network()
-        for happening in happenings:
-            match happening:
-                case "beat", heard, answered:
-                    network.beat(heard=heard, answered=answered)
-                case "time", seconds:
-                    network.clock.advance(seconds)
-                case "steer", state:
-                    network.steer(state)
-                case "report", state:
-                    network.report(state)
-                case "serve", pick:
-                    network.serve(pick)
-                case "deliver", pick, last:
-                    network.deliver(pick, last=last)
+        undergo(network, happenings)
         network.calm_down()
         self.assert_they_agree(network)
         while network.on_the_way:
             network.deliver(0, last=True)
         self.assert_they_agree(network)
         self.assert_each_event_is_newer(network.events)
+        self.assertEqual(network.session.ask_again(), [])  # no report is left over
+
+    @settings(
+        max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(RACES)
+    def test_no_report_undoes_an_order_that_the_game_had_not_heard_of(self, happenings):
+        network = begun()
+        undergo(network, happenings)
+        for request in range(len(network.asked)):
+            network.serve(request)
+        network.calm_down()
+        for incarnation, changes in network.changes.items():
+            for sequence, change in changes.items():
+                if change.reason is Reason.CLIENT:
+                    self.assertTrue(self.was_wanted(network, incarnation, sequence))
+
+    @settings(
+        max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(RACES, RACES)
+    def test_superseded_process_follows_no_other_and_stops(self, before, meanwhile):
+        network = begun()
+        undergo(network, before)
+        network.clock.advance(1.0)  # it may have begun too many lives in this second
+        others = network.take_over()
+        undergo(network, meanwhile)
+        network.beat()
+        self.assertTrue(network.session.superseded)
+        self.assertNotIn(others, {event.incarnation for event in network.events})
+        made = {change.reason for change in network.changes[others].values()}
+        self.assertNotIn(Reason.CLIENT, made)
+
+    def was_wanted(self, network: Network, incarnation: int, sequence: int) -> bool:
+        """Whether the game wanted this change, and knew of each order before it.
+
+        But for an order to the very state that was under way.
+        """
+        changes = network.changes[incarnation]
+        return any(
+            state is changes[sequence].state
+            and all(
+                changes[between].reason is Reason.CLIENT
+                or (life, between - 1, changes[between].state) in network.sent
+                for between in range(known + 1, sequence)
+            )
+            for life, known, state in network.reports
+            if life == incarnation and known < sequence
+        )
 
     def assert_they_agree(self, network: Network) -> None:
         """The session holds what the registry holds."""
