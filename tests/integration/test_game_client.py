@@ -17,7 +17,7 @@ from typing_extensions import override
 from zope.interface import directlyProvides, providedBy
 
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.game_client.driver import GameClient
+from heartbeat_service.game_client.driver import MAX_UNSENT, GameClient
 from heartbeat_service.game_client.session import (
     Event,
     OpenSockets,
@@ -33,6 +33,7 @@ from heartbeat_service.protocol.messages import (
     GetClientState,
     HeartbeatMessage,
     Request,
+    SetClientState,
 )
 from tests.integration.conftest import Peer, Running, Serve, port_of
 from tests.integration.waiting import (
@@ -183,6 +184,30 @@ async def begin(serve: Serve, play: Play) -> tuple[Running, Game, StateChanged]:
     return running, game, await game.state()
 
 
+class Relay(Peer):
+    """A socket that hands on what comes in.
+
+    :ivar to: where to; None to keep it.
+    """
+
+    to: Peer | None = None
+
+    @override
+    def messageReceived(self, message: list[bytes]) -> None:
+        if self.to is None:
+            super().messageReceived(message)
+        else:
+            self.to.send_multipart(message)
+
+
+def proxy(running: Running) -> tuple[Relay, Relay]:
+    """A ROUTER for clients, and the DEALER through which they reach the service."""
+    front, back = (Relay(running.factory, type_) for type_ in (zmq.ROUTER, zmq.DEALER))
+    front.to, back.to = back, front
+    back.connect(running.service.router)
+    return front, back
+
+
 @pytest_twisted.ensureDeferred
 async def test_it_initialises_once_and_follows_the_operator(
     serve: Serve, play: Play, heard: list[Request]
@@ -236,14 +261,74 @@ async def test_what_it_reports_is_applied(serve: Serve, play: Play) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_two_reports_at_once_are_both_applied(serve: Serve, play: Play) -> None:
+    running, game, first = await begin(serve, play)
+    for state in (CALIBRATED, RUNNING):
+        game.client.report(state)
+    for sequence, state in enumerate((CALIBRATED, RUNNING), 2):
+        assert await game.event() == StateChanged(state, first.incarnation, sequence)
+    assert (await running.get("/clients/1"))["clientState"] == "RUNNING"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_report_sent_again_after_a_lost_answer_undoes_no_order(
+    serve: Serve, play: Play, heard: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heartbeat_service.game_client.session.ANSWER_PATIENCE", 0.1)
+    # It beats once, and hears no publication: only answers can tell it anything.
+    running = await serve(interval=HOUR / 4)
+    silent = Peer(running.factory, zmq.PUB)
+    game = play(running.url, timebomb=HOUR)
+    first = await game.state()
+    front, back = proxy(running)
+    back.to = None  # the answers are lost
+    game.client._open(
+        OpenSockets(front.bind("tcp://127.0.0.1:0"), silent.bind("tcp://127.0.0.1:0"))
+    )
+    game.client.report(CALIBRATED)
+    await back.receive()
+    await running.steer("1", "UNCALIBRATED")
+    back.to = front
+    assert await game.event() == StateChanged(UNCALIBRATED, first.incarnation, 3)
+    refused = await game.event()
+    assert isinstance(refused, Refused)
+    assert refused.code == "STALE_SEQUENCE"
+    sent = [request for request in heard if isinstance(request, SetClientState)]
+    assert len(sent) > 1
+    assert {request.sequence for request in sent} == {1}
+    assert (await running.get("/clients/1"))["sequence"] == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_reports_do_not_pile_up_while_the_server_is_away(
+    serve: Serve, play: Play, heard: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heartbeat_service.game_client.session.ANSWER_PATIENCE", 0.001)
+    running, game, _ = await begin(serve, play)
+
+    async def reports() -> None:
+        for number in range(1000):
+            game.client.report((CALIBRATED, RUNNING)[number % 2])
+        await pause(SILENCE)
+        heard.clear()
+
+    await again(serve, running, reports)
+    await more_beats(heard)
+    sent = [request for request in heard if isinstance(request, SetClientState)]
+    assert len(sent) <= 2 * MAX_UNSENT
+    events = game.events.pending
+    assert Refused in {type(event) for event in events}  # its life is over
+    assert len([event for event in events if isinstance(event, Refused)]) <= len(
+        ClientState
+    )
+
+
+@pytest_twisted.ensureDeferred
 async def test_its_requests_pass_a_proxy_of_router_and_dealer(
     serve: Serve, play: Play
 ) -> None:
     running, game, _ = await begin(serve, play)
-    back = running.dealer()
-    front = Peer(running.factory, zmq.ROUTER)
-    front.messageReceived = back.send_multipart  # type: ignore[assignment]  # a proxy
-    back.messageReceived = front.send_multipart  # type: ignore[method-assign,assignment]  # both ways
+    front, _ = proxy(running)
     front_end = front.bind("tcp://127.0.0.1:0")
     game.client._open(OpenSockets(front_end, running.service.pub))
     game.client.report(CALIBRATED)
@@ -356,6 +441,30 @@ async def test_a_second_client_takes_over_and_the_first_falls_silent(
     record = await running.get("/clients/1")
     assert record["incarnation"] == present.incarnation
     assert record["instanceID"] == second.client.session.instance_id
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_takeover_stops_it_at_once_not_a_beat_later(
+    serve: Serve, play: Play, heard: list[Request]
+) -> None:
+    running = await serve(interval=HOUR / 4)
+    game = play(running.url, timebomb=HOUR)
+    own = (await game.state()).incarnation
+
+    async def follows() -> bool:
+        # Whatever was published before its subscription came is lost to it.
+        await running.steer("1", "CALIBRATED")
+        await running.steer("1", "UNCALIBRATED")
+        return game.events.pending != []
+
+    await until(follows)
+    await running.beat("1", instanceID="another")
+    await running.steer("1", "RUNNING")
+    while not isinstance(event := await game.event(), Superseded):
+        assert isinstance(event, StateChanged)
+        assert event.incarnation == own
+    of_its_own = [beat for beat in beats(heard) if beat.instance_id != "another"]
+    assert len(of_its_own) == 1
 
 
 @pytest_twisted.ensureDeferred
