@@ -148,14 +148,24 @@ async def test_a_server_that_is_restarted_with_keys_is_found_again(
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_program_says_so_on_standard_error(
+async def test_the_program_says_on_standard_error_that_it_begins_and_ends(
     serve: Serve, spawn: Spawn, keys: Keys
 ) -> None:
+    keys.make("1")
+    public = (keys.folder / "1.key").read_bytes()
+    keys.revoke("1")
     running = await serve(curve_keys=str(keys.folder), **TIMES)
+    carried = keys.folder.parent / "carried"
     player = spawn(
         *(sys.executable, "-m", "heartbeat_service.game_client"),
         *("--id", "1", "--server", running.url),
+        *("--curve-key", carried / "1.key_secret"),
+        *("--curve-server-key", carried / "server.key"),
     )
-    await player.says(r"^1: no ZeroMQ, .*: tcp://127.0.0.1:\d+ wants CURVE keys")
-    await player.ends("TERM")
-    assert player.output.count("no ZeroMQ") == 1
+    await player.says(r"^1: no ZeroMQ, .*: tcp://127.0.0.1:\d+ does not shake hands")
+    (keys.folder / "1.key").write_bytes(public)
+    assert running.service.key_check is not None
+    running.service.key_check.reload()
+    await player.says(r"^1: ZeroMQ gets through again$")
+    assert await player.ends("TERM") == 0
+    assert player.output.count("ZeroMQ") == 2
