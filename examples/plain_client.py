@@ -37,7 +37,7 @@ FRAME = 0.02  # seconds from step to step
 ANSWER_WITHIN = 2.0  # seconds; then a beat, or a request, is sent again
 FAREWELL = 1.5  # seconds that the end may take
 LONGEST = 64 * 1024  # bytes of a message
-MOST_THREADS = 10  # beats may hang for long at a server that is out of its mind
+MOST_HANGING = 10  # beats, at a server whose answers never end
 
 # What to do when the server answers with an Error, besides telling of it.
 ON_ERROR = {
@@ -53,7 +53,7 @@ ON_ERROR = {
     "UNKNOWN_CLIENT": "beat now",  # it has died: a beat registers it anew
     "INSTANCE_SUPERSEDED": "stop",  # another process is this client now
 }
-NONSENSE = (ValueError, KeyError, TypeError, RecursionError)
+NONSENSE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
 class Superseded(Exception):
@@ -72,8 +72,9 @@ class Client:
         self.interval, self.fuse = 2.0, 10.0  # seconds, until the server tells its own
         self.posted: Future[Any] | None = None  # the beat that is on its way
         self.posted_at = self.next_beat = 0.0
+        self.posting: list[threading.Thread] = []
         self.failures = 0
-        self.troubles: dict[str, str] = {}  # what was told last, by where it is
+        self.troubles: dict[str, str] = {}  # where, and the code that was told last
         # No proxy, whatever the environment says of one.
         tls = HTTPSHandler(context=options.ca_file)
         self.opener = build_opener(ProxyHandler({}), tls)
@@ -83,9 +84,7 @@ class Client:
         self.request_id = ""
         self.pending: dict[str, Any] | None = None  # the request without an answer
         self.ask_again_at = 0.0
-        self.told_by_beat = self.published = (
-            0  # sequences; that of the last publication
-        )
+        self.told_by_beat = self.published = 0  # the last sequence of each
 
     # What a game uses
 
@@ -131,11 +130,14 @@ class Client:
         """Post a heartbeat; `step` looks whether it is answered."""
         self.posted_at = time.monotonic()
         self.next_beat = self.posted_at + self.interval
-        if threading.active_count() <= MOST_THREADS:
+        self.posting = [thread for thread in self.posting if thread.is_alive()]
+        if len(self.posting) < MOST_HANGING:
             data = self.message("HEARTBEAT", clientState=self.state)
             self.posted = Future()
             work = (data, self.patience(), self.posted)
-            threading.Thread(target=self.post, args=work, daemon=True).start()
+            thread = threading.Thread(target=self.post, args=work, daemon=True)
+            self.posting.append(thread)
+            thread.start()
 
     def post(self, data: bytes, patience: float, posted: Future[Any]) -> None:
         """Post it, in a thread of its own; keep the answer, or why there is none."""
@@ -184,10 +186,11 @@ class Client:
         self.told_by_beat = 0
         if body["incarnation"] != self.incarnation:  # a new life
             self.incarnation, self.sequence, self.pending = body["incarnation"], 0, None
+            self.published = 0
         elif self.is_news(body):
             self.told_by_beat = body["sequence"]
         if is_silent:
-            self.tell(shown(self.endpoints[0]), "no answer, asking again")
+            self.tell(self.endpoints[0], "lost", "no answer, asking again")
         if endpoints != self.endpoints or is_deaf or is_silent:
             self.open_sockets(endpoints)
             # What was asked names the state that it was meant for: twice does no harm.
@@ -196,14 +199,14 @@ class Client:
             self.request("GetClientState")
         self.apply(body)
 
-    def beat_failed(self, why: str, at_least: float = 0.0) -> None:
+    def beat_failed(self, why: str, code: str = "lost", at_least: float = 0.0) -> None:
         """Beat again: ever more rarely, yet within half a fuse; not all at one time."""
         self.posted, self.failures = None, min(self.failures + 1, 16)
         longest = min(self.interval * 2.0**self.failures, self.fuse / 2)
         wait = random.uniform(self.interval, longest)  # noqa: S311 - jitter, no secret
         wait = min(max(wait, at_least), self.fuse / 2)
         self.next_beat = self.posted_at + wait
-        self.tell(self.options.server, f"{why}; trying again")
+        self.tell(self.options.server, code, f"{why}; trying again")
 
     # Requests and publications, by ZeroMQ
 
@@ -220,13 +223,11 @@ class Client:
             socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
             socket.setsockopt(zmq.RECONNECT_IVL_MAX, 5000)  # milliseconds
             socket.setsockopt(zmq.MAXMSGSIZE, LONGEST)
-            if self.options.curve_key:
-                socket.curve_publickey, socket.curve_secretkey = self.options.curve_key
-                socket.curve_serverkey = self.options.curve_server_key[0]
+            use_keys(socket, self.options)
             try:
                 socket.connect(endpoint)
             except zmq.ZMQError as error:
-                self.warn(f"can't connect to {shown(endpoint)}: {error}")
+                self.warn(f"can't connect to {endpoint}: {error}")
 
     def request(self, message_type: str, **body: Any) -> None:
         """Send a request; the reply has its requestID (a server of 1.0 has none)."""
@@ -257,7 +258,7 @@ class Client:
             if self.apply(body) and has_gap:
                 self.request("GetClientState")
         elif message.get("requestID", self.request_id) == self.request_id:
-            self.tell(shown(self.endpoints[0]))
+            self.tell(self.endpoints[0])
             if message["messageType"] == "Error":
                 self.refused(body, of_beat=False)
             else:
@@ -287,15 +288,15 @@ class Client:
         if error.get("clientID", self.id) != self.id:
             raise ValueError("an error of another client")
         what = ON_ERROR.get(error["code"], "beat later")
-        why = f"{shown(error['detail'])} ({shown(error['code'])})"
+        why = f"{error['detail']} ({error['code']})"
         retry_after = float(error.get("retryAfterSeconds", 0))
         if what == "stop":
             raise Superseded(why)
         if of_beat and what == "beat on":
             self.posted = None  # and the next when it is time
-            self.tell(self.options.server, why)
+            self.tell(self.options.server, error["code"], why)
         elif of_beat:
-            self.beat_failed(why, retry_after)
+            self.beat_failed(why, error["code"], retry_after)
         else:
             self.warn(why)
             self.pending = self.pending if error["code"] == "OVERLOADED" else None
@@ -337,24 +338,29 @@ class Client:
         if self.options.verbose:
             print(way, json.dumps(message), flush=True)
 
-    def tell(self, where: str, trouble: str = "") -> None:
-        """Say what is wrong: once, and when it is over."""
-        if trouble != self.troubles.get(where, ""):
-            self.warn(f"{where}: {trouble or 'well again'}")
-        self.troubles[where] = trouble
+    def tell(self, where: str, code: str = "", text: str = "well again") -> None:
+        """Say what is wrong: once in a row for each code, and when it is over."""
+        if code != self.troubles.get(where, ""):
+            self.warn(f"{where}: {text}")
+        self.troubles[where] = code
 
     def warn(self, text: str) -> None:
-        """Say what is wrong."""
-        print(f"{self.id}: {text}", file=sys.stderr, flush=True)
+        """Say what is wrong: on one line, not too long, all of it visible."""
+        shown = text[:300].encode("unicode_escape").decode()
+        print(f"{self.id}: {shown}", file=sys.stderr, flush=True)
 
 
-def shown(text: object) -> str:
-    """A server's words for a terminal: one line, not too long, all of it visible."""
-    return str(text)[:300].encode("unicode_escape").decode()
+def use_keys(socket: zmq.Socket[bytes], options: argparse.Namespace) -> None:
+    """Encrypt what goes over a socket, if there are keys."""
+    if options.curve_key:
+        socket.curve_publickey, socket.curve_secretkey = load_certificate(
+            options.curve_key
+        )
+        socket.curve_serverkey, _ = load_certificate(options.curve_server_key)
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line; what is in a file in place of its name."""
+    """The command line, with the token and the authorities in place of their files."""
     parser = argparse.ArgumentParser(
         description="A game client without a game: it beats, and shows its state on a "
         "line each time it changes, until Ctrl-C.",
@@ -375,18 +381,24 @@ def parse_arguments() -> argparse.Namespace:
         help="show each message, sent > and received <",
     )
     options = parser.parse_args()
+    if not options.server.startswith(("http://", "https://")):
+        parser.error(f"expected {url}, not {options.server}")
     if (options.curve_key is None) != (options.curve_server_key is None):
         parser.error("--curve-key and --curve-server-key: both or neither")
     try:
         if options.token_file:
-            options.token_file = Path(options.token_file).read_text("ascii").strip()
+            words = Path(options.token_file).read_text("ascii").split()
+            if len(words) != 1:
+                parser.error("--token-file: expected one token in it, without spaces")
+            options.token_file = words[0]
         if options.ca_file:
             options.ca_file = ssl.create_default_context(cafile=options.ca_file)
-        if options.curve_key:
-            options.curve_key = load_certificate(options.curve_key)
-            options.curve_server_key = load_certificate(options.curve_server_key)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            use_keys(socket, options)
+    except TypeError:
+        parser.error("--curve-key: expected a .key_secret file")
+    except (OSError, ValueError, zmq.ZMQError) as error:
+        parser.error(f"a file of no use: {error}")
     return options
 
 
@@ -403,7 +415,8 @@ def main() -> None:
         client.leave()
     except Superseded as error:
         client.context.destroy(linger=0)
-        sys.exit(f"{client.id}: stopped: {error}")
+        client.warn(f"stopped: {error}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def main() -> None:
         monitor = socket.get_monitor_socket(sum(WORDS))
         socket.subscribe(options.topic)
         socket.connect(options.address)
-    except (OSError, ValueError, TypeError, zmq.ZMQError) as error:
+    except TypeError:
+        sys.exit("watch.py: --curve-key: expected a .key_secret file")
+    except (OSError, ValueError, zmq.ZMQError) as error:
         sys.exit(f"watch.py: {error}")
     tell(f"waiting for {options.topic} from {options.address}, Ctrl-C ends")
     watch(socket, monitor)
