@@ -68,6 +68,12 @@ def as_the_user(folder: Path) -> tuple[str | Path, ...]:
     pytest.skip("another user can't run this Python: it is in somebody's home")
 
 
+def hand_over(*paths: Path) -> None:
+    """Let the group read what is root's, as docs/operations.md has it."""
+    subprocess.run(["chgrp", "-R", str(HEARTBEAT), *paths], check=True)
+    subprocess.run(["chmod", "-R", "g+rX", *paths], check=True)
+
+
 async def status(host: str, token: str) -> int:
     """What the service says to an operator."""
     headers = Headers({"Authorization": [f"Bearer {token}"]})
@@ -82,18 +88,14 @@ async def status(host: str, token: str) -> int:
 async def test_its_user_reads_what_root_has_put_there_also_at_a_reload(
     machine: Path, spawn: Spawn
 ) -> None:
-    # As docs/operations.md has it, "Under systemd".
     assert UNIT["User"] == "heartbeat"
     etc = machine / "etc"
     secrets = etc / "heartbeat-service"
-    secrets.mkdir(parents=True)
-    os.chown(secrets, 0, HEARTBEAT)
-    secrets.chmod(0o2750)
+    secrets.mkdir(0o700, parents=True)
     tokens, keys = secrets / "operator-token", secrets / "keys"
-    tokens.touch(0o640)
+    tokens.touch(0o600)
     tokens.write_text(f"{TOKENS[0]}\n")
     make_server_keys(keys)
-    subprocess.run(["chmod", "-R", "g+rX", secrets], check=True)
     # What systemd does itself.
     store = machine / "var/lib" / UNIT["StateDirectory"]
     store.mkdir(parents=True)
@@ -108,9 +110,12 @@ async def test_its_user_reads_what_root_has_put_there_also_at_a_reload(
         "operator-token-file": str(tokens),
         "curve-keys": str(keys),
     }
-    (etc / "heartbeat-service.toml").write_text(
+    configuration = etc / "heartbeat-service.toml"
+    configuration.touch(0o600)
+    configuration.write_text(
         "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())
     )
+    hand_over(secrets, configuration)
     program, *words = shlex.split(UNIT["ExecStart"].replace("/etc/", f"{etc}/"))
     assert Path(program).name == "heartbeat-service"
     become = as_the_user(store)
@@ -123,6 +128,7 @@ async def test_its_user_reads_what_root_has_put_there_also_at_a_reload(
     with tokens.open("a") as file:
         file.write(f"{TOKENS[1]}\n")
     make_client_keys(keys, "headset-1", machine / "headset-1")
+    hand_over(secrets, configuration)
     reload = UNIT["ExecReload"].replace("$MAINPID", str(service.pid))
     subprocess.run([*become[:-1], *shlex.split(reload)], check=True)
     await service.says("keys reloaded: 1 clients")
