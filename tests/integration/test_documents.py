@@ -47,12 +47,14 @@ KINDS = {"sh", "console", "", "json", "toml", "text", "mermaid"}
 
 #: What is not run, by how it begins, and why.
 NOT_HERE = {
+    "make demo": "has tests of its own",
     "make test": "this test is a part of it",
     "make units": "this test is run beside them",
     "make faults": "takes minutes",
     "make lint": "checks nothing that a page tells",
     "make check": "this test is a part of it",
     "make format": "changes the code",
+    "make dist": "`make package` does it, and tries what it makes",
     "cd /opt && git clone YOUR-COPY": "there is no copy of the reader's",
     "make .venv/bin/pip && ": "downloads; `make package` does the same",
     "cp deploy/heartbeat.service /etc/systemd/": "there may be no systemd",
@@ -62,12 +64,11 @@ NOT_HERE = {
 READY = "heartbeat service ready"
 #: What goes on until it is stopped, by how it begins, and what it prints once it runs.
 GOES_ON = {
-    "make demo": READY,
     "make run": READY,
-    ".venv/bin/twistd -n": READY,
-    ".venv/bin/python examples/watch.py": "",
+    ".venv/bin/heartbeat-service": READY,
+    ".venv/bin/python examples/watch.py": "^connected",
     ".venv/bin/python examples/plain_client.py": "UNCALIBRATED",
-    ".venv/bin/python -m heartbeat_service.game_client": "UNCALIBRATED",
+    ".venv/bin/heartbeat-client": "UNCALIBRATED",
 }
 
 #: Folders of a real installation, and where they are in the copy.
@@ -95,8 +96,7 @@ go_on() {{  # LINE PATTERN COMMAND
     fi 2>/dev/null
     eval "exec $3" >"$LOGS/$1" 2>&1 &
     [ "$2" != "{READY}" ] || service=$!
-    [ -n "$2" ] || sleep 1
-    until grep -qs -- "$2" "$LOGS/$1" || [ -z "$2" ]; do
+    until grep -qs -- "$2" "$LOGS/$1"; do
         kill -0 $! 2>/dev/null || {{ cat "$LOGS/$1"; return 1; }}
         sleep 0.05
     done
@@ -218,8 +218,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
         folder.joinpath(name).mkdir(parents=True)
     for file in Path(sys.prefix).iterdir():
         folder.joinpath(".venv", file.name).symlink_to(file)
-    # What make would install is there.
-    subprocess.run(["make", "--touch", "--silent", "run"], cwd=folder, check=True)
+    # What make would install is there, and is the real one.
+    touch = ["make", "--touch", "--silent", "run", "dist"]
+    subprocess.run(touch, cwd=folder, check=True)
     return made
 
 
@@ -236,7 +237,8 @@ def script_of(blocks: list[Block], copy: Copy) -> tuple[str, list[Command]]:
                 continue
             run.append(command)
             text = copy.localised(command.text)
-            if key := command.among(GOES_ON):
+            key = command.among(GOES_ON)
+            if key and command.shown is None:
                 words = (str(command.line), GOES_ON[key], text)
                 text = f"go_on {shlex.join(words)}"
             strictly = "--fail-with-body" if command.shown is None else ""
