@@ -55,10 +55,12 @@ NOT_HERE = {
     "make check": "this test is a part of it",
     "make format": "changes the code",
     "make dist": "`make package` does it, and tries what it makes",
-    "cd /opt && git clone YOUR-COPY": "there is no copy of the reader's",
-    "make .venv/bin/pip && ": "downloads; `make package` does the same",
-    "cp deploy/heartbeat.service /etc/systemd/": "there may be no systemd",
+    "python3 -m venv": "`make package` does it",
+    "/opt/heartbeat-service/bin/pip install": "`make package` does it",
+    "useradd": "changes the machine; here, this user stands for it",
+    "cp /opt/heartbeat-service/share": "there may be no systemd",
     "systemctl": "there may be no systemd",
+    "journalctl": "there may be no systemd",
 }
 
 READY = "heartbeat service ready"
@@ -66,15 +68,24 @@ READY = "heartbeat service ready"
 GOES_ON = {
     "make run": READY,
     ".venv/bin/heartbeat-service": READY,
+    "runuser -u heartbeat -- /opt/heartbeat-service/bin/heartbeat-service": READY,
     ".venv/bin/python examples/watch.py": "^connected",
     ".venv/bin/python examples/plain_client.py": "UNCALIBRATED",
     ".venv/bin/heartbeat-client": "UNCALIBRATED",
+    "/opt/heartbeat-service/bin/heartbeat-client": "UNCALIBRATED",
 }
 
 #: Folders of a real installation, and where they are in the copy.
-FOLDERS = {"/opt/heartbeat-service": "", "/etc/": "/etc/", "/var/lib/": "/var/lib/"}
-#: Names and addresses, and which of loopback stand for them.
-HOSTS = {
+FOLDERS = {
+    "/opt/heartbeat-service/": "/.venv/",
+    "/etc/": "/etc/",
+    "/var/lib/": "/var/lib/",
+}
+#: Names, users and addresses, and which stand for them: this user, and loopback.
+INSTEAD = {
+    "runuser -u heartbeat -- ": "",
+    "-o heartbeat": f"-o {os.getuid()}",
+    "-g heartbeat": f"-g {os.getgid()}",
     "show-server.local": "localhost",
     "0.0.0.0": "127.0.0.1",  # noqa: S104 - it is what is taken out
     "tcp://*:": "tcp://127.0.0.1:",
@@ -192,7 +203,7 @@ class Copy:
         """What a page says, as it has to be said here."""
         for there, here in FOLDERS.items():
             text = text.replace(there, f"{self.folder}{here}")
-        for there, here in HOSTS.items():
+        for there, here in INSTEAD.items():
             text = text.replace(there, here)
         return self.with_ports(text)
 
