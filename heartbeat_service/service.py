@@ -148,7 +148,7 @@ class HeartbeatService(Service):
         # HTTP has half of the descriptors. The fourth quarter is for the store and the
         # rest, and for peers that are about to be turned away.
         handshakes = FailedHandshakes(with_keys=self.key_check is not None)
-        limit = PeerLimit(self._reactor, allowed() // 4, handshakes.add)
+        limit = PeerLimit(self._reactor, allowed() // 4, handshakes)
         self._closers.append(limit.stop)
         publisher = StatePublisher(factory)
         limit.watch(publisher)

@@ -4,7 +4,7 @@ libzmq accepts whoever connects, and has no limit. Here each of its sockets has 
 monitor that tells of every connection, also of one that never says a word. One that
 is too many is shut down at once; who was there before is served on.
 
-A handshake that fails by what the peer sent is handed on, with where it came from.
+A handshake that fails is handed on, with where the peer comes from.
 
 A newcomer holds a descriptor until the reactor has heard of it, which is no longer
 than a turn of the reactor. So the limit must leave some descriptors free.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import zmq
@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from heartbeat_service.zeromq.connection import HardenedConnection
+from heartbeat_service.zeromq.handshakes import LEFT, FailedHandshakes
 from heartbeat_service.zeromq.monitor import Monitor
 
 #: The log tells of the limit, and that it is over, no more often than this, in seconds.
@@ -32,8 +33,7 @@ class PeerLimit:
     """Bounds the connections to some sockets, all together.
 
     :param most: how many there may be.
-    :param failed: is told of each handshake that failed: libzmq's error
-        (``zmq.PROTOCOL_ERROR_…``), and the peer's address, empty if it isn't known.
+    :param handshakes: hears of those that failed.
     """
 
     _log = Logger()
@@ -42,11 +42,11 @@ class PeerLimit:
         self,
         reactor: IReactorTime,
         most: int,
-        failed: Callable[[int, str], object] = lambda _error, _address: None,
+        handshakes: FailedHandshakes | None = None,
     ) -> None:
         self._reactor = reactor
         self._most = most
-        self._failed = failed
+        self._handshakes = handshakes
         self._monitors: list[Monitor] = []
         self._peers: dict[tuple[HardenedConnection, int], str] = {}  # their addresses
         self._turned_away = 0
@@ -59,25 +59,23 @@ class PeerLimit:
 
     def watch(self, connection: HardenedConnection) -> None:
         """Count its peers; before it is bound."""
-        error = 0
+        error: int | None = None
 
         def heard(event: int, value: int, endpoint: str) -> None:
             nonlocal error
-            if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                error = value  # whose it is, the next event says
+            if event == zmq.EVENT_ACCEPTED:
+                self._accepted((connection, value), endpoint)
             elif event == zmq.EVENT_DISCONNECTED:
                 address = self._peers.pop((connection, value), "")
-                if error:
-                    self._failed(error, address)
-                error = 0
-            else:
-                self._accepted((connection, value), endpoint)
+                if self._handshakes is not None and error is not None:
+                    self._handshakes.add(error, address)
+                error = None
+            else:  # whose handshake it is, the next event says
+                error = value if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL else LEFT
 
-        events = (
-            zmq.EVENT_ACCEPTED
-            | zmq.EVENT_DISCONNECTED
-            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-        )
+        events = int(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        if self._handshakes is not None:
+            events |= self._handshakes.events
         self._monitors.append(Monitor(connection, events, heard))
 
     def has_unread(self) -> bool:

@@ -176,7 +176,7 @@ def for_another_server(keys: Keys) -> ClientKeys:
 
 @pytest.mark.parametrize(
     ("shown", "reason"),
-    [(without_key, "shows no key"), (for_another_server, "takes another key")],
+    [(without_key, "heartbeat-curve-keys"), (for_another_server, "takes another key")],
 )
 @pytest_twisted.ensureDeferred
 async def test_a_peer_whose_keys_do_not_fit_is_told_of_with_its_address(

@@ -6,7 +6,7 @@ import zmq
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.zeromq.handshakes import FailedHandshakes
+from heartbeat_service.zeromq.handshakes import LEFT, FailedHandshakes
 
 NO_KEY = zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
 OTHER_KEY = zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC
@@ -37,7 +37,14 @@ class TestFailedHandshakes(SynchronousTestCase):
         self.assertTrue(told[-1].endswith("so far: 512"))
 
     def test_a_stranger_that_speaks_no_zeromq_is_not_told_of(self) -> None:
-        self.assertEqual(self.told(NO_ZEROMQ, 0), [])
+        self.assertEqual(self.told(NO_ZEROMQ), [])
+
+    def test_who_leaves_during_the_handshake_is_told_of_where_keys_are_wanted(self):
+        [line] = self.told(LEFT)
+        self.assertIn("as a client without keys does", line)
+        with capturedLogs() as log:
+            FailedHandshakes(with_keys=False).add(LEFT, "10.0.0.7")
+        self.assertEqual(log, [])
 
     def test_a_peer_that_has_gone_too_soon_is_told_of_all_the_same(self) -> None:
         [line] = self.told(NO_KEY, address="")
