@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from attrs import fields_dict
 from attrs.exceptions import FrozenInstanceError
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.options import Options
-from heartbeat_service.settings import Settings
+from heartbeat_service.settings import Settings, SettingsError
 
 
 class OptionsTestCase(SynchronousTestCase):
@@ -202,6 +207,18 @@ class TestConfig(OptionsTestCase):
         path = self.config(b"router = '\xff'")
         self.assertIn(repr(path), self.refusal("--config", path))
 
+    def test_no_depth_of_a_file_is_a_traceback(self) -> None:
+        for text in ("x = " + "[" * 100_000, "x = " + "{a = " * 100_000):
+            refusal = self.refusal("--config", self.config(text))
+            self.assertTrue(refusal.startswith("--config: "))
+            self.assertIn("nested too deep", refusal)
+
+    def test_no_number_of_a_file_is_too_large_to_be_refused(self) -> None:
+        for number in ("1e999", "9" * 10_000, "0x" + "f" * 10_000):
+            for name in ("timebomb", "max-clients", "http", "store"):
+                refusal = self.refusal("--config", self.config(f"{name} = {number}"))
+                self.assertRegex(refusal, f"^--({name}: expected|config: )")
+
 
 class TestBadOptions(OptionsTestCase):
     """A bad option ends the program with a sentence that names it."""
@@ -226,6 +243,33 @@ class TestBadOptions(OptionsTestCase):
             for value in values:
                 with self.subTest(option=option, value=value):
                     self.assertTrue(self.refusal(option, value).startswith(option))
+
+    def test_each_value_that_cannot_be_is_refused_in_a_short_sentence(self) -> None:
+        values: tuple[Any, ...] = (
+            *(None, "", [], {}, (), date(1979, 5, 27), math.nan, "\0", "\udcff"),
+            *(10**5_000, -1, 2**64, "9" * 9_999, "x" * 10**6, ["tcp:1", 2]),
+            "tcp://a:" + "1" * 5_000,
+        )
+        for name in fields_dict(Settings):
+            option = name.replace("_", "-")
+            for value in values:
+                with self.subTest(option=option, kind=type(value)):
+                    try:
+                        Settings(**{name: value})
+                    except SettingsError as error:
+                        self.assertTrue(str(error).startswith(f"--{option}: expected "))
+                        self.assertLess(len(str(error)), 500)
+
+    def test_the_reason_comes_first_and_then_how_to_get_help(self) -> None:
+        self.patch(sys, "argv", ["/opt/bin/heartbeat-service", "--timebomb", "x"])
+        self.patch(sys.modules["__main__"], "__spec__", None)
+        self.assertEqual(
+            self.refusal("--timebomb", "x").splitlines(),
+            [
+                "--timebomb: expected seconds from 0.1 to 3600, got 'x'",
+                "Help: heartbeat-service --help",
+            ],
+        )
 
     def test_an_unknown_option_is_named(self) -> None:
         self.assertIn("--fuse", self.refusal("--fuse", "1"))
