@@ -13,8 +13,8 @@ from heartbeat_service.host.starting import end_by_interrupt, outlive_hangup
 
 def service() -> None:
     """``heartbeat-service``: what ``twistd -n --pidfile= heartbeat`` is."""
-    outlive_hangup()
     end_by_interrupt()
+    outlive_hangup()
     from twisted.scripts import twistd
 
     sys.argv[1:1] = ["-n", "--pidfile=", "heartbeat"]

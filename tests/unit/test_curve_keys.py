@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import redirect_stdout
 from errno import ENOSPC
@@ -12,8 +13,9 @@ from tempfile import TemporaryDirectory
 
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from zmq.auth import load_certificate
+from zmq.auth import create_certificates, load_certificate
 
+from heartbeat_service import curve_keys
 from heartbeat_service.curve_keys import main
 from heartbeat_service.protocol.scope import NOBODY, Scope
 from heartbeat_service.zeromq.curve import (
@@ -184,6 +186,21 @@ class TestCurveKeys(SynchronousTestCase):
         ]:
             self.assertIn(named, self.fails(*arguments))
         self.assertEqual(read_clients(self.folder), {})
+
+    def test_a_signal_waits_until_a_pair_is_whole(self) -> None:
+        came: list[object] = []
+        former = signal.signal(signal.SIGINT, lambda *_: came.append("signal"))
+        self.addCleanup(signal.signal, signal.SIGINT, former)
+
+        def create(folder: Path, name: str) -> tuple[str, str]:
+            os.kill(os.getpid(), signal.SIGINT)
+            came.append("made")
+            return create_certificates(folder, name)
+
+        self.patch(curve_keys, "create_certificates", create)
+        self.run_it(self.folder)
+        self.assertEqual(came, ["made", "signal"])
+        self.assertTrue(read_server_pair(self.folder))
 
 
 class TestReadingKeys(SynchronousTestCase):

@@ -1,0 +1,91 @@
+"""The console commands: what they are called, and how a start that fails ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+
+from tests.integration.processes import BIN, LOOPBACK, READY, Spawn
+from tests.integration.waiting import pause, until
+
+TWISTD = (BIN / "twistd", "-n", "--pidfile=", "heartbeat")
+COMMANDS = ("heartbeat-service", "heartbeat-client", "heartbeat-curve-keys")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_version_of_each_program_is_the_services(spawn: Spawn) -> None:
+    ways = (TWISTD, *((BIN / command,) for command in COMMANDS))
+    for program in [spawn(*way, "--version") for way in ways]:
+        assert await program.ends() == 0
+        assert program.output == "heartbeat-service 0.1.0\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_bad_option_is_told_first_then_how_to_get_help(spawn: Spawn) -> None:
+    ways = {
+        "twistd heartbeat": TWISTD,
+        "python -m heartbeat_service": (sys.executable, "-m", "heartbeat_service"),
+    }
+    programs = [spawn(*way, "--fuse", "1") for way in ways.values()]
+    for called, program in zip(ways, programs, strict=True):
+        assert await program.ends() == 1
+        assert program.output.splitlines() == [
+            "option --fuse not recognized",
+            f"Help: {called} --help",
+        ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_heartbeat_service_needs_no_twistd_on_the_path_and_no_pid_file(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    service = spawn(BIN / "heartbeat-service", *LOOPBACK, PATH="/usr/bin:/bin")
+    await service.says(READY)
+    assert not (tmp_path / "twistd.pid").exists()
+    assert await service.ends("INT") == -signal.SIGINT
+    assert "Server Shut Down" in service.output
+    assert "Traceback" not in service.output
+
+
+def catches_hangup(pid: int) -> bool:
+    """Whether a process has a handler for SIGHUP by now."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = status.partition("SigCgt:")[2].split()[0]
+    return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.3])
+@pytest_twisted.ensureDeferred
+async def test_an_interrupt_while_it_starts_ends_it_without_a_traceback(
+    spawn: Spawn, seconds: float
+) -> None:
+    service = spawn(BIN / "heartbeat-service", *LOOPBACK)
+    await until(lambda: catches_hangup(service.pid))  # the first that it does
+    await pause(seconds)
+    assert await service.ends("INT") == -signal.SIGINT
+    assert "Traceback" not in service.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_hangup_ends_heartbeat_service_while_it_starts(spawn: Spawn) -> None:
+    service = spawn(BIN / "heartbeat-service", *LOOPBACK)
+    await until(lambda: catches_hangup(service.pid))
+    service.transport.signalProcess("HUP")  # type: ignore[union-attr]  # it has one
+    await service.says(READY)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_path_that_cannot_be_looked_at_ends_it_with_a_sentence(
+    spawn: Spawn,
+) -> None:
+    # As a folder that may not be entered, which a test that root runs can't have.
+    store = f"sqlite:{'k' * 300}/x"
+    service = spawn(BIN / "heartbeat-service", *LOOPBACK, "--store", store)
+    assert await service.ends() == 1
+    last = service.output.splitlines()[-1]
+    assert f"The heartbeat service can't start: --store {store}: File name" in last
+    assert "Traceback" not in service.output
