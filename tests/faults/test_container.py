@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.service import LONG
+from tests.faults.service import LONG, Row
 from tests.integration.processes import ROOT
 from tests.messages import heartbeat
 
@@ -76,7 +76,7 @@ def podman() -> Iterator[Podman]:
 
 @pytest.mark.fault("built and run in a container")
 def test_the_container_serves_as_another_user_and_keeps_its_clients(
-    podman: Podman, tmp_path: Path
+    podman: Podman, tmp_path: Path, row: Row
 ) -> None:
     [base] = {
         line.split()[1]
@@ -91,9 +91,11 @@ def test_the_container_serves_as_another_user_and_keeps_its_clients(
         timeout=600,
     )
     podman("import", debian, base)
+    (tmp_path / "pip.conf").write_text("[global]\ncert = /run/authorities.crt\n")
     podman(
         *("build", "--isolation", "chroot", "--format", "docker"),
-        *("--volume", f"{AUTHORITIES}:{AUTHORITIES}:ro"),
+        *("--volume", f"{AUTHORITIES}:/run/authorities.crt:ro"),
+        *("--volume", f"{tmp_path / 'pip.conf'}:/etc/pip.conf:ro"),
         *("-t", "heartbeat-service", "-f", ROOT / "Containerfile", ROOT),
     )
     secrets, data = tmp_path / "secrets", tmp_path / "data"
@@ -139,3 +141,4 @@ def test_the_container_serves_as_another_user_and_keeps_its_clients(
     assert '"RUNNING"' in ask("GET", "/clients/1")
     podman("stop", "--time", "20", "heartbeat")
     assert "Traceback" not in podman("logs", "heartbeat")
+    row.tried = "two starts"
