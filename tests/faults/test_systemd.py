@@ -29,34 +29,31 @@ python3 -m venv /opt/heartbeat-service
 /opt/heartbeat-service/bin/heartbeat-service --help
 useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin heartbeat
 cp /opt/heartbeat-service/share/heartbeat-service/heartbeat.service /etc/systemd/system/
-umask 077
-mkdir /etc/heartbeat-service
-echo first-token-of-tests > /etc/heartbeat-service/operator-tokens
-/opt/heartbeat-service/bin/heartbeat-curve-keys /etc/heartbeat-service/keys
+install -d -g heartbeat -m 2750 /etc/heartbeat-service
 cat > /etc/heartbeat-service.toml <<END
 operator-token-file = "/etc/heartbeat-service/operator-tokens"
 curve-keys = "/etc/heartbeat-service/keys"
 timebomb = 600
 END
+umask 027
+echo first-token-of-tests > /etc/heartbeat-service/operator-tokens
+/opt/heartbeat-service/bin/heartbeat-curve-keys /etc/heartbeat-service/keys
 """
 
 #: What is tried once systemd runs; each line of its answer is a word and what it tells.
 TRY = """
-hand_over() {
-    chgrp -R heartbeat /etc/heartbeat-service /etc/heartbeat-service.toml
-    chmod -R g+rX /etc/heartbeat-service /etc/heartbeat-service.toml
-}
+umask 027
 ask() {
     curl -s --retry 30 --retry-connrefused --retry-delay 1 "$@"
 }
-hand_over
+chmod -R g+rX /etc/heartbeat-service
 systemctl enable --now heartbeat
 echo user $(stat -c %U /proc/$(systemctl show -P MainPID heartbeat))
 echo beat $(ask http://127.0.0.1:6969/heartbeat -d @/root/beat.json)
 echo second-token-of-tests >> /etc/heartbeat-service/operator-tokens
 /opt/heartbeat-service/bin/heartbeat-curve-keys /etc/heartbeat-service/keys \\
     --client headset-1 --out /root/headset-1
-hand_over
+chmod -R g+rX /etc/heartbeat-service
 systemctl reload heartbeat
 until journalctl -u heartbeat -o cat | grep '2 tokens are good now'; do sleep 0.2; done
 systemctl kill -s KILL heartbeat

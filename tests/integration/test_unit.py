@@ -68,10 +68,9 @@ def as_the_user(folder: Path) -> tuple[str | Path, ...]:
     pytest.skip("another user can't run this Python: it is in somebody's home")
 
 
-def hand_over(*paths: Path) -> None:
-    """Let the group read what is root's, as docs/operations.md has it."""
-    subprocess.run(["chgrp", "-R", str(HEARTBEAT), *paths], check=True)
-    subprocess.run(["chmod", "-R", "g+rX", *paths], check=True)
+def hand_over(folder: Path) -> None:
+    """Let the folder's group read what is root's, as docs/operations.md has it."""
+    subprocess.run(["chmod", "-R", "g+rX", folder], check=True)
 
 
 async def status(host: str, token: str) -> int:
@@ -91,7 +90,9 @@ async def test_its_user_reads_what_root_has_put_there_also_at_a_reload(
     assert UNIT["User"] == "heartbeat"
     etc = machine / "etc"
     secrets = etc / "heartbeat-service"
-    secrets.mkdir(0o700, parents=True)
+    etc.mkdir()
+    make = ("install", "-d", "-g", str(HEARTBEAT), "-m", "2750", secrets)
+    subprocess.run(make, check=True)
     tokens, keys = secrets / "operator-token", secrets / "keys"
     tokens.touch(0o600)
     tokens.write_text(f"{TOKENS[0]}\n")
@@ -110,12 +111,10 @@ async def test_its_user_reads_what_root_has_put_there_also_at_a_reload(
         "operator-token-file": str(tokens),
         "curve-keys": str(keys),
     }
-    configuration = etc / "heartbeat-service.toml"
-    configuration.touch(0o600)
-    configuration.write_text(
+    (etc / "heartbeat-service.toml").write_text(
         "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())
     )
-    hand_over(secrets, configuration)
+    hand_over(secrets)
     program, *words = shlex.split(UNIT["ExecStart"].replace("/etc/", f"{etc}/"))
     assert Path(program).name == "heartbeat-service"
     become = as_the_user(store)
@@ -128,7 +127,7 @@ async def test_its_user_reads_what_root_has_put_there_also_at_a_reload(
     with tokens.open("a") as file:
         file.write(f"{TOKENS[1]}\n")
     make_client_keys(keys, "headset-1", machine / "headset-1")
-    hand_over(secrets, configuration)
+    hand_over(secrets)
     reload = UNIT["ExecReload"].replace("$MAINPID", str(service.pid))
     subprocess.run([*become[:-1], *shlex.split(reload)], check=True)
     await service.says("keys reloaded: 1 clients")
