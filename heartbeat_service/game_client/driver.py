@@ -58,6 +58,7 @@ from heartbeat_service.protocol.messages import (
     ErrorMessage,
     HeartbeatMessage,
     OnStateChange,
+    Reply,
     compact_values,
 )
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
@@ -167,7 +168,13 @@ class GameClient(Service):
         return Deferred.fromCoroutine(self._leave())
 
     def report(self, state: ClientState) -> None:
-        """Ask the server to change this client's state; it answers by an event."""
+        """Ask the server to change this client's state.
+
+        Reports are carried out one after the other, and sent again when no answer
+        comes. Each ends with an event: :class:`StateChanged`, :class:`Refused` or
+        :class:`Superseded`. But for those that a later one has taken back before they
+        were sent: who reports CALIBRATED, RUNNING and CALIBRATED is CALIBRATED once.
+        """
         self._perform(self.session.report(state))
 
     def _perform(self, actions: Sequence[Action]) -> None:
@@ -330,18 +337,20 @@ class GameClient(Service):
             return
         if isinstance(message, OnStateChange):
             self._perform(self.session.state_published(message))
-            return
-        request_id = request_id_of(frames[-1])
-        if isinstance(message, ClientStateMessage):
-            self._perform(self.session.request_answered(message, request_id))
         else:
-            self._perform(self.session.request_refused(message, request_id))
-        # A server of version 1 doesn't say what it answers.
+            self._answered(message, request_id_of(frames[-1]))
+
+    def _answered(self, reply: Reply, request_id: str | None) -> None:
+        if isinstance(reply, ErrorMessage):
+            self._perform(self.session.request_refused(reply, request_id))
+        else:
+            self._perform(self.session.request_answered(reply, request_id))
         over = self.session.state is ClientState.DISCONNECTED
-        is_last = request_id == self._farewell or (
-            request_id is None and (over or isinstance(message, ErrorMessage))
-        )
-        if self._gone is not None and is_last:
+        if request_id is None:  # a server of version 1 doesn't say what it answers
+            is_farewell = over or isinstance(reply, ErrorMessage)
+        else:
+            is_farewell = request_id == self._farewell
+        if self._gone is not None and is_farewell:
             gone, self._gone = self._gone, None
             gone.callback(None)
 

@@ -312,6 +312,12 @@ def problem(code: str, detail: str = "no") -> bytes:
     return json.dumps({"code": code, "detail": detail}).encode()
 
 
+def overloaded(seconds: float) -> bytes:
+    """An overload that asks for so much time."""
+    fields = {"code": "OVERLOADED", "detail": "no", "retryAfterSeconds": seconds}
+    return json.dumps(fields).encode()
+
+
 def error(**body: str) -> bytes:
     """An error as ZeroMQ tells it."""
     return envelope(messageType="Error", body={"detail": "no", **body})
@@ -348,6 +354,8 @@ ANSWERS: dict[str, Answer] = {
     "forbidden": lambda beat: beat.say("403 ", problem("FORBIDDEN"), LATER),
     "locked out": lambda beat: beat.say("403 ", problem("LOCKED_OUT"), LATER),
     "overloaded": lambda beat: beat.say("503 ", problem("OVERLOADED"), LATER),
+    "overloaded for ever": lambda beat: beat.say("503 ", overloaded(1e300)),
+    "overloaded until yesterday": lambda beat: beat.say("503 ", overloaded(-1e300)),
     "unknown": lambda beat: beat.say("418 ", problem(ESCAPES, ESCAPES), LATER),
     "200, yet an error": lambda beat: beat.say("200 OK", error(code="OVERLOADED")),
     "another's end": lambda beat: beat.say(
@@ -648,6 +656,29 @@ async def test_what_is_published_of_anyone_else_or_in_no_known_way_is_ignored(
     complaints = [formatEvent(event) for event in log if "count" in event]
     assert 1 <= len(complaints) < 12, "few lines tell of many messages"
     assert all(complaint.isprintable() for complaint in complaints)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_flood_of_others_lives_stops_nothing_and_makes_few_questions(
+    server: Server, play: Play
+) -> None:
+    game = play(server.listen())
+    *route, _question = await server.router.receive()
+    server.router.send_multipart([*route, server.reply()])
+    await until(lambda: game.client.session.initialised)
+    lives, questions = count(8), server.router.inbox.pending
+
+    async def is_asked() -> bool:
+        for _ in range(100):
+            server.publish(incarnation=next(lives), instanceID="another")
+        return len(questions) > 2
+
+    await until(is_asked)
+    await goes_on_beating(server)
+    assert len(questions) <= len(server.beats) + 2
+    await game.reaches(ClientState.UNCALIBRATED)
+    assert game.events.pending == []
+    assert game.client.session.incarnation == 7
 
 
 @pytest_twisted.ensureDeferred
