@@ -225,6 +225,7 @@ class GameClient(Service):
             return NO_VALUES
 
     def _schedule_beat(self, seconds: float) -> None:
+        self._cancel_beat()
         if self.running:
             delay = self._sent_at + seconds - self._reactor.seconds()
             self._next_beat = self._reactor.callLater(max(0.0, delay), self._beat)

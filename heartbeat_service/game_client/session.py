@@ -86,7 +86,10 @@ class SendHeartbeat:
 
 @frozen
 class BeatAfter:
-    """Call :meth:`Session.beat` that many seconds after the last beat was sent."""
+    """Call :meth:`Session.beat` that many seconds after the last beat was sent.
+
+    What was said before is off.
+    """
 
     seconds: float
 
@@ -217,6 +220,7 @@ class Session:
     _timebomb: float = field(default=FIRST_TIMEBOMB, init=False)
     _failures: int = field(default=0, init=False)
     _trouble: str | None = field(default=None, init=False)
+    _is_beating: bool = field(default=False, init=False)
     _sequence_at_beat: int = field(default=0, init=False)
     _told_by_beat: int = field(default=0, init=False)
     _published: int = field(default=0, init=False)
@@ -237,7 +241,7 @@ class Session:
     @_silent_once_superseded
     def beat(self, values: Raw = NO_VALUES) -> Sequence[Action]:
         """It is time to beat. Not before the last beat was answered or failed."""
-        self._sequence_at_beat = self.sequence
+        self._is_beating, self._sequence_at_beat = True, self.sequence
         message = HeartbeatMessage(
             client_id=self.client_id,
             client_state=self.state,
@@ -258,7 +262,7 @@ class Session:
         """
         if reply.client_id != self.client_id or not self._is_this_process(reply):
             return self.beat_failed("The server answered for another client")
-        self._failures = 0
+        self._is_beating, self._failures = False, 0
         self._trouble, self._may_ask = None, True
         self._timebomb = min(max(reply.timebomb_seconds, SHORTEST_FUSE), LONGEST_FUSE)
         self._interval = max(
@@ -297,6 +301,7 @@ class Session:
 
         :param retry_after: seconds that the server asks for; it gets half the fuse.
         """
+        self._is_beating = False
         self._failures += 1
         wait = max(self._backoff(), self._no_longer_than_half_the_fuse(retry_after))
         return [*self._told_once("", ServerLost(detail)), BeatAfter(wait)]
@@ -310,6 +315,7 @@ class Session:
             return self._stop(error.detail)
         if error.code == "OVERLOADED":  # it passes, as an outage does
             return self.beat_failed(error.detail, error.retry_after_seconds)
+        self._is_beating = False
         refused = self._told_once(error.code, Refused(error.code, error.detail))
         if error.code == "LOCKED_OUT":  # it is let in by a beat, so it goes on beating
             return [*refused, BeatAfter(self._interval)]
@@ -361,15 +367,15 @@ class Session:
         if request_id not in (None, self._asking):
             return []  # it comes late: what was asked is settled
         self._asking = None
-        refused = Refused(error.code, error.detail)
-        return [refused, *(self._give_up(error.code, error.detail) if is_stale else [])]
+        return self._refused_for_good(error) if is_stale else self._refused(error)
 
     @_silent_once_superseded
     def state_published(self, change: OnStateChange) -> Sequence[Action]:
         """A publication came in. One of another life waits for a beat's reply.
 
         If that one may be another process's, the server is asked at once: it alone can
-        say that this process is superseded.
+        say that this process is superseded. If it tells of this life's death, a beat
+        begins the next.
         """
         if change.client_id != self.client_id:
             return []
@@ -379,7 +385,10 @@ class Session:
             return self._ask_once() if newer and not own else []
         self._published = max(self._published, change.sequence)
         missed_some = change.sequence > self.sequence + 1
-        return [*self._apply(change), *(self._ask_once() if missed_some else [])]
+        applied = self._apply(change)
+        if applied and self.state is ClientState.DISCONNECTED:
+            return [*applied, *self._beat_now()]
+        return [*applied, *(self._ask_once() if missed_some else [])]
 
     @_silent_once_superseded
     def report(self, state: ClientState) -> Sequence[Action]:
@@ -496,10 +505,21 @@ class Session:
             self._reports.is_stale = True
             return self._find_out()
         self._reports.settle()
-        refused = Refused(error.code, error.detail)
         if error.code == "ILLEGAL_TRANSITION":
-            return [refused, *self._report_next()]
-        return [refused, *self._give_up(error.code, error.detail)]
+            return [*self._refused(error), *self._report_next()]
+        return self._refused_for_good(error)
+
+    def _refused_for_good(self, error: ErrorMessage) -> Sequence[Action]:
+        return [*self._refused(error), *self._give_up(error.code, error.detail)]
+
+    def _refused(self, error: ErrorMessage) -> Sequence[Action]:
+        refused = Refused(error.code, error.detail)
+        is_over = error.code in ("UNKNOWN_CLIENT", "STALE_INCARNATION")
+        return [refused, *(self._beat_now() if is_over else [])]
+
+    def _beat_now(self) -> Sequence[Action]:
+        """This life is over: a beat tells what is. One that is under way does."""
+        return [] if self._is_beating else [BeatAfter(SHORTEST_INTERVAL)]
 
     def _give_up(self, code: str, why: str) -> Sequence[Refused]:
         return [

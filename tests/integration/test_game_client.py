@@ -177,6 +177,18 @@ async def again(serve: Serve, running: Running, between: Meanwhile) -> Running:
     )
 
 
+async def follows(running: Running, game: Game) -> None:
+    """Wait until it hears what is published; what it hears is left to be read."""
+
+    async def is_told() -> bool:
+        # Whatever was published before its subscription came is lost to it.
+        for state in ("CALIBRATED", "UNCALIBRATED"):
+            await running.steer("1", state)
+        return game.events.pending != []
+
+    await until(is_told)
+
+
 async def begin(serve: Serve, play: Play) -> tuple[Running, Game, StateChanged]:
     """A service, and a game client of it that is registered; what it was told."""
     running = await serve(interval=INTERVAL)
@@ -392,6 +404,22 @@ async def test_after_a_kick_it_takes_up_a_new_life(serve: Serve, play: Play) -> 
 
 
 @pytest_twisted.ensureDeferred
+async def test_after_a_kick_it_is_back_at_once_not_a_beat_later(
+    serve: Serve, play: Play, heard: list[Request]
+) -> None:
+    running = await serve(interval=HOUR / 4)
+    game = play(running.url, timebomb=HOUR)
+    first = await game.state()
+    await follows(running, game)
+    await running.kick("1")
+    await game.reaches(DISCONNECTED)
+    present = await game.state()
+    assert (present.state, present.sequence) == (UNCALIBRATED, 1)
+    assert present.incarnation > first.incarnation
+    assert len(beats(heard)) == 2
+
+
+@pytest_twisted.ensureDeferred
 async def test_it_finds_its_way_back_to_a_service_that_was_restarted(
     serve: Serve, play: Play
 ) -> None:
@@ -451,13 +479,7 @@ async def test_a_takeover_stops_it_at_once_not_a_beat_later(
     game = play(running.url, timebomb=HOUR)
     own = (await game.state()).incarnation
 
-    async def follows() -> bool:
-        # Whatever was published before its subscription came is lost to it.
-        await running.steer("1", "CALIBRATED")
-        await running.steer("1", "UNCALIBRATED")
-        return game.events.pending != []
-
-    await until(follows)
+    await follows(running, game)
     await running.beat("1", instanceID="another")
     await running.steer("1", "RUNNING")
     while not isinstance(event := await game.event(), Superseded):
@@ -486,7 +508,7 @@ async def test_it_says_goodbye_when_it_is_stopped(
         "incarnation": present.incarnation,
         "instanceID": beats(heard)[0].instance_id,
     }
-    assert await running.get("/clients") == {"clients": []}
+    assert (await running.get("/clients"))["clients"] == []
 
     assert recorder.calls
     assert [call for call in recorder.calls if call.active()] == []
@@ -503,7 +525,7 @@ async def test_stopped_right_after_its_start_it_leaves_nothing_behind(
     running = await serve(interval=INTERVAL)
     game = play(running.url)
     await game.stop()
-    assert await running.get("/clients") == {"clients": []}
+    assert (await running.get("/clients"))["clients"] == []
 
 
 @pytest_twisted.ensureDeferred

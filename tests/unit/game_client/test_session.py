@@ -64,6 +64,7 @@ INSTANCE = "this process"
 INTERVAL = 2.0
 SOCKETS = OpenSockets("tcp://server:8765", "tcp://server:4321")
 ASK = SendRequest(GetClientState(client_id=CLIENT, instance_id=INSTANCE))
+NOW = BeatAfter(SHORTEST_INTERVAL)
 AGAIN = AskAgainAfter(ANSWER_PATIENCE)
 SUPERSEDED = ErrorMessage(code="INSTANCE_SUPERSEDED", detail="another is here")
 OVERLOADED = ErrorMessage(code="OVERLOADED", detail="later", client_id=CLIENT)
@@ -280,13 +281,32 @@ class TestFollowing(SynchronousTestCase):
         session = initialised()
         self.assertEqual(
             session.state_published(publishes(7, 2, DISCONNECTED)),
-            [StateChanged(DISCONNECTED, 7, 2)],
+            [StateChanged(DISCONNECTED, 7, 2), NOW],
         )
         (beat,) = told(session.beat(), SendHeartbeat)
         self.assertEqual(beat.message.client_state, DISCONNECTED)
         self.assertIn(
             StateChanged(UNCALIBRATED, 8, 1), session.beat_answered(says(8, 1))
         )
+
+    def test_death_that_is_told_while_it_beats_waits_for_that_beat(self) -> None:
+        session = initialised()
+        session.beat()
+        self.assertEqual(
+            session.state_published(publishes(7, 2, DISCONNECTED)),
+            [StateChanged(DISCONNECTED, 7, 2)],
+        )
+
+    def test_who_is_not_known_any_more_beats_at_once(self) -> None:
+        for code in ("UNKNOWN_CLIENT", "STALE_INCARNATION"):
+            session = initialised()
+            asked = session.state_published(publishes(7, 3))
+            actions = session.request_refused(error(code), id_of(asked))
+            self.assertEqual(actions, [Refused(code, "no"), NOW])
+            actions = session.request_refused(
+                error(code), id_of(session.report(RUNNING))
+            )
+            self.assertEqual(actions, [Refused(code, "no"), NOW])
 
     def test_beats_report_the_applied_state(self) -> None:
         session = initialised()
@@ -551,10 +571,9 @@ class TestBadServer(SynchronousTestCase):
     def test_refusal_makes_it_ask_for_nothing_so_that_no_server_keeps_it_asking(
         self,
     ) -> None:
-        for code in ("STALE_SEQUENCE", "FORBIDDEN", "LOCKED_OUT", "UNKNOWN_CLIENT"):
-            error = ErrorMessage(code=code, detail="no", client_id=CLIENT)
+        for code in ("STALE_SEQUENCE", "FORBIDDEN", "LOCKED_OUT"):
             self.assertEqual(
-                initialised().request_refused(error), [Refused(code, "no")]
+                initialised().request_refused(error(code)), [Refused(code, "no")]
             )
 
     def test_no_event_carries_what_a_terminal_would_obey(self) -> None:
