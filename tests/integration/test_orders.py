@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -11,6 +13,75 @@ from heartbeat_service.protocol.codec import MAX_ORDER
 from tests.integration.conftest import Running, Serve
 from tests.integration.test_bad_input import assert_problem
 from tests.messages import over_http
+
+
+async def give(running: Running, first: str, **body: Any) -> tuple[int, Any]:
+    """Give an order; its status and its JSON."""
+    method, path = first.split()
+    status, content, _ = await running.http(method, path, json.dumps(body).encode())
+    return status, content
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_are_kicked_in_one_order_and_each_is_told(running: Running) -> None:
+    lives = {name: await running.beat(name) for name in ("1", "2", "3")}
+    subscriber = await running.subscriber()
+    expected = {
+        "1": [lives["1"]["incarnation"], 1],
+        "2": [lives["2"]["incarnation"], 9],
+    }
+    order = {"clientIDs": ["2", "3", "1"], "expected": expected}
+    status, dry = await give(running, "POST /clients/kick", **order, dryRun=True)
+    assert status == 200
+    status, content = await give(running, "POST /clients/kick", **order)
+    assert (status, content) == (200, dry)
+    second, third, first = content["clients"]
+    assert (second["code"], second["clientID"]) == ("STALE_SEQUENCE", "2")
+    assert third == {**lives["3"], "clientState": "DISCONNECTED", "sequence": 2}
+    assert first == {**lives["1"], "clientState": "DISCONNECTED", "sequence": 2}
+    told = [await subscriber.change() for _ in range(2)]
+    assert [(c["clientID"], c["reason"]) for c in told] == [
+        ("3", "kick"),
+        ("1", "kick"),
+    ]
+    listed = (await running.get("/clients"))["clients"]
+    assert [client["clientID"] for client in listed] == ["2"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_kept_out_is_listed(running: Running) -> None:
+    await running.beat("1")
+    order = {"seconds": 600, "clientIDs": ["1", "2"], "from": ["DISCONNECTED"]}
+    status, content = await give(running, "PUT /clients/lockout", **order)
+    assert status == 200
+    error, done = content["clients"]
+    assert error["code"] == "ILLEGAL_TRANSITION"
+    assert done == {"clientID": "2", "seconds": 600}
+    [kept_out] = (await running.get("/lockouts"))["lockouts"]
+    assert 500 < kept_out.pop("seconds") <= 600
+    assert kept_out == {"clientID": "2", "by": None}
+    status, _ = await give(running, "PUT /clients/lockout", seconds=0, clientIDs=["2"])
+    assert (status, await running.get("/lockouts")) == (200, {"lockouts": []})
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_kick_takes_a_body_with_terms_or_none(running: Running) -> None:
+    life = (await running.beat("1"))["incarnation"]
+    for terms, refused in (
+        ({"expected": [life, 2]}, (409, "STALE_SEQUENCE")),
+        ({"from": ["RUNNING", 2]}, (409, "ILLEGAL_TRANSITION")),
+    ):
+        status, problem = await give(running, "DELETE /clients/1", **terms)
+        assert (status, problem["code"]) == refused
+    status, content = await give(
+        running, "DELETE /clients/1", expected=[life, 1], dryRun=True
+    )
+    assert (status, content) == (204, None)
+    assert (await running.beat("1"))["sequence"] == 1
+    status, content = await give(running, "DELETE /clients/1", expected=[life, 1])
+    assert (status, content) == (204, None)
+    status, _ = await give(running, "DELETE /clients/1")
+    assert status == 404
 
 
 @pytest_twisted.ensureDeferred

@@ -886,6 +886,30 @@ class TestRestart(RegistryTestCase):
         self.assertEqual((heartbeat.beats, heartbeat.longest_gap), (4, 4.0))
 
 
+class TestOrder(RegistryTestCase):
+    """In which order the clients are."""
+
+    def test_they_are_in_the_order_of_their_registration(self) -> None:
+        for client_id in ("1", "2", "3", "2"):
+            self.registry.beat(client_id, RUNNING)
+            self.registry.beat(client_id, DISCONNECTED)
+        lives = [client.incarnation for client in self.registry]
+        self.assertEqual(lives, sorted(lives))
+        self.assertEqual(self.registry.client_ids(), ["1", "3", "2"])
+        for number, life in enumerate(lives):
+            after = self.registry.client_ids(life)
+            self.assertEqual(after, ["1", "3", "2"][number + 1 :])
+
+    def test_a_life_that_the_store_knows_better_has_its_place_there(self) -> None:
+        for client_id in ("1", "2", "3"):
+            self.registry.beat(client_id, RUNNING)
+        former = self.registry.get("1").snapshot()
+        self.registry.kick("1")
+        self.registry.replace("1", former)
+        self.assertEqual(self.registry.client_ids(), ["1", "2", "3"])
+        self.assertEqual(self.registry.client_ids(101), ["2", "3"])
+
+
 class TestAdmission(RegistryTestCase):
     """No change that is asked for happens while none can be kept."""
 
