@@ -37,6 +37,7 @@ GAME_CLIENT = [sys.executable, "-m", "heartbeat_service.game_client"]
 HEADSETS = ["headset-1", "headset-2", "headset-3"]
 STEP = 4.0  # seconds between two acts of the operator
 BURST = 0.2  # seconds: what changes within them is counted once
+PATIENCE = 20.0  # seconds that the headsets have to begin, on a slow machine
 FAREWELL = 5.0  # seconds that a process may take to end
 
 # No proxy, whatever the environment says of one.
@@ -146,6 +147,7 @@ class Demo:
         for headset in HEADSETS:
             self._switch_on(headset)
         while True:
+            self._watch_until_all_live()
             self._watch()
             self._set_all("CALIBRATED")
             self._watch()
@@ -203,6 +205,11 @@ class Demo:
             self._pause(BURST)
             self._tell_changes()
 
+    def _watch_until_all_live(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while self._alive().total() < len(HEADSETS) and time.monotonic() < end:
+            self._watch(BURST)
+
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):
             raise Stopped
@@ -217,10 +224,14 @@ class Demo:
             self._states[body["clientID"]] = body["clientState"]
             changed = True
         if changed:
-            alive = Counter(self._states.values())
-            del alive["DISCONNECTED"]
+            alive = self._alive()
             states = ", ".join(f"{count} {state}" for state, count in alive.items())
             tell(f"{alive.total()} alive", states)
+
+    def _alive(self) -> Counter[str]:
+        """How many are in each state."""
+        states = self._states.values()
+        return Counter(state for state in states if state != "DISCONNECTED")
 
 
 def tell(who: str, what: str) -> None:

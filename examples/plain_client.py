@@ -168,7 +168,7 @@ class Client:
             else:  # an Error has no envelope here (RFC 9457)
                 self.refused(answer, of_beat=True)
         except (OSError, HTTPException) as error:
-            self.beat_failed(str(error) or repr(error))
+            self.beat_failed(str(getattr(error, "reason", error)) or repr(error))
         except NONSENSE as error:
             self.beat_failed(f"an answer that makes no sense: {error!r}")
 
