@@ -219,8 +219,8 @@ class Demo:
         while self._changes.poll(0):
             _topic, published = self._changes.recv_multipart()
             body = json.loads(published)["body"]
-            meaning = MEANING[body["reason"]].format(fuse=self._fuse, **body)
-            tell(body["clientID"], meaning)
+            meaning = MEANING.get(body["reason"], body["reason"])
+            tell(body["clientID"], meaning.format(fuse=self._fuse, **body))
             self._states[body["clientID"]] = body["clientState"]
             changed = True
         if changed:

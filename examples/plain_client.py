@@ -190,7 +190,7 @@ class Client:
         elif self.is_news(body):
             self.told_by_beat = body["sequence"]
         if is_silent:
-            self.tell(self.endpoints[0], "lost", "no answer, asking again")
+            self.tell(self.endpoints[0], "lost", "asking again")
         if endpoints != self.endpoints or is_deaf or is_silent:
             self.open_sockets(endpoints)
             # What was asked names the state that it was meant for: twice does no harm.

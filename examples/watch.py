@@ -77,7 +77,10 @@ def watch(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:
     while True:
         ready = dict(poller.poll(wait))
         if socket in ready:
-            print(*(frame.decode() for frame in socket.recv_multipart()), flush=True)
+            frames = (
+                frame.decode("utf-8", "replace") for frame in socket.recv_multipart()
+            )
+            print(*frames, flush=True)
         words, wait = ("", wait) if ready else (UNWELCOME, None)
         if monitor in ready:
             event = zmq.Event(parse_monitor_message(monitor.recv_multipart())["event"])
