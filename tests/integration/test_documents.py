@@ -68,6 +68,7 @@ READY = "heartbeat service ready"
 GOES_ON = {
     "make run": READY,
     ".venv/bin/heartbeat-service": READY,
+    "/opt/heartbeat-service/bin/python examples/watch.py": "^connected",
     "runuser -u heartbeat -- /opt/heartbeat-service/bin/heartbeat-service": READY,
     ".venv/bin/python examples/watch.py": "^connected",
     ".venv/bin/python examples/plain_client.py": "UNCALIBRATED",
