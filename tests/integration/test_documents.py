@@ -60,7 +60,6 @@ NOT_HERE = {
     "useradd": "changes the machine; here, this user stands for it",
     "cp /opt/heartbeat-service/share": "there may be no systemd",
     "systemctl": "there may be no systemd",
-    "journalctl": "there may be no systemd",
 }
 
 READY = "heartbeat service ready"
@@ -85,6 +84,7 @@ FOLDERS = {
 #: Names, users and addresses, and which stand for them: this user, and loopback.
 INSTEAD = {
     "runuser -u heartbeat -- ": "",
+    "chgrp -R heartbeat": f"chgrp -R {os.getgid()}",
     "-o heartbeat": f"-o {os.getuid()}",
     "-g heartbeat": f"-g {os.getgid()}",
     "show-server.local": "localhost",
@@ -96,12 +96,12 @@ PORTS = ("6969", "8765", "4321")
 #: Precedes the line of a command in what the shell prints, and its exit status.
 MARK = "@@@"
 #: What the shell knows besides: a curl that fails where the service says no, unless the
-#: page shows what it prints then; and a way to start what goes on. Services have the
-#: same ports, so the next one ends the one before.
+#: page shows what it prints then; systemd's journal, which is what was logged; a way to
+#: start what goes on. Services have the same ports: the next one ends the one before.
 PRELUDE = f"""
 trap 'trap "" TERM; kill 0; wait; exit' TERM
-set -o pipefail
 curl() {{ command curl -sS $strictly --max-time {PATIENCE} "$@"; }}
+journalctl() {{ cat "$LOGS"/[0-9]*; }}
 go_on() {{  # LINE PATTERN COMMAND
     if [ "$2" = "{READY}" ] && [ -n "$service" ]; then
         kill "$service"; wait "$service"
@@ -300,7 +300,7 @@ def running(script: str, copy: Copy, logs: Path) -> Iterator[Callable[[], bool]]
 
 def wait_until(holds: Callable[[], bool]) -> bool:
     """Whether it came true, in the time that a slow machine may take."""
-    deadline = time.monotonic() + 2 * PATIENCE
+    deadline = time.monotonic() + 4 * PATIENCE
     while not (held := holds()) and time.monotonic() < deadline:
         time.sleep(0.05)  # other processes are at work, this one's reactor is not
     return held
