@@ -125,3 +125,30 @@ class TestNames(SynchronousTestCase):
                 self.assertIn(
                     f'fault("{row}'.removesuffix(" …"), tests.replace('f"', '"')
                 )
+
+
+class TestLinks(SynchronousTestCase):
+    """Where the pages lead to."""
+
+    def test_each_link_leads_to_a_file_and_a_heading(self) -> None:
+        pages = [*ROOT.glob("*.md"), *ROOT.joinpath("docs").glob("*.md")]
+        links = [
+            (page, *link)
+            for page in pages
+            for link in re.findall(
+                r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text("utf-8")
+            )
+        ]
+        self.assertGreater(len(links), 20)
+        for page, file, heading in links:
+            with self.subTest(page=page.name, file=file, heading=heading):
+                target = page.parent / file if file else page
+                self.assertTrue(target.is_file())
+                if heading:
+                    self.assertIn(heading, _anchors(target.read_text("utf-8")))
+
+
+def _anchors(page: str) -> set[str]:
+    """The names by which its headings are linked to."""
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}
