@@ -84,7 +84,6 @@ FOLDERS = {
 #: Names, users and addresses, and which stand for them: this user, and loopback.
 INSTEAD = {
     "runuser -u heartbeat -- ": "",
-    "chgrp -R heartbeat": f"chgrp -R {os.getgid()}",
     "-o heartbeat": f"-o {os.getuid()}",
     "-g heartbeat": f"-g {os.getgid()}",
     "show-server.local": "localhost",
