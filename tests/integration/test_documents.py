@@ -94,6 +94,9 @@ INSTEAD = {
 }
 PORTS = ("6969", "8765", "4321")
 
+#: Programs that pages call, and that not each machine has.
+MISSING = [name for name in ("curl", "openssl") if shutil.which(name) is None]
+
 #: Precedes the line of a command in what the shell prints, and its exit status.
 MARK = "@@@"
 #: What the shell knows besides: a curl that fails where the service says no, unless the
@@ -307,6 +310,7 @@ def wait_until(holds: Callable[[], bool]) -> bool:
     return held
 
 
+@pytest.mark.skipif(bool(MISSING), reason=f"pages call {MISSING}, which isn't here")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_a_page_tells_to_type_works(
     page: Path, copy: Copy, tmp_path: Path
