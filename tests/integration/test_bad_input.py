@@ -93,7 +93,7 @@ async def test_a_bad_message_gets_its_code_on_both_transports(
     delimiter, content = await dealer.receive()
     assert (delimiter, json.loads(content)["body"]["code"]) == (b"", bad.code)
 
-    assert await running.get("/clients") == {"clients": []}
+    assert (await running.get("/clients"))["clients"] == []
     await assert_it_goes_on(running)
     assert tracebacks == []
 
@@ -359,7 +359,7 @@ async def test_a_body_that_is_refused_is_not_taken_by_half(running: Running) -> 
     wire.send(_CHUNKED + good + b"1\r\n \r\n0\r\n\r\n")
     assert_problem(await wire.answer(), 413, "TOO_LARGE")
     await wire.end()
-    assert await running.get("/clients") == {"clients": []}
+    assert (await running.get("/clients"))["clients"] == []
 
 
 @pytest_twisted.ensureDeferred
@@ -547,7 +547,7 @@ async def test_a_request_of_any_but_one_frame_is_a_bad_message(
     *delimiter, content = await dealer.receive()
     assert delimiter == ([b""] if delimited else [])
     assert json.loads(content)["body"]["code"] == "BAD_MESSAGE"
-    assert await running.get("/clients") == {"clients": []}
+    assert (await running.get("/clients"))["clients"] == []
     assert (await dealer.ask(heartbeat("1")))["messageType"] == "ClientState"
     await assert_it_goes_on(running)
     assert tracebacks == []

@@ -248,7 +248,7 @@ async def test_who_answers_for_nobody_lets_nobody_in(guard: Guard, keys: Keys) -
     asking = dealer(running, known)
     asking.send_multipart([heartbeat("1")])
     await pause(SILENCE)
-    assert await running.get("/clients") == {"clients": []}
+    assert (await running.get("/clients"))["clients"] == []
 
 
 @pytest_twisted.ensureDeferred

@@ -348,7 +348,7 @@ async def test_goodbye_removes_the_client_and_is_published(running: Running) -> 
         "sequence": 2,
         "incarnation": life,
     }
-    assert (await running.get("/clients")) == {"clients": []}
+    assert (await running.get("/clients"))["clients"] == []
     (ended,) = (await running.get("/clients/1/history"))["lives"]
     assert ended["reason"] == "goodbye"
 
@@ -610,5 +610,5 @@ async def test_with_memory_a_service_that_is_started_again_knows_nobody(
     await running.service.stopService()
     running.service.startService()
     await patiently(running.service.started)
-    assert await running.get("/clients") == {"clients": []}
+    assert (await running.get("/clients"))["clients"] == []
     assert (await running.beat("1"))["incarnation"] > former["incarnation"]
