@@ -78,7 +78,7 @@ async def test_keys_that_do_not_fit_are_told_of_once(
     lost = await hears(game, ZmqLost)
     assert says in lost.detail
     assert lost.detail.startswith("tcp://127.0.0.1:")
-    await more_beats(heard, 25)  # it has tried anew since, and lost patience again
+    await more_beats(heard, 12)  # it has tried anew since, and lost patience again
     assert not [event for event in game.events.pending if isinstance(event, ZmqLost)]
 
 
