@@ -32,7 +32,7 @@ from twisted.logger import (
 from twisted.python import usage
 from typing_extensions import override
 
-from heartbeat_service.command_line import CommandLine
+from heartbeat_service.command_line import CommandLine, say
 from heartbeat_service.game_client.credentials import (
     BadCredentials,
     Credentials,
@@ -164,13 +164,10 @@ class Program:
     def _tell(self, event: Event) -> None:
         match event:
             case StateChanged():
-                print(
-                    datetime.now().isoformat(" ", "milliseconds"),
-                    self._client_id,
-                    event.state.value,
-                    f"incarnation={event.incarnation}",
-                    f"sequence={event.sequence}",
-                    flush=True,
+                now = datetime.now().isoformat(" ", "milliseconds")
+                self._say(
+                    f"{now} {self._client_id} {event.state.value} "
+                    f"incarnation={event.incarnation} sequence={event.sequence}"
                 )
             case Refused():
                 self._complain(f"the server refuses: {event.detail} ({event.code})")
@@ -184,7 +181,17 @@ class Program:
                 self._complain("ZeroMQ gets through again")
             case Superseded():
                 self._complain(f"stopped: {event.detail}")
-                self._over.errback(SystemExit(1))
+                self._end(SystemExit(1))
+
+    def _say(self, line: str) -> None:
+        try:
+            say(line)
+        except SystemExit as end:  # nobody reads: as a signal, with a Goodbye
+            self._end(end)
+
+    def _end(self, end: SystemExit) -> None:
+        if not self._over.called:
+            self._over.errback(end)
 
     def _complain(self, text: str) -> None:
         print(f"{self._client_id}: {text}", file=sys.stderr, flush=True)

@@ -89,3 +89,16 @@ async def test_a_path_that_cannot_be_looked_at_ends_it_with_a_sentence(
     last = service.output.splitlines()[-1]
     assert f"The heartbeat service can't start: --store {store}: File name" in last
     assert "Traceback" not in service.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_game_client_whose_output_nobody_reads_says_goodbye_and_ends(
+    spawn: Spawn,
+) -> None:
+    service = spawn(BIN / "heartbeat-service", *LOOPBACK)
+    host = (await service.says(READY))[1]
+    client = f"'{BIN}/heartbeat-client' --id 1 --server http://{host}"
+    player = spawn("bash", "-c", f"set -o pipefail; {client} | true")
+    assert await player.ends() == 1
+    assert player.output == ""
+    await service.says(r"client 1: .* -> DISCONNECTED \(goodbye\)")
