@@ -7,7 +7,7 @@ whom it means. Knows no route, and nothing of how an order is carried out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Any, ClassVar
 
 from msgspec import UNSET, Meta, UnsetType
@@ -188,13 +188,24 @@ def _read_ids(values: Collection[Any], field: str) -> list[str]:
     :param field: where they are.
     :raises ValueError: for the first that is none.
     """
-    if are_client_ids(values):  # as good as always, and some 100,000 may come
-        return list(values)
-    return [_read_id(value, f"$.{field}[{n}]") for n, value in enumerate(values)]
+    # All at once: there may be a million.
+    decimals = [str(value) if type(value) is int else value for value in values]
+    if not are_client_ids(decimals):
+        place = _first_bad(decimals)
+        try:
+            ClientID.parse(decimals[place])
+        except ValueError as error:
+            raise ValueError(f"{error} - at `$.{field}[{place}]`") from None
+    return decimals
 
 
-def _read_id(value: object, place: str) -> str:
-    try:
-        return ClientID.parse(value)
-    except ValueError as error:
-        raise ValueError(f"{error} - at `{place}`") from None
+def _first_bad(values: Sequence[Any]) -> int:
+    """Where the first is that is no client ID, by halves; one is."""
+    begin, end = 0, len(values)
+    while end - begin > 1:
+        middle = (begin + end) // 2
+        if are_client_ids(values[begin:middle]):
+            begin = middle
+        else:
+            end = middle
+    return begin

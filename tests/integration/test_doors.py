@@ -135,12 +135,8 @@ async def test_heartbeats_want_the_clients_token_before_anything_else(
     running = await serve(**tokens)
     for token in (None, "operator-token-old"):
         assert_unauthorized(await ask(running, method, path, body, token))
-    assert (
-        json.loads(
-            (await ask(running, "GET", "/clients", b"", "operator-token-old")).body
-        )["clients"]
-        == []
-    )
+    listed = await ask(running, "GET", "/clients", b"", "operator-token-old")
+    assert json.loads(listed.body)["clients"] == []
     assert (await ask(running, method, path, body, "any-client-token")).status != 401
 
 

@@ -22,6 +22,7 @@ from heartbeat_service.core.errors import BadMessage, TooLarge
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.protocol.codec import (
     MAX_MESSAGE,
+    MAX_ORDER,
     decode_body,
     decode_from_server,
     decode_order,
@@ -187,6 +188,23 @@ HUGE = {
 }
 
 
+ORDER = b'{"clientState":1,"clientIDs":[%s]}'
+HUGE_ORDERS = {
+    "arrays": ORDER % (b"[" * (MAX_ORDER - len(ORDER))),
+    "IDs": ORDER % b",".join(b'"headset-%06d"' % n for n in range(123_000)),
+    "IDs with colons": ORDER % b",".join(b'"a:%012d"' % n for n in range(123_000)),
+    "numbers": ORDER % (b"12345," * 300_000 + b"1"),
+    "a bad ID at the end": ORDER % (b"12345," * 300_000 + b'""'),
+    "expected": b'{"clientState":1,"all":true,"expected":{%s}}'
+    % b",".join(b'"headset-%06d":[1795368238249366,3]' % n for n in range(55_000)),
+    "a field again and again": b"{%s}"
+    % b",".join([b'"clientState":1', b'"all":true'] * 70_000),
+    "an unknown field": b'{"%s":1}' % (b"x" * (MAX_ORDER - 10)),
+    "a long state": b'{"clientState":"%s"}' % (b"- at `$.x" * (MAX_ORDER // 10)),
+    "more than there is room for": b" " * (MAX_ORDER + 1),
+}
+
+
 class TestAnyBytes(SynchronousTestCase):
     def expect_message_or_error(self, data: bytes) -> None:
         """Each decoder reads a message of its own, or says what is wrong with it."""
@@ -251,6 +269,16 @@ class TestAnyBytes(SynchronousTestCase):
     def test_as_much_of_anything_as_a_message_may_hold(self) -> None:
         for data in HUGE.values():
             self.expect_message_or_error(data)
+
+    def test_as_much_of_anything_as_an_order_may_hold(self) -> None:
+        for name, data in HUGE_ORDERS.items():
+            with self.subTest(name=name):
+                began = time.thread_time()
+                try:
+                    decode_order(data, StateOrders)
+                except (BadMessage, TooLarge) as error:
+                    self.expect_sentence(error)
+                self.assertLess(time.thread_time() - began, BOUND)
 
     def test_numbers_of_any_length(self) -> None:
         for digits in (18, 19, 20, 21, 308, 309, 4299, 4300, 4301, 20_000):
