@@ -56,7 +56,7 @@ def podman() -> Iterator[Podman]:
     folder = Path(tempfile.mkdtemp())  # podman wants its path to be short
     where = (
         *("--root", folder / "images", "--runroot", folder / "run"),
-        *("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"),
+        *("--storage-driver", "overlay", "--cgroup-manager", "cgroupfs"),
         *("--runtime", "runc"),
     )
 
