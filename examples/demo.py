@@ -168,7 +168,8 @@ class Demo:
             headset.signal(signal.SIGTERM)
         for headset in self._headsets.values():
             headset.end()
-        self._tell_changes()
+        with suppress(OSError):  # nobody reads any more
+            self._tell_changes()
         if self._service is not None:
             self._service.signal(signal.SIGTERM)
             self._service.end()
@@ -257,12 +258,13 @@ def main() -> None:
     )
     demo = Demo(stop, log=options.log)
     try:
-        with suppress(Stopped):
+        with suppress(Stopped, BrokenPipeError):
             demo.start(for_the_service)
             demo.play()
     finally:
         demo.end()
-    print("All of them have ended.")
+    with suppress(OSError):
+        print("All of them have ended.", flush=True)
 
 
 if __name__ == "__main__":

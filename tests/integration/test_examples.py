@@ -43,12 +43,13 @@ __all__ = ["server"]
 PLAIN_CLIENT = ROOT / "examples" / "plain_client.py"
 WATCH = ROOT / "examples" / "watch.py"
 
-# Runs a command in a terminal of its own; presses Ctrl-C once it has said something.
+# Runs a command in a terminal of its own; presses Ctrl-C once it has said something,
+# or closes the terminal.
 TERMINAL = """
 import os, pty, re, sys
 pid, terminal = pty.fork()
 if pid == 0:
-    os.execvp(sys.argv[2], sys.argv[2:])
+    os.execvp(sys.argv[3], sys.argv[3:])
 said = b""
 while True:
     try:
@@ -59,6 +60,9 @@ while True:
     said += more
     os.write(1, more)
     if re.search(sys.argv[1].encode(), said) and not had:
+        if sys.argv[2] == "close":
+            os.close(terminal)
+            break
         os.write(terminal, b"\\3")
 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 print(f"it ended with {status}.", flush=True)
@@ -81,6 +85,13 @@ def processes_with(setting: str) -> list[str]:
             if setting.encode() in (process / "environ").read_bytes():
                 found.append((process / "cmdline").read_text().replace("\0", " "))
     return found
+
+
+def make_demo(spawn: Spawn, folder: Path, at_last: str) -> Process:
+    """``make demo`` in a terminal, until the headsets live."""
+    make = ("make", "-C", ROOT, "demo", f"BIN={BIN}", "RUN=")
+    command = (sys.executable, "-c", TERMINAL, "3 alive: ", at_last, *make)
+    return spawn(*command, THIS_TEST=str(folder))
 
 
 def plain_client(spawn: Spawn, url: str, *options: str) -> Process:
@@ -258,11 +269,8 @@ async def test_watch_says_what_it_waits_for_and_shows_its_key(
 async def test_make_demo_is_told_in_words_and_ends_all_at_ctrl_c(
     spawn: Spawn, tmp_path: Path
 ) -> None:
-    make = ("make", "-C", ROOT, "demo", f"BIN={BIN}", "RUN=")
-    command = (sys.executable, "-c", TERMINAL, "3 alive: ", *make)
-    demo = spawn(*command, THIS_TEST=str(tmp_path))
+    demo = make_demo(spawn, tmp_path, "press Ctrl-C")
     await demo.says("headsets.* Ctrl-C ends")
-    assert len(processes_with(f"THIS_TEST={tmp_path}")) > 1
     # Make itself dies by the signal, as it always does.
     await demo.says(rf"it ended with (0|-{signal.SIGINT.value})\.")
     for number in (1, 2, 3):
@@ -272,3 +280,13 @@ async def test_make_demo_is_told_in_words_and_ends_all_at_ctrl_c(
     assert not re.search(r"\*\*\*|Error|Traceback", demo.output)
     assert await demo.ends() == 0
     assert processes_with(f"THIS_TEST={tmp_path}") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_make_demo_leaves_nothing_behind_in_a_terminal_that_is_closed(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    demo = make_demo(spawn, tmp_path, "close")
+    await demo.says("alive: ")
+    assert await demo.ends() == 0
+    await until(lambda: processes_with(f"THIS_TEST={tmp_path}") == [])
