@@ -51,8 +51,16 @@ async def test_heartbeat_service_needs_no_twistd_on_the_path_and_no_pid_file(
     assert "Traceback" not in service.output
 
 
+OWN_COMMAND_LINE = Path("/proc/self/cmdline").read_bytes()
+
+
 def catches_hangup(pid: int) -> bool:
-    """Whether a process has a handler for SIGHUP by now."""
+    """Whether a program has a handler for SIGHUP by now.
+
+    Before it is the program it is a copy of this process, with handlers of its own.
+    """
+    if Path(f"/proc/{pid}/cmdline").read_bytes() == OWN_COMMAND_LINE:
+        return False
     status = Path(f"/proc/{pid}/status").read_text()
     caught = status.partition("SigCgt:")[2].split()[0]
     return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
