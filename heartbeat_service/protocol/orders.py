@@ -60,11 +60,6 @@ class Order(Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """Where a client must be still, if the order says so."""
         raise NotImplementedError
 
-    def names(self) -> int:
-        """How many names of fields it has, each counted once."""
-        given = (getattr(self, field) for field in self.__struct_fields__)
-        return sum(value is not UNSET for value in given)
-
 
 class OrderToOne(Order, frozen=True, kw_only=True):
     """An order to the client that the path names."""
@@ -121,11 +116,6 @@ class OrderToMany(Order, frozen=True, kw_only=True):
         if isinstance(self.expected, UnsetType):
             return None
         return self.expected.get(client_id)
-
-    def names(self) -> int:
-        """How many names of fields it has, each counted once."""
-        clients = () if isinstance(self.expected, UnsetType) else self.expected
-        return super().names() + len(clients)
 
 
 class StateOrder(OrderToOne, frozen=True, kw_only=True):
