@@ -65,6 +65,7 @@ from heartbeat_service.web.names import Names, is_preflight
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 from heartbeat_service.web.query import (
     Parameters,
+    decimal,
     one_of,
     read_query,
     start_of_id,
@@ -88,7 +89,7 @@ LISTED: Parameters = {
     "limit": whole_number(1, 10_000),
     "after": whole_number(0, 2**63 - 1),
     "gone": one_of({"true": True, "false": False}),
-    "since": whole_number(0, 2**63 - 1),
+    "since": decimal,
 }
 
 #: What a path has no segment of: it would be another spelling of a shorter path.

@@ -7,6 +7,7 @@ route.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,6 +18,8 @@ from heartbeat_service.protocol.messages import are_client_ids
 #: What a route may be asked with: each parameter's name, and what reads its value or
 #: raises a ValueError that says what is expected.
 Parameters = Mapping[str, Callable[[str], Any]]
+
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def read_query(target: bytes, parameters: Parameters) -> dict[str, Any]:
@@ -50,6 +53,13 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def decimal(value: str) -> float:
+    """Reads a number that isn't below 0, in decimal digits."""
+    if not _NUMBER.fullmatch(value):
+        raise ValueError("Expected a number from 0 on, as 600 or 0.5")
+    return float(value)
 
 
 def one_of(words: Mapping[str, Any]) -> Callable[[str], Any]:

@@ -351,7 +351,7 @@ class TestGone(PagesTestCase):
             ("since=59", ["b2", "a2"]),
             ("since=60", ["b2", "a2", "b1", "a1"]),
             ("prefix=a", ["a2", "a1"]),
-            ("since=59&prefix=a", ["a2"]),
+            ("since=59.999&prefix=a", ["a2"]),
             (f"since={2**62}", ["b2", "a2", "b1", "a1"]),
         ):
             listed = self.get(f"gone=true&{query}")["clients"]
@@ -363,7 +363,7 @@ class TestGone(PagesTestCase):
             ("since=60", "`since` is about those who are gone: it wants `gone=true`"),
             ("gone=false&since=60", "it wants `gone=true`"),
             ("gone=yes", "Expected one of true, false"),
-            ("gone=true&since=-1", "Expected a whole number from 0"),
+            ("gone=true&since=-1", "Expected a number from 0 on"),
             ("gone=true&limit=10001", "Expected a whole number from 1 to 10000"),
         ):
             self.assertIn(told, self.refused(query))

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.errors import BadMessage
-from heartbeat_service.web.query import Parameters, one_of, read_query, whole_number
+from heartbeat_service.web.query import (
+    Parameters,
+    decimal,
+    one_of,
+    read_query,
+    whole_number,
+)
 
 PARAMETERS: Parameters = {
     "limit": whole_number(1, 10_000),
     "state": one_of({"RUNNING": 3, "DISCONNECTED": 0}),
     "prefix": str,
+    "since": decimal,
 }
 
 
@@ -24,6 +33,9 @@ class TestQuery(SynchronousTestCase):
             ("?prefix=", {"prefix": ""}),
             ("?prefix=a%3Ab%20", {"prefix": "a:b "}),
             ("?%6cimit=%31", {"limit": 1}),
+            ("?since=0", {"since": 0.0}),
+            ("?since=0.5", {"since": 0.5}),
+            (f"?since={'9' * 400}", {"since": math.inf}),
         ):
             with self.subTest(query=query):
                 target = f"/clients{query}".encode()
@@ -31,8 +43,9 @@ class TestQuery(SynchronousTestCase):
 
     def test_a_slip_is_told_with_what_is_allowed(self) -> None:
         pairs = "Expected `?NAME=VALUE&NAME=VALUE…` in UTF-8"
-        known = "expected `limit`, `state`, `prefix`"
+        known = "expected `limit`, `state`, `prefix`, `since`"
         number = "Expected a whole number from 1 to 10000, got "
+        decimals = "Expected a number from 0 on, as 600 or 0.5, got "
         states = "Expected one of RUNNING, DISCONNECTED, got "
         for query, detail in (
             (b"limits=1", f"Unknown parameter `limits`; {known}"),
@@ -47,6 +60,10 @@ class TestQuery(SynchronousTestCase):
             (b"limit=%D9%A1", f"{number}'\u0661' - at the parameter `limit`"),
             (b"limit=", f"{number}'' - at the parameter `limit`"),
             (b"limit=" + b"9" * 5000, f"{number}'{'9' * 64}' - at the parameter"),
+            *(
+                (f"since={bad}".encode(), f"{decimals}{bad!r} - at the parameter")
+                for bad in ("", "-1", ".5", "5.", "1e3", "1_0", "inf", "nan", "٣")
+            ),
             (b"state=Running", f"{states}'Running' - at the parameter `state`"),
             (b"limit", pairs),
             (b"limit=1&", pairs),
