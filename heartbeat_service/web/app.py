@@ -60,7 +60,7 @@ from heartbeat_service.protocol.orders import (
 )
 from heartbeat_service.web.access import Door, authorization_of
 from heartbeat_service.web.channel import BoundedRequest
-from heartbeat_service.web.listing import Listing, Page, Places
+from heartbeat_service.web.listing import Listing, Page, Places, Steps
 from heartbeat_service.web.names import Names, is_preflight
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 from heartbeat_service.web.query import (
@@ -249,14 +249,11 @@ class HeartbeatApp:
                 "`since` is about those who are gone: it wants `gone=true`"
             )
         clients = await self._dispatcher.clients(**which)
-        page = None if limit is None else Page(clients, limit)
-
-        def tail() -> dict[str, object]:
-            following = {} if page is None else {"next": page.next}
-            return {**following, "serverTime": self._dispatcher.server_time()}
-
-        steps = clients if page is None else iter(page)
-        await Listing(request, steps, self._listings, tail=tail).send()
+        if limit is None:
+            await self._list(request, clients)
+        else:
+            page = Page(clients, limit)
+            await self._list(request, iter(page), lambda: {"next": page.next})
 
     async def _list_gone(
         self, request: IRequest, limit: int | None, **which: Any
@@ -264,12 +261,21 @@ class HeartbeatApp:
         if "state" in which:
             raise BadMessage("`state` is about those who live: not with `gone=true`")
         gone, following = self._dispatcher.gone_clients(limit=limit, **which)
+        page: dict[str, object] = {} if limit is None else {"next": following}
+        await self._list(request, gone, lambda: page)
+
+    async def _list(
+        self,
+        request: IRequest,
+        steps: Steps,
+        page: Callable[[], dict[str, object]] = dict,
+    ) -> None:
+        """Answer with clients, and behind them what else is told of the page."""
 
         def tail() -> dict[str, object]:
-            page = {} if limit is None else {"next": following}
-            return {**page, "serverTime": self._dispatcher.server_time()}
+            return {**page(), "serverTime": self._dispatcher.server_time()}
 
-        await Listing(request, gone, self._listings, tail=tail).send()
+        await Listing(request, steps, self._listings, tail=tail).send()
 
     @app.route("/clients/state", methods=["PUT"])
     @_for_operators()

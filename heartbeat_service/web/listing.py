@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from operator import attrgetter
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -21,7 +20,7 @@ from zope.interface import implementer
 
 from heartbeat_service.core.errors import HeartbeatError, Overloaded
 from heartbeat_service.protocol.codec import encode_json
-from heartbeat_service.protocol.messages import Body
+from heartbeat_service.protocol.messages import Body, ClientRecord
 
 #: How much is written at once, in bytes; a record may go beyond it. As much as
 #: Twisted's transports take before they ask for a pause.
@@ -29,8 +28,6 @@ CHUNK = 64 * 1024
 
 #: What is listed, one with each step; None is left out. A Deferred is waited for.
 Steps = Iterator[Body | Deferred[Any] | None]
-
-_INCARNATION: Callable[[Any], int] = attrgetter("incarnation")
 
 
 class Places:
@@ -60,20 +57,19 @@ class Places:
 
 
 class Page:
-    """The first of a list, at most so many of them.
+    """The first of a list of clients, at most so many of them.
 
-    :param place: where one stands in the list.
-    :ivar next: the place of the last one, once it is known that others come after it.
+    :ivar next: the incarnation of the last one, once it is known that others come after
+        it; None where nobody does.
     """
 
     def __init__(
-        self, steps: Steps, most: int, place: Callable[[Any], int] = _INCARNATION
+        self, steps: Iterator[ClientRecord | Deferred[Any] | None], most: int
     ) -> None:
         self.next: int | None = None
         self._steps = steps
         self._left = most
         self._last: int | None = None
-        self._place = place
 
     def __iter__(self) -> Steps:
         for step in self._steps:
@@ -84,15 +80,15 @@ class Page:
             if self.next is not None:
                 return
 
-    def _take(self, item: Body | None) -> Body | None:
-        if item is None:
+    def _take(self, client: ClientRecord | None) -> ClientRecord | None:
+        if client is None:
             return None
         if not self._left:
             self.next = self._last
             return None
         self._left -= 1
-        self._last = self._place(item)
-        return item
+        self._last = client.incarnation
+        return client
 
 
 @implementer(IPushProducer)
