@@ -167,20 +167,21 @@ def _limit(clock: Any, per_second: int | None) -> RateLimit | None:
 
 def _log_restored(registry: Registry) -> None:
     """How many came back, for whoever looks at the log after a restart."""
-    counts = Counter(client.state for client in registry)
-    states = ", ".join(
-        f"{counts[state]} {state.value}" for state in ClientState if counts[state]
-    )
+    states = Counter(client.state for client in registry)
+    text = f"restored {_counted(len(registry), 'client')}"
+    if states:
+        text += ": " + ", ".join(
+            f"{states[s]} {s.value}" for s in ClientState if states[s]
+        )
     lockouts = registry.lockouts
-    locked_out = sum(map(bool, map(lockouts.seconds_left, lockouts.client_ids())))
-    _log.info(
-        "restored {clients}{states}{lockouts}",
-        clients="1 client" if len(registry) == 1 else f"{len(registry)} clients",
-        states=states and f": {states}",
-        lockouts={0: "", 1: "; 1 client ID is locked out"}.get(
-            locked_out, f"; {locked_out} client IDs are locked out"
-        ),
-    )
+    locked_out = sum(1 for one in lockouts.client_ids() if lockouts.seconds_left(one))
+    if locked_out:
+        text += f"; {_counted(locked_out, 'client ID')} locked out"
+    _log.info("{text}", text=text)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _log_stall(seconds: float) -> None:

@@ -144,7 +144,7 @@ class Orders:
 
         def act_again(failure: Failure, client_id: str) -> Deferred[None]:
             failure.trap(Refused)
-            again = self.to_one(client_id, order).addErrback(_told)
+            again = self.to_one(client_id, order).addErrback(_as_error_message)
             return again.addCallback(partial(answers.__setitem__, client_id))
 
         settled = self.dispatcher.journal.settled
@@ -152,7 +152,7 @@ class Orders:
             settled(who).addCallback(say_how_it_went, who).addErrback(act_again, who)
             for who in batch
         ]
-        return gatherResults(waiting, consumeErrors=True).addErrback(_first)
+        return gatherResults(waiting, consumeErrors=True).addErrback(_raise_first)
 
     def _answer_each(
         self, batch: Sequence[str], order: ManyOrder, answers: dict[str, Answer]
@@ -180,13 +180,13 @@ class Orders:
                 return LockoutRecord(client_id, order.seconds)
 
 
-def _told(failure: Failure) -> ErrorMessage:
+def _as_error_message(failure: Failure) -> ErrorMessage:
     failure.trap(HeartbeatError)
     assert isinstance(failure.value, HeartbeatError)
     return error_message(failure.value)
 
 
-def _first(failure: Failure) -> None:
+def _raise_first(failure: Failure) -> None:
     failure.trap(FirstError)
     assert isinstance(failure.value, FirstError)
     failure.value.subFailure.raiseException()

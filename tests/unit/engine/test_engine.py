@@ -95,8 +95,8 @@ class TestOpening(SynchronousTestCase):
     def test_and_how_many_are_still_locked_out(self) -> None:
         kept = [Lockout("1", 1001.0), Lockout("2", 2000.0), Lockout("3", 999.0)]
         for lockouts, told in (
-            (kept, "restored 0 clients; 2 client IDs are locked out"),
-            (kept[1:], "restored 0 clients; 1 client ID is locked out"),
+            (kept, "restored 0 clients; 2 client IDs locked out"),
+            (kept[1:], "restored 0 clients; 1 client ID locked out"),
             (kept[2:], "restored 0 clients"),
         ):
             stored = StoredState(100, lockouts=lockouts)
