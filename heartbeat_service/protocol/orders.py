@@ -45,6 +45,12 @@ class Order(Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
     from_states: _States | UnsetType = UNSET
     dry_run: bool | UnsetType = UNSET
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.from_states, UnsetType):
+            # Each once: they are gone through, and told, for each client.
+            each = dict.fromkeys(map(as_state, dict.fromkeys(self.from_states)))
+            force_setattr(self, "from_states", list(each))
+
     @property
     def is_dry_run(self) -> bool:
         """Whether it is only asked what would be."""
@@ -83,6 +89,7 @@ class OrderToMany(Order, frozen=True, kw_only=True):
     expected: dict[str, Point] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.client_ids, UnsetType) == isinstance(self.all_, UnsetType):
             raise ValueError("Expected exactly one of `clientIDs` and `all`")
         if self.all_ is False:

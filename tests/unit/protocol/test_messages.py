@@ -229,6 +229,16 @@ class TestGoodMessages(SynchronousTestCase):
             beat = self.beat(timebombSeconds=seconds)
             self.assertEqual(beat.timebomb_seconds, seconds)
 
+    def test_each_state_that_an_order_is_for_counts_once(self) -> None:
+        states = b'"from":[%s3,"CALIBRATED","RUNNING"]' % (b"2,2," * 1000)
+        for order in (
+            decode_order(b"{%s}" % states, KickOrder),
+            decode_order(b'{"all":true,%s}' % states, KickOrders),
+        ):
+            self.assertEqual(
+                order.states(), [ClientState.CALIBRATED, ClientState.RUNNING]
+            )
+
     def test_orders_name_clients_as_messages_do(self) -> None:
         self.assertEqual(
             decode_order(b'{"clientState":"RUNNING","clientIDs":[1,"a"]}', StateOrders),
