@@ -177,6 +177,8 @@ def decode_order(data: bytes, type_: type[_O]) -> _O:
     :raises BadMessage: for anything else; names what is allowed.
     :raises TooLarge: if it is longer than :data:`MAX_ORDER` bytes.
     """
+    if not data:
+        raise BadMessage(f"The message is empty; expected {type_.fields}")
     text = _text(data, MAX_ORDER)
     order: _O = _parse(_ORDERS[type_], text)
     # Of a field that is there twice, msgspec takes the last.

@@ -38,9 +38,11 @@ class Order(Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What all orders have: on which terms, and whether only to tell what would be.
 
     :cvar fields: those that an order of this kind may have, for people.
+    :cvar expects: what its `expected` looks like, for people.
     """
 
     fields: ClassVar[str]
+    expects: ClassVar[str]
 
     from_states: _States | UnsetType = UNSET
     dry_run: bool | UnsetType = UNSET
@@ -71,6 +73,7 @@ class OrderToOne(Order, frozen=True, kw_only=True):
     """An order to the client that the path names."""
 
     fields = "if you like `from`, `expected`, `dryRun`"
+    expects = "`[incarnation, sequence]`"
 
     expected: Point | UnsetType = UNSET
 
@@ -83,6 +86,7 @@ class OrderToMany(Order, frozen=True, kw_only=True):
     """An order to those whom it names, or to all who live when it is carried out."""
 
     fields = f"exactly one of `clientIDs` and `all`, and {OrderToOne.fields}"
+    expects = "`{clientID: [incarnation, sequence]}`"
 
     client_ids: list[Any] | UnsetType = UNSET
     all_: bool | UnsetType = UNSET

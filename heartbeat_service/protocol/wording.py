@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from heartbeat_service.core.changes import Reason
 from heartbeat_service.protocol.messages import StateNumber
-from heartbeat_service.protocol.orders import Order
+from heartbeat_service.protocol.orders import LONGEST_LOCKOUT, Order
 
 _LIVING = ", ".join(state.name for state in StateNumber if state)
 _STATES = ", ".join(state.name for state in StateNumber)
@@ -26,11 +26,25 @@ _ALLOWED: Mapping[str, str] = {
 }
 _IN_ORDERS: Mapping[str, str] = {**_ALLOWED, "clientState": _LIVING}
 
+#: What the other fields of an order are, or the list whose items the above are.
+_KINDS: Mapping[str, str] = {
+    "all": "`true`",
+    "clientIDs": "a list of client IDs",
+    "dryRun": "`true` or `false`",
+    "from": f"a list of one or more of {_BY_NUMBER}",
+    "seconds": f"a number from 0 to {LONGEST_LOCKOUT:.0f}",
+}
+
 _NOT_ONE_OF = re.compile(
     r"(Invalid enum value|Expected `int \| str`, got) "
     r"(?P<got>.+) - at `(?P<place>\$\.(?P<field>\w+)(\[\d+\])?)`",
     re.DOTALL,
 )
+_UNLIKE = re.compile(
+    r"(Expected `(?!true`)[a-z]+`|Number out|Integer value out).* "
+    r"- at `\$\.(?P<field>\w+)[][.\d]*`"
+)
+_MISSING = re.compile(r"Object missing required field `\w+`")
 _UNKNOWN = re.compile(r"Object contains unknown field (?P<field>`.*`)", re.DOTALL)
 
 
@@ -43,6 +57,17 @@ def say(detail: str, type_: type) -> str:
             return (
                 f"Expected one of {allowed}, got {wrong['got']} - at `{wrong['place']}`"
             )
-    elif order is not None and (unknown := _UNKNOWN.fullmatch(detail)):
+    return detail if order is None else _say_of_order(detail, order)
+
+
+def _say_of_order(detail: str, order: type[Order]) -> str:
+    if unknown := _UNKNOWN.fullmatch(detail):
         return f"Unknown field {unknown['field']}; expected {order.fields}"
+    if _MISSING.fullmatch(detail):
+        return f"{detail}; expected {order.fields}"
+    if unlike := _UNLIKE.fullmatch(detail):
+        field = unlike["field"]
+        kind = order.expects if field == "expected" else _KINDS.get(field)
+        if kind is not None:
+            return f"{detail}; `{field}` is {kind}"
     return detail
