@@ -33,15 +33,7 @@ from twisted.python import usage
 from typing_extensions import override
 
 from heartbeat_service.command_line import CommandLine, say
-from heartbeat_service.game_client.credentials import (
-    BadCredentials,
-    Credentials,
-    read_authorities,
-    read_keys,
-    read_token,
-)
-from heartbeat_service.game_client.driver import GameClient
-from heartbeat_service.game_client.session import (
+from heartbeat_service.game_client.actions import (
     Event,
     Refused,
     ServerLost,
@@ -50,6 +42,14 @@ from heartbeat_service.game_client.session import (
     ZmqBack,
     ZmqLost,
 )
+from heartbeat_service.game_client.credentials import (
+    BadCredentials,
+    Credentials,
+    read_authorities,
+    read_keys,
+    read_token,
+)
+from heartbeat_service.game_client.driver import GameClient
 from heartbeat_service.host.monotonic import use_monotonic_time
 from heartbeat_service.protocol.messages import (
     ClientID,

@@ -27,10 +27,7 @@ from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.core.heartbeat import NO_VALUES
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.core.tally import is_time_to_tell
-from heartbeat_service.game_client.credentials import NO_CREDENTIALS, Credentials
-from heartbeat_service.game_client.link import Link
-from heartbeat_service.game_client.post import Post
-from heartbeat_service.game_client.session import (
+from heartbeat_service.game_client.actions import (
     Action,
     AskAgainAfter,
     BeatAfter,
@@ -38,11 +35,14 @@ from heartbeat_service.game_client.session import (
     OpenSockets,
     SendHeartbeat,
     SendRequest,
-    Session,
     StateChanged,
     Superseded,
     printable,
 )
+from heartbeat_service.game_client.credentials import NO_CREDENTIALS, Credentials
+from heartbeat_service.game_client.link import Link
+from heartbeat_service.game_client.post import Post
+from heartbeat_service.game_client.session import Session
 from heartbeat_service.protocol.codec import (
     MAX_MESSAGE,
     decode_body,

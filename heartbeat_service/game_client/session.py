@@ -20,11 +20,27 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, field
 from msgspec import UNSET, Raw, UnsetType
 
 from heartbeat_service.core.heartbeat import LONGEST_FUSE, NO_VALUES, SHORTEST_FUSE
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.game_client.actions import (
+    Action,
+    AskAgainAfter,
+    BeatAfter,
+    Event,
+    OpenSockets,
+    Refused,
+    SendHeartbeat,
+    SendRequest,
+    ServerLost,
+    StateChanged,
+    Superseded,
+    ZmqBack,
+    ZmqLost,
+)
+from heartbeat_service.game_client.outage import ZmqOutage
 from heartbeat_service.game_client.reports import Reports
 from heartbeat_service.protocol.messages import (
     ClientID,
@@ -34,15 +50,11 @@ from heartbeat_service.protocol.messages import (
     Goodbye,
     HeartbeatMessage,
     OnStateChange,
-    Request,
     SetClientState,
     as_state,
 )
 
 _P = ParamSpec("_P")
-
-#: The most of a server's words that anyone is shown, in characters.
-LONGEST_TEXT = 300
 
 #: Seconds between beats, and to a timebomb, until the server has told its own.
 FIRST_INTERVAL = 2.0
@@ -63,117 +75,6 @@ LONGEST_PATIENCE = 15.0
 #: seconds (contract, section 5).
 ANSWER_PATIENCE = 2.0
 
-
-def printable(text: str) -> str:
-    """A server's words for a terminal or a log: one line, not too long.
-
-    What isn't visible is escaped: control characters, line ends, marks that turn
-    the direction of a text.
-    """
-    short = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii")
-        for one in short
-    )
-
-
-@frozen
-class SendHeartbeat:
-    """POST this; then tell the session how it went, before the next."""
-
-    message: HeartbeatMessage
-
-
-@frozen
-class BeatAfter:
-    """Call :meth:`Session.beat` that many seconds after the last beat was sent.
-
-    What was said before is off.
-    """
-
-    seconds: float
-
-
-@frozen
-class OpenSockets:
-    """Close the ZeroMQ sockets, if any; connect to these, subscribed to the client."""
-
-    request_endpoint: str
-    state_change_endpoint: str
-
-
-@frozen
-class SendRequest:
-    """Send this to the request endpoint.
-
-    :ivar request_id: goes with it, and comes back with its answer.
-    """
-
-    message: Request
-    request_id: str = field(default="", eq=False)
-
-
-@frozen
-class AskAgainAfter:
-    """Call :meth:`Session.ask_again` in so many seconds, and not as said before."""
-
-    seconds: float
-
-
-@frozen
-class StateChanged:
-    """The client is in this state now: tell the game."""
-
-    state: ClientState
-    incarnation: int
-    sequence: int
-
-
-@frozen
-class Refused:
-    """The server said no to something, or will: tell the game.
-
-    Beats that are refused with one code in a row are told once. ``STALE_SEQUENCE`` and
-    ``STALE_INCARNATION`` say that the state which the game decided on is no more.
-    """
-
-    code: str = field(converter=printable)
-    detail: str = field(converter=printable)
-
-
-@frozen
-class ServerLost:
-    """No beat gets through any more: tell the game."""
-
-    detail: str = field(converter=printable)
-
-
-@frozen
-class ZmqLost:
-    """Beats get through, but ZeroMQ doesn't, and that lasts: tell the game.
-
-    It follows its state by its beats' replies, and can't report any.
-    """
-
-    detail: str = field(converter=printable)
-
-
-@frozen
-class ZmqBack:
-    """After :class:`ZmqLost`: ZeroMQ gets through again."""
-
-
-@frozen
-class Superseded:
-    """Another process is this client now: stop, for good."""
-
-    detail: str = field(converter=printable)
-
-
-#: What the game is told.
-Event = StateChanged | Refused | ServerLost | ZmqLost | ZmqBack | Superseded
-
-Action = SendHeartbeat | BeatAfter | OpenSockets | SendRequest | AskAgainAfter | Event
 
 _A = TypeVar("_A")
 
@@ -228,10 +129,7 @@ class Session:
     _requests: int = field(default=0, init=False)
     _asking: str | None = field(default=None, init=False)
     _may_ask: bool = field(default=True, init=False)
-    _connected: bool = field(default=False, init=False)
-    _cut_off: float = field(default=0.0, init=False)
-    _zmq_trouble: str = field(default="", init=False)
-    _zmq_lost: bool = field(default=False, init=False)
+    _outage: ZmqOutage = field(factory=ZmqOutage, init=False)
 
     @property
     def patience(self) -> float:
@@ -280,12 +178,12 @@ class Session:
         # up for good once it has read what is no ZMTP, or too long.
         deaf = self._told_by_beat > self._published
         self._told_by_beat = reply.sequence if 0 < self.sequence < reply.sequence else 0
-        cut_off = self._is_cut_off()
-        if cut_off and not self._zmq_lost:
-            self._zmq_lost = True
-            actions.append(ZmqLost(self._zmq_trouble))
+        cut_off = not first and self._outage.lasts(self._interval, self.patience)
+        if cut_off and self._outage.tell():
+            actions.append(ZmqLost(self._outage.trouble))
         if endpoints != self._endpoints or deaf or cut_off:
-            self._endpoints, self._connected = endpoints, False
+            self._endpoints = endpoints
+            self._outage.begins()
             actions.append(endpoints)
         if not self.initialised:
             actions.append(self._ask())
@@ -411,9 +309,7 @@ class Session:
     @_silent_once_superseded
     def zmq_connected(self) -> Sequence[Action]:
         """Both ZeroMQ sockets have shaken hands with the server."""
-        self._connected, self._cut_off = True, 0.0
-        was_lost, self._zmq_lost = self._zmq_lost, False
-        return [ZmqBack()] if was_lost else []
+        return [ZmqBack()] if self._outage.ends() else []
 
     @_silent_once_superseded
     def zmq_failed(self, detail: str) -> Sequence[Action]:
@@ -421,7 +317,7 @@ class Session:
 
         That is told when it lasts (:class:`ZmqLost`).
         """
-        self._connected, self._zmq_trouble = False, detail
+        self._outage.begins(detail)
         return []
 
     @_silent_once_superseded
@@ -526,19 +422,6 @@ class Session:
             Refused(code, f"{state.value} was not reached: {why}")
             for state in self._reports.drop()
         ]
-
-    def _is_cut_off(self) -> bool:
-        """Whether ZeroMQ has been away for longer than the patience, once more.
-
-        Counted in beats that were answered: else the whole server is lost.
-        """
-        if self._endpoints is None or self._connected:
-            return False
-        self._cut_off += self._interval
-        if self._cut_off <= self.patience:
-            return False
-        self._cut_off = 0.0
-        return True
 
     def _apply(self, news: ClientStateMessage | OnStateChange) -> Sequence[Action]:
         if news.sequence <= self.sequence:

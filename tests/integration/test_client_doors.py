@@ -24,6 +24,12 @@ from twisted.web.server import Request, Site
 
 from heartbeat_service.curve_keys import make_client_keys, make_server_keys
 from heartbeat_service.game_client.__main__ import Options
+from heartbeat_service.game_client.actions import (
+    Event,
+    Refused,
+    ServerLost,
+    StateChanged,
+)
 from heartbeat_service.game_client.credentials import (
     Credentials,
     read_authorities,
@@ -31,12 +37,6 @@ from heartbeat_service.game_client.credentials import (
     read_token,
 )
 from heartbeat_service.game_client.driver import GameClient
-from heartbeat_service.game_client.session import (
-    Event,
-    Refused,
-    ServerLost,
-    StateChanged,
-)
 from heartbeat_service.web.site import HeartbeatSite
 from tests.integration.conftest import Peer, Running, Serve
 from tests.integration.processes import Process

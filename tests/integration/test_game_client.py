@@ -17,8 +17,7 @@ from typing_extensions import override
 from zope.interface import directlyProvides, providedBy
 
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.game_client.driver import MAX_UNSENT, GameClient
-from heartbeat_service.game_client.session import (
+from heartbeat_service.game_client.actions import (
     Event,
     OpenSockets,
     Refused,
@@ -26,6 +25,7 @@ from heartbeat_service.game_client.session import (
     StateChanged,
     Superseded,
 )
+from heartbeat_service.game_client.driver import MAX_UNSENT, GameClient
 from heartbeat_service.protocol.codec import (
     decode_request,
 )

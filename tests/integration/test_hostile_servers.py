@@ -32,14 +32,14 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.game_client.credentials import Credentials, read_authorities
-from heartbeat_service.game_client.session import (
+from heartbeat_service.game_client.actions import (
     ServerLost,
-    Session,
     StateChanged,
     ZmqBack,
     ZmqLost,
 )
+from heartbeat_service.game_client.credentials import Credentials, read_authorities
+from heartbeat_service.game_client.session import Session
 from heartbeat_service.protocol.codec import MAX_MESSAGE
 from heartbeat_service.zeromq.connection import make_factory
 from tests.integration.conftest import Peer

@@ -10,8 +10,8 @@ import pytest
 import pytest_twisted
 
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.game_client.actions import ZmqBack, ZmqLost
 from heartbeat_service.game_client.credentials import Credentials
-from heartbeat_service.game_client.session import ZmqBack, ZmqLost
 from heartbeat_service.zeromq.curve import ClientKeys
 from tests.integration.conftest import Serve
 from tests.integration.processes import Spawn, free_ports

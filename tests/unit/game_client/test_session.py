@@ -21,14 +21,8 @@ from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.core.heartbeat import LONGEST_FUSE, SHORTEST_FUSE
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.game_client.session import (
-    ANSWER_PATIENCE,
-    FIRST_INTERVAL,
-    FIRST_TIMEBOMB,
-    LONGEST_BACKOFF,
-    LONGEST_PATIENCE,
+from heartbeat_service.game_client.actions import (
     LONGEST_TEXT,
-    SHORTEST_INTERVAL,
     Action,
     AskAgainAfter,
     BeatAfter,
@@ -37,11 +31,19 @@ from heartbeat_service.game_client.session import (
     SendHeartbeat,
     SendRequest,
     ServerLost,
-    Session,
     StateChanged,
     Superseded,
     ZmqBack,
     ZmqLost,
+)
+from heartbeat_service.game_client.session import (
+    ANSWER_PATIENCE,
+    FIRST_INTERVAL,
+    FIRST_TIMEBOMB,
+    LONGEST_BACKOFF,
+    LONGEST_PATIENCE,
+    SHORTEST_INTERVAL,
+    Session,
 )
 from heartbeat_service.protocol.messages import (
     ClientID,
