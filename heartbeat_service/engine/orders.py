@@ -119,6 +119,7 @@ class Orders:
         return None if seconds is None else LockoutRecord(client_id, seconds, by=None)
 
     async def _to_each(self, order: ManyOrder) -> list[Answer]:
+        self._check_running()  # who is meant by "all" is known only until then
         whom = list(order.whom(self.dispatcher.registry.client_ids()))
         each = list(dict.fromkeys(whom))  # who is named twice is dealt with once
         answers: dict[str, Answer] = {}
@@ -164,9 +165,12 @@ class Orders:
                 answers[client_id] = error_message(error)
             yield
 
-    def _act(self, client_id: str, order: OneOrder | ManyOrder) -> Done:
+    def _check_running(self, client_id: str | None = None) -> None:
         if self._stopped:
             raise Overloaded("the service is stopping", client_id)
+
+    def _act(self, client_id: str, order: OneOrder | ManyOrder) -> Done:
+        self._check_running(client_id)
         registry, reply = self.dispatcher.registry, self.dispatcher.reply
         terms = Terms(order.states(), order.expected_of(client_id), order.is_dry_run)
         match order:
