@@ -80,6 +80,8 @@ class Orders:
         One order after the other, in slices, and no faster than the store: whom it is
         for waits for no more than two of its batches. Whoever waits for the answer may
         go away: the order is carried out to its end.
+
+        :return: fails with :class:`Overloaded` while the store isn't open.
         """
         answer: Deferred[list[Answer]] = Deferred()
         self._one_by_one.run(
@@ -119,7 +121,9 @@ class Orders:
         return None if seconds is None else LockoutRecord(client_id, seconds, by=None)
 
     async def _to_each(self, order: ManyOrder) -> list[Answer]:
-        self._check_running()  # who is meant by "all" is known only until then
+        # Else nobody is known, and "all" would mean nobody.
+        self._check_running()
+        self.dispatcher.journal.held()
         whom = list(order.whom(self.dispatcher.registry.client_ids()))
         each = list(dict.fromkeys(whom))  # who is named twice is dealt with once
         answers: dict[str, Answer] = {}

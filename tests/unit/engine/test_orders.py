@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from heartbeat_service.core.changes import Lockout
 from heartbeat_service.core.errors import (
@@ -16,6 +17,7 @@ from heartbeat_service.core.errors import (
     UnknownClient,
 )
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.engine.engine import Engine
 from heartbeat_service.engine.journal import LARGEST_BATCH
 from heartbeat_service.engine.orders import Answer, ManyOrder, OneOrder
 from heartbeat_service.protocol.messages import ClientStateMessage, ErrorMessage
@@ -29,6 +31,7 @@ from heartbeat_service.protocol.orders import (
     StateOrders,
 )
 from tests.unit.engine.test_dispatch import NOON, DispatchTestCase
+from tests.unit.fakes import HandStore
 from tests.unit.storage.store_suite import snapshot
 
 DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
@@ -349,6 +352,11 @@ class TestMany(OrdersTestCase):
         self.failureResultOf(answer, Overloaded)
         self.house.calm_down()
         self.assertEqual({point[0] for point in self.points().values()}, {CALIBRATED})
+
+    def test_before_the_store_is_open_all_does_not_mean_nobody(self) -> None:
+        engine = Engine(Clock(), HandStore())
+        for order in (KickOrders(**ALL), KickOrders(dry_run=True, **ALL)):
+            self.failureResultOf(engine.orders.to_many(order), Overloaded)
 
     def test_after_a_stop_nobody_is_told_to_be_unknown_who_lives(self) -> None:
         self.house.register(*map(str, range(1000, 1000 + 2 * LARGEST_BATCH)))
