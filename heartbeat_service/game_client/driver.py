@@ -45,8 +45,8 @@ from heartbeat_service.game_client.post import Post
 from heartbeat_service.game_client.session import Session
 from heartbeat_service.protocol.codec import (
     MAX_MESSAGE,
-    decode_body,
     decode_from_server,
+    decode_problem,
     encode,
     encode_json,
     request_id_of,
@@ -261,7 +261,7 @@ class GameClient(Service):
         status, body = answer
         try:
             if status != HTTPStatus.OK:
-                return self.session.beat_refused(decode_body(body, ErrorMessage))
+                return self.session.beat_refused(decode_problem(body))
             match decode_from_server(body):
                 case ClientStateMessage() as reply:
                     return self.session.beat_answered(reply)

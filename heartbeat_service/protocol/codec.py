@@ -18,7 +18,6 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from heartbeat_service.core.errors import BadMessage, TooLarge
 from heartbeat_service.protocol.messages import (
     CAMEL,
-    Body,
     ClientID,
     ClientStateMessage,
     ErrorMessage,
@@ -43,7 +42,7 @@ from heartbeat_service.protocol.orders import (
 )
 from heartbeat_service.protocol.wording import say
 
-#: The version of the contract that this service speaks.
+#: What each message says of its sender; no rule depends on it.
 SDK_VERSION = 0.1
 
 #: The longest message that is read, in bytes.
@@ -116,9 +115,7 @@ _FROM_SERVER: _Decoders = {
     message.message_type: _decoder(message)
     for message in (ClientStateMessage, ErrorMessage, OnStateChange)
 }
-_BODIES: Mapping[type[Body], msgspec.json.Decoder[Any]] = {
-    ErrorMessage: _decoder(ErrorMessage)
-}
+_PROBLEM = _decoder(ErrorMessage)
 _ORDERS: Mapping[type[Order], msgspec.json.Decoder[Any]] = {
     order: _decoder(order)
     for order in (
@@ -128,7 +125,6 @@ _ORDERS: Mapping[type[Order], msgspec.json.Decoder[Any]] = {
 }
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
-_B = TypeVar("_B", bound=Body)
 _O = TypeVar("_O", bound=Order)
 
 
@@ -162,13 +158,12 @@ def decode_from_server(data: bytes) -> Reply | OnStateChange:
     return message
 
 
-def decode_body(data: bytes, type_: type[_B]) -> _B:
-    """Read JSON without an envelope: a problem of HTTP as an error.
+def decode_problem(data: bytes) -> ErrorMessage:
+    """Read a problem of HTTP: an error without an envelope.
 
     Raises what :func:`decode_request` raises.
     """
-    body: _B = _parse(_BODIES[type_], _text(data))
-    return body
+    return _parse(_PROBLEM, _text(data))
 
 
 def decode_order(data: bytes, type_: type[_O]) -> _O:

@@ -23,9 +23,9 @@ from heartbeat_service.core.states import ClientState
 from heartbeat_service.protocol.codec import (
     MAX_MESSAGE,
     MAX_ORDER,
-    decode_body,
     decode_from_server,
     decode_order,
+    decode_problem,
     decode_request,
     encode,
     encode_json,
@@ -75,7 +75,7 @@ DECODERS: dict[Callable[[bytes], object], tuple[type, ...]] = {
     partial(decode_order, type_=StateOrders): (StateOrders,),
     partial(decode_order, type_=LockoutOrders): (LockoutOrders,),
     partial(decode_order, type_=KickOrder): (KickOrder,),
-    partial(decode_body, type_=ErrorMessage): (ErrorMessage,),
+    decode_problem: (ErrorMessage,),
 }
 
 MESSAGES: tuple[Message, ...] = (
