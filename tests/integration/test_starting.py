@@ -54,16 +54,18 @@ async def test_heartbeat_service_needs_no_twistd_on_the_path_and_no_pid_file(
 OWN_COMMAND_LINE = Path("/proc/self/cmdline").read_bytes()
 
 
-def catches_hangup(pid: int) -> bool:
-    """Whether a program has a handler for SIGHUP by now.
+def has_settled_signals(pid: int) -> bool:
+    """Whether a program has said by now what SIGINT and SIGHUP do to it.
 
-    Before it is the program it is a copy of this process, with handlers of its own.
+    Before it is the program it is a copy of this process, with handlers of its own; for
+    a moment also when its command line is the program's already.
     """
     if Path(f"/proc/{pid}/cmdline").read_bytes() == OWN_COMMAND_LINE:
         return False
     status = Path(f"/proc/{pid}/status").read_text()
-    caught = status.partition("SigCgt:")[2].split()[0]
-    return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    interrupt, hangup = (caught >> (n - 1) & 1 for n in (signal.SIGINT, signal.SIGHUP))
+    return bool(hangup and not interrupt)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.3])
@@ -72,7 +74,7 @@ async def test_an_interrupt_while_it_starts_ends_it_without_a_traceback(
     spawn: Spawn, seconds: float
 ) -> None:
     service = spawn(BIN / "heartbeat-service", *LOOPBACK)
-    await until(lambda: catches_hangup(service.pid))  # the first that it does
+    await until(lambda: has_settled_signals(service.pid))  # the first that it does
     await pause(seconds)
     assert await service.ends("INT") == -signal.SIGINT
     assert "Traceback" not in service.output
@@ -81,7 +83,7 @@ async def test_an_interrupt_while_it_starts_ends_it_without_a_traceback(
 @pytest_twisted.ensureDeferred
 async def test_no_hangup_ends_heartbeat_service_while_it_starts(spawn: Spawn) -> None:
     service = spawn(BIN / "heartbeat-service", *LOOPBACK)
-    await until(lambda: catches_hangup(service.pid))
+    await until(lambda: has_settled_signals(service.pid))
     service.transport.signalProcess("HUP")  # type: ignore[union-attr]  # it has one
     await service.says(READY)
 
