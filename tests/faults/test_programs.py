@@ -13,7 +13,7 @@ import pytest_twisted
 from tests.faults.conftest import Serve
 from tests.faults.service import either
 from tests.integration.processes import BIN, LOOPBACK, READY, ROOT, Spawn, free_ports
-from tests.integration.test_examples import plain_client
+from tests.integration.test_examples import make_demo, plain_client, processes_with
 from tests.integration.test_processes import game_client, http, twistd
 from tests.integration.waiting import pause, until
 
@@ -65,6 +65,16 @@ async def test_a_client_as_people_copy_it_outlives_a_long_stall_and_a_kill(
     assert await player.ends("TERM") == 0
     await service.process.says(r"client 1: RUNNING -> DISCONNECTED \(goodbye\)")
     assert "Traceback" not in player.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_make_demo_leaves_nothing_behind_in_a_terminal_that_is_closed(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    demo = make_demo(spawn, tmp_path, "close")
+    await demo.says("alive: ")
+    assert await demo.ends() == 0
+    await until(lambda: processes_with(f"THIS_TEST={tmp_path}") == [])
 
 
 @pytest_twisted.ensureDeferred

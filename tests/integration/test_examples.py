@@ -280,13 +280,3 @@ async def test_make_demo_is_told_in_words_and_ends_all_at_ctrl_c(
     assert not re.search(r"\*\*\*|Error|Traceback", demo.output)
     assert await demo.ends() == 0
     assert processes_with(f"THIS_TEST={tmp_path}") == []
-
-
-@pytest_twisted.ensureDeferred
-async def test_make_demo_leaves_nothing_behind_in_a_terminal_that_is_closed(
-    spawn: Spawn, tmp_path: Path
-) -> None:
-    demo = make_demo(spawn, tmp_path, "close")
-    await demo.says("alive: ")
-    assert await demo.ends() == 0
-    await until(lambda: processes_with(f"THIS_TEST={tmp_path}") == [])
