@@ -15,6 +15,7 @@ from twisted.internet.defer import (
     Deferred,
     DeferredLock,
     FirstError,
+    fail,
     gatherResults,
     succeed,
 )
@@ -39,6 +40,10 @@ from heartbeat_service.protocol.orders import (
     StateOrder,
     StateOrders,
 )
+
+#: How many orders to many may be under way at once, also of those who have hung up.
+#: Each has the IDs that it names, and its replies: 200 bytes a client.
+MOST_ORDERS = 8
 
 OneOrder = StateOrder | LockoutOrder | KickOrder
 ManyOrder = StateOrders | LockoutOrders | KickOrders
@@ -81,8 +86,12 @@ class Orders:
         for waits for no more than two of its batches. Whoever waits for the answer may
         go away: the order is carried out to its end.
 
-        :return: fails with :class:`Overloaded` while the store isn't open.
+        :return: fails with :class:`Overloaded` while the store isn't open, or if too many
+            orders are under way.
         """
+        # One is carried out, the others wait for it.
+        if len(self._one_by_one.waiting) >= MOST_ORDERS - 1:
+            return fail(Overloaded("too many orders are being carried out"))
         answer: Deferred[list[Answer]] = Deferred()
         self._one_by_one.run(
             lambda: Deferred.fromCoroutine(self._to_each(order))

@@ -35,7 +35,7 @@ from heartbeat_service.core.errors import (
 )
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.dispatch import Dispatcher
-from heartbeat_service.engine.orders import Orders
+from heartbeat_service.engine.orders import MOST_ORDERS, Orders
 from heartbeat_service.engine.refusals import RefusedRequests
 from heartbeat_service.protocol.codec import (
     MAX_ORDER,
@@ -75,10 +75,6 @@ from heartbeat_service.web.query import (
 #: How many listings that don't fit in one chunk may be read at once. Each has the
 #: names of all who live, and up to two chunks.
 MOST_LISTINGS = 32
-
-#: How many orders to many clients may be carried out and answered at once. Each has
-#: its replies, which are 100 bytes a client.
-MOST_ORDERS = 8
 
 _GONE = ClientState.DISCONNECTED
 

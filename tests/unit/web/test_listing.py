@@ -21,10 +21,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.errors import Overloaded
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.engine.orders import Answer, Orders
+from heartbeat_service.engine.orders import MOST_ORDERS, Answer, Orders
 from heartbeat_service.web import listing as listing_module
 from heartbeat_service.web.access import Door
-from heartbeat_service.web.app import MOST_LISTINGS, MOST_ORDERS, HeartbeatApp
+from heartbeat_service.web.app import MOST_LISTINGS, HeartbeatApp
 from heartbeat_service.web.channel import IDLE, LINGER, REQUEST_DEADLINE
 from heartbeat_service.web.listing import CHUNK
 from heartbeat_service.web.names import Names
@@ -651,6 +651,22 @@ class TestOrders(ListingTestCase):
             {client.state for client in self.house.registry}, {ClientState.CALIBRATED}
         )
         self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_orders_of_who_vanished_count_until_they_are_carried_out(self) -> None:
+        for _ in range(MOST_ORDERS):
+            self.order().vanish()
+        refused = self.order()
+        refused.read()
+        self.assertIn(b" 503 ", refused.head)
+        self.house.store.finish_all()
+        self.house.listen(0.1)
+        self.house.store.finish_all()
+        self.house.listen(0.1)
+        wire = self.order()
+        self.house.store.finish_all()
+        self.house.listen(0.1)
+        wire.read()
+        self.assertIn(b" 200 ", wire.head)
 
     def test_beyond_so_many_an_order_is_refused_before_it_is_carried_out(self) -> None:
         orders: list[Deferred[list[Answer]]] = []
