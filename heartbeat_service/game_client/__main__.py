@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
@@ -50,6 +49,7 @@ from heartbeat_service.game_client.credentials import (
     read_token,
 )
 from heartbeat_service.game_client.driver import GameClient
+from heartbeat_service.game_client.post import base_url
 from heartbeat_service.host.monotonic import use_monotonic_time
 from heartbeat_service.protocol.messages import (
     ClientID,
@@ -98,14 +98,11 @@ class Options(CommandLine):
         except ValueError as error:
             raise usage.UsageError(f"--id: {error}") from None
         try:
-            url = urlsplit(self["server"] or "")
-            good = url.scheme in ("http", "https") and url.hostname and url.port != 0
+            base_url(self["server"] or "")
         except ValueError:
-            good = False
-        if not good:
             raise usage.UsageError(
                 f"--server: expected http[s]://HOST:PORT, got {self['server']!r}"
-            )
+            ) from None
         if (self["curve-key"] is None) != (self["curve-server-key"] is None):
             raise usage.UsageError(
                 "--curve-key and --curve-server-key: both or neither"

@@ -8,6 +8,7 @@ Knows nothing of what a beat says, or an answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, NoReturn
@@ -40,6 +41,32 @@ from heartbeat_service.protocol.codec import MAX_MESSAGE
 LONGEST_ANSWER = MAX_MESSAGE
 
 
+# A name, in ASCII by now, or an address.
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+_LAST_PORT = 65535
+
+
+def base_url(server: str) -> str:
+    """A server's URL as HTTP wants it: in ASCII, without a slash at its end.
+
+    :raises ValueError: unless it is ``http[s]://HOST:PORT``, with a path at most.
+    """
+    parsed = URL.fromText(server.rstrip("/"))
+    url = parsed.replace(scheme=parsed.scheme.lower())
+    # Not by to_uri(), to which an IPv6 address is no name, nor one with an underscore.
+    host = url.host.encode("idna").decode("ascii")
+    if url.scheme not in ("http", "https") or not _HOST.fullmatch(host):
+        raise ValueError("expected http[s]://HOST:PORT")
+    if (
+        url.userinfo
+        or url.query
+        or url.fragment
+        or not 0 < (url.port or 0) <= _LAST_PORT
+    ):
+        raise ValueError("expected http[s]://HOST:PORT, and a path at most")
+    return url.replace(host="").to_uri().replace(host=host).to_text()
+
+
 class AnswerTooLong(Exception):
     """The server sent more than :data:`LONGEST_ANSWER` bytes."""
 
@@ -55,12 +82,12 @@ class Post:
     """The way to one server's ``POST /heartbeat``, over one connection at a time.
 
     :param server: its base URL.
+    :raises ValueError: if it is none.
     """
 
     def __init__(self, reactor: Any, server: str, credentials: Credentials) -> None:
         self._reactor = reactor
-        url = URL.fromText(server.rstrip("/")).to_uri().to_text()
-        self._url = f"{url}/heartbeat".encode("ascii")
+        self._url = f"{base_url(server)}/heartbeat".encode("ascii")
         self._headers = Headers({"Content-Type": ["application/json"]})
         if credentials.token is not None:
             self._headers.addRawHeader("Authorization", f"Bearer {credentials.token}")

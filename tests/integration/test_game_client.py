@@ -350,7 +350,10 @@ async def test_its_requests_pass_a_proxy_of_router_and_dealer(
 @pytest_twisted.ensureDeferred
 async def test_it_follows_a_server_by_ipv6(serve: Serve, play: Play) -> None:
     running = await serve(
-        router="tcp://[::1]:0", pub="tcp://[::1]:0", interval=INTERVAL
+        http=r"tcp6:0:interface=\:\:1",
+        router="tcp://[::1]:0",
+        pub="tcp://[::1]:0",
+        interval=INTERVAL,
     )
     game = play(running.url, timebomb=HOUR)
     await game.reaches(UNCALIBRATED)
