@@ -86,8 +86,8 @@ class Orders:
         for waits for no more than two of its batches. Whoever waits for the answer may
         go away: the order is carried out to its end.
 
-        :return: fails with :class:`Overloaded` while the store isn't open, or if too many
-            orders are under way.
+        :return: fails with :class:`Overloaded` while the store isn't open, or if too
+            many orders are under way.
         """
         # One is carried out, the others wait for it.
         if len(self._one_by_one.waiting) >= MOST_ORDERS - 1:
