@@ -331,6 +331,7 @@ def _make_store(settings: Settings, reactor: Any) -> Store:
     path = Path(url.removeprefix("sqlite:"))
     try:
         possible = path.parent.is_dir() and not path.is_dir()
+        path = path.absolute()
     except OSError as error:  # a folder that may not be entered, a name too long
         raise CannotStart(f"{CANNOT_START}: --store {url}: {error.strerror}") from None
     if not possible:

@@ -102,6 +102,18 @@ async def test_a_path_that_cannot_be_looked_at_ends_it_with_a_sentence(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_start_in_a_folder_that_is_gone_ends_with_a_sentence(
+    spawn: Spawn,
+) -> None:
+    gone = "mkdir gone && cd gone && rmdir ../gone"
+    command = f"{BIN}/heartbeat-service {' '.join(LOOPBACK)}"
+    service = spawn("sh", "-c", f"{gone} && exec {command}")
+    assert await service.ends() == 1
+    assert "--store sqlite:heartbeat.sqlite: No such file" in service.output
+    assert "Traceback" not in service.output
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_game_client_whose_output_nobody_reads_says_goodbye_and_ends(
     spawn: Spawn,
 ) -> None:
