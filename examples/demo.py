@@ -7,10 +7,15 @@ What is told of the headsets is what the service publishes.
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__":  # Ctrl-C ends it also while the imports take their time
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+
 import argparse
 import json
 import re
-import signal
 import subprocess
 import sys
 import time

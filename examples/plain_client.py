@@ -11,10 +11,14 @@ higher sequence is news, from whichever side it comes.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # Ctrl-C ends it also while the imports take their time
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import random
-import signal
 import ssl
 import sys
 import threading

@@ -5,6 +5,12 @@ Prints each publication on a line; tells of its connection on standard error.
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__":  # Ctrl-C ends it also while the imports take their time
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+
 import argparse
 import sys
 
@@ -99,5 +105,5 @@ def tell(text: str) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except KeyboardInterrupt:
-        sys.exit()
+    except BrokenPipeError:  # nobody reads any more
+        os._exit(1)

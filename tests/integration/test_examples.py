@@ -235,6 +235,21 @@ async def test_it_acts_on_each_error_that_a_request_gets(
     assert "Traceback" not in player.output
 
 
+@pytest.mark.parametrize(
+    ("example", "status"), [("plain_client", -signal.SIGINT), ("watch", 0), ("demo", 0)]
+)
+@pytest_twisted.ensureDeferred
+async def test_an_interrupt_before_an_example_has_begun_ends_it_without_a_traceback(
+    spawn: Spawn, tmp_path: Path, example: str, status: int
+) -> None:
+    interrupt = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "zmq.py").write_text(f"{interrupt}time.sleep(60)\n")
+    script = ROOT / "examples" / f"{example}.py"
+    program = spawn(sys.executable, script, "1", PYTHONPATH=str(tmp_path))
+    assert await program.ends() == status
+    assert program.output == ""
+
+
 @pytest_twisted.ensureDeferred
 async def test_watch_says_what_it_waits_for_and_shows_its_key(
     spawn: Spawn, serve: Serve, tmp_path: Path
