@@ -55,7 +55,7 @@ NOT_HERE = {
     "make check": "this test is a part of it",
     "make format": "changes the code",
     "make dist": "`make package` does it, and tries what it makes",
-    "python3 -m venv": "`make package` does it",
+    "/usr/bin/python3 -m venv": "`make package` does it",
     "/opt/heartbeat-service/bin/pip install": "`make package` does it",
     "useradd": "changes the machine; here, this user stands for it",
     "podman": "there may be none; where there is, `make faults` does it",
