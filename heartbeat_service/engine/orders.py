@@ -185,7 +185,7 @@ class Orders:
     def _act(self, client_id: str, order: OneOrder | ManyOrder) -> Done:
         self._check_running(client_id)
         registry, reply = self.dispatcher.registry, self.dispatcher.reply
-        terms = Terms(order.states(), order.expected_of(client_id), order.is_dry_run)
+        terms = Terms(order.states(), order.expected_of(client_id), order.dry_run)
         match order:
             case StateOrder() | StateOrders():
                 state = as_state(order.client_state)

@@ -45,18 +45,13 @@ class Order(Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
     expects: ClassVar[str]
 
     from_states: _States | UnsetType = UNSET
-    dry_run: bool | UnsetType = UNSET
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.from_states, UnsetType):
             # Each once: they are gone through, and told, for each client.
             each = dict.fromkeys(map(as_state, dict.fromkeys(self.from_states)))
             force_setattr(self, "from_states", list(each))
-
-    @property
-    def is_dry_run(self) -> bool:
-        """Whether it is only asked what would be."""
-        return self.dry_run is True
 
     def states(self) -> Collection[ClientState] | None:
         """Those that whom it is for must be in; None for any."""
