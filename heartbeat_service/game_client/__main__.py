@@ -51,9 +51,7 @@ from heartbeat_service.game_client.credentials import (
 from heartbeat_service.game_client.driver import GameClient
 from heartbeat_service.game_client.post import base_url
 from heartbeat_service.host.monotonic import use_monotonic_time
-from heartbeat_service.protocol.messages import (
-    ClientID,
-)
+from heartbeat_service.protocol.messages import ClientID
 
 T = TypeVar("T")
 

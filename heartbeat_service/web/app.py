@@ -20,19 +20,10 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 from typing_extensions import override
-from werkzeug.exceptions import (
-    BadRequest,
-    HTTPException,
-    MethodNotAllowed,
-    NotFound,
-)
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.exceptions import NotImplemented as MethodUnknown
 
-from heartbeat_service.core.errors import (
-    BadMessage,
-    HeartbeatError,
-    UnknownClient,
-)
+from heartbeat_service.core.errors import BadMessage, HeartbeatError, UnknownClient
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.orders import MOST_ORDERS, Orders
@@ -45,11 +36,7 @@ from heartbeat_service.protocol.codec import (
     encode_json,
     request_id_of,
 )
-from heartbeat_service.protocol.messages import (
-    ClientID,
-    HeartbeatMessage,
-    Message,
-)
+from heartbeat_service.protocol.messages import ClientID, HeartbeatMessage, Message
 from heartbeat_service.protocol.orders import (
     KickOrder,
     KickOrders,

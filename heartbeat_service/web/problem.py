@@ -12,9 +12,7 @@ from attrs import frozen
 from twisted.web.iweb import IRequest
 
 from heartbeat_service.core.errors import HeartbeatError, Overloaded
-from heartbeat_service.protocol.codec import (
-    encode_json,
-)
+from heartbeat_service.protocol.codec import encode_json
 
 _STATUS = {
     "BAD_MESSAGE": HTTPStatus.BAD_REQUEST,

@@ -8,14 +8,8 @@ import zmq
 from msgspec import UNSET
 
 from heartbeat_service.core.changes import Change
-from heartbeat_service.protocol.codec import (
-    encode,
-    topic_of,
-)
-from heartbeat_service.protocol.messages import (
-    ClientID,
-    OnStateChange,
-)
+from heartbeat_service.protocol.codec import encode, topic_of
+from heartbeat_service.protocol.messages import ClientID, OnStateChange
 from heartbeat_service.zeromq.connection import HardenedConnection
 
 

@@ -24,11 +24,7 @@ from heartbeat_service.core.errors import (
 )
 from heartbeat_service.core.tally import is_time_to_tell
 from heartbeat_service.engine.dispatch import error_message
-from heartbeat_service.protocol.codec import (
-    decode_request,
-    encode,
-    request_id_of,
-)
+from heartbeat_service.protocol.codec import decode_request, encode, request_id_of
 from heartbeat_service.protocol.messages import (
     ClientStateMessage,
     HeartbeatMessage,

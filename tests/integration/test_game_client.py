@@ -26,9 +26,7 @@ from heartbeat_service.game_client.actions import (
     Superseded,
 )
 from heartbeat_service.game_client.driver import MAX_UNSENT, GameClient
-from heartbeat_service.protocol.codec import (
-    decode_request,
-)
+from heartbeat_service.protocol.codec import decode_request
 from heartbeat_service.protocol.messages import (
     GetClientState,
     HeartbeatMessage,

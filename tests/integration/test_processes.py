@@ -15,14 +15,7 @@ import treq
 from twisted.internet.error import ProcessExitedAlready
 
 from tests.integration.conftest import Running
-from tests.integration.processes import (
-    BIN,
-    LOOPBACK,
-    READY,
-    ROOT,
-    Process,
-    Spawn,
-)
+from tests.integration.processes import BIN, LOOPBACK, READY, ROOT, Process, Spawn
 from tests.integration.waiting import SILENCE, patiently, pause
 from tests.messages import heartbeat
 

@@ -24,12 +24,7 @@ from heartbeat_service.zeromq.connection import MAX_FRAME, MAX_FRAMES
 from heartbeat_service.zeromq.router import LONGEST_ROUTE, RequestRouter
 from tests.integration.conftest import Running, Serve, Wire, port_of
 from tests.integration.processes import BIN, LOOPBACK, READY, Process
-from tests.integration.test_bad_input import (
-    LIMIT,
-    stranger,
-    zmtp_frame,
-    zmtp_greeting,
-)
+from tests.integration.test_bad_input import LIMIT, stranger, zmtp_frame, zmtp_greeting
 from tests.integration.waiting import PATIENCE, pause, reactor, until
 from tests.messages import heartbeat
 

@@ -11,13 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import (
-    Change,
-    Fact,
-    Life,
-    Snapshot,
-    StoredState,
-)
+from heartbeat_service.core.changes import Change, Fact, Life, Snapshot, StoredState
 from heartbeat_service.core.errors import Overloaded
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine import journal as journal_module
@@ -25,13 +19,7 @@ from heartbeat_service.engine.availability import PATIENCE, PAUSE
 from heartbeat_service.engine.journal import GOOD_FOR, ChangeJournal, Refused
 from heartbeat_service.storage.store import StoreTrouble
 from tests.unit.fakes import HandStore
-from tests.unit.storage.store_suite import (
-    death,
-    entry,
-    life,
-    registration,
-    snapshot,
-)
+from tests.unit.storage.store_suite import death, entry, life, registration, snapshot
 
 T = TypeVar("T")
 

@@ -8,12 +8,7 @@ import socket
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.host.files import (
-    LARGEST,
-    UnreadableFile,
-    read_file,
-    read_secret,
-)
+from heartbeat_service.host.files import LARGEST, UnreadableFile, read_file, read_secret
 from tests.unit.fakes import folder_for
 
 

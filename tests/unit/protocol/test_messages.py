@@ -52,15 +52,7 @@ from heartbeat_service.protocol.orders import (
     StateOrder,
     StateOrders,
 )
-from tests.messages import (
-    BAD,
-    BAD_MESSAGES,
-    GOOD,
-    envelope,
-    heartbeat,
-    message,
-    padded,
-)
+from tests.messages import BAD, BAD_MESSAGES, GOOD, envelope, heartbeat, message, padded
 
 NOON = datetime(2022, 3, 29, 12, 21, 25, 153292)  # noqa: DTZ001 - local, as on the wire
 
