@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class Files:
         self._given = given.absolute()
         self._lock: int | None = None
         self._known: dict[Path, _Identity] = {}
+        # A store that can't be opened is tried twice a second, perhaps all night.
+        self._told: set[str] = set()
 
     def claim(self) -> Path:
         """Lock the file; make it if it isn't there. Its path, without links.
@@ -148,17 +151,19 @@ class Files:
         try:
             os.fchmod(descriptor, mode & PRIVATE)
         except PermissionError:
-            self._log.warn(
-                "{file} can be opened by others, who can stop all changes by a lock:"
-                " it should have the mode 0600, and belong to the service's user",
-                file=file.name,
+            self._tell_once(
+                self._log.warn,
+                f"{file.name} can be opened by others, who can stop all changes by a"
+                " lock: it should have the mode 0600, and belong to the service's user",
             )
         else:
-            self._log.info(
-                "{file} had the mode {mode}: now 0600",
-                file=file.name,
-                mode=f"{mode:04o}",
-            )
+            sentence = f"{file.name} had the mode {mode:04o}: now 0600"
+            self._tell_once(self._log.info, sentence)
+
+    def _tell_once(self, log: Callable[..., None], sentence: str) -> None:
+        if sentence not in self._told:
+            self._told.add(sentence)
+            log("{sentence}", sentence=sentence)
 
 
 def _beside(path: Path) -> tuple[Path, Path]:

@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from twisted.logger import capturedLogs, formatEvent
+
+from heartbeat_service.storage.files import Files
 from heartbeat_service.storage.sqlite import Database
 from tests.unit.storage.store_suite import registration
 from tests.unit.storage.test_sqlite import NOON, DatabaseTestCase
@@ -198,6 +201,17 @@ class TestModes(DatabaseTestCase):
             file.chmod(0o664)
         self.opened()
         self.assertEqual(self.modes(), self.all_private())
+
+    def test_what_was_narrowed_is_told_once_however_often_it_is_tried(self) -> None:
+        files = Files(self.path)
+        with capturedLogs() as log:
+            for _ in range(3):
+                self.path.touch()
+                self.path.chmod(0o644)
+                files.claim()
+                files.release()
+        told = [formatEvent(event) for event in log]
+        self.assertEqual(told, ["heartbeat.sqlite had the mode 0644: now 0600"])
 
     def test_link_beside_it_is_not_followed(self) -> None:
         self.opened().close()
