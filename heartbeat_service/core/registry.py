@@ -266,13 +266,15 @@ class Registry:
     def defuse_all(self) -> Iterator[None]:
         """Put every timebomb out: the service stops, nobody dies of it.
 
-        Ordinary beats made no news, so what they have counted is told now.
+        Ordinary beats made no news, so what they have counted is told now, and how long
+        a silence has lasted so far.
 
         :return: lets a client go with each step.
         """
         while self._clients:
             _, client = self._clients.popitem()
             client.heartbeat.defuse()
+            client.heartbeat.longest_gap = client.heartbeat.longest_silence()
             client.record(client.snapshot())
             yield
 

@@ -291,6 +291,7 @@ class RegistryMachine(RuleBasedStateMachine):
         Of beats that made no fact, one that is stopped tells at its end; one that
         is killed has no time to.
         """
+        stopped_at = self.clock.seconds()
         list(self.registry.defuse_all())
         assert {fact.client_id for fact in self.heard} == set(self.living)
         self.facts += [] if killed else self.heard
@@ -303,7 +304,8 @@ class RegistryMachine(RuleBasedStateMachine):
         for client in kept.clients:
             life = self.living[client.client_id]
             counted = client.reported_state, client.beats, client.longest_gap_seconds
-            assert killed or counted == (life.reported, life.beats, life.longest_gap)
+            gap = max(life.longest_gap, stopped_at - life.last_beat)
+            assert killed or counted == (life.reported, life.beats, gap)
             life.last_beat = self.clock.seconds()
             life.values = b"{}"
             life.reported = client.reported_state

@@ -885,6 +885,16 @@ class TestRestart(RegistryTestCase):
         heartbeat = self.registry.beat("1", RUNNING).heartbeat
         self.assertEqual((heartbeat.beats, heartbeat.longest_gap), (4, 4.0))
 
+    def test_a_silence_counts_up_to_the_stop_and_from_the_start_on(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        self.clock.advance(FUSE - 1)
+        self.restart()
+        self.clock.advance(1)
+        self.registry.kick("1")
+        ended = self.changes[-1].ended
+        assert ended is not None
+        self.assertEqual(ended.longest_gap_seconds, FUSE - 1)
+
 
 class TestOrder(RegistryTestCase):
     """In which order the clients are."""
