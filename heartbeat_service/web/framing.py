@@ -21,9 +21,12 @@ from typing_extensions import override
 from heartbeat_service.core.errors import BadMessage
 from heartbeat_service.web.problem import Problem
 
-#: In how many chunks a body may come, and by how many bytes the framing may be longer
-#: than the content. To take a chunk apart costs as much as a kilobyte of content.
+#: In how many chunks a body may come, besides one for each :data:`WORTH` bytes of content:
+#: to take a chunk apart costs as much as these.
 MAX_CHUNKS = 64
+WORTH = 1024
+
+#: By how many bytes the framing may be longer than the content.
 MAX_FRAMING = 1024
 
 
@@ -43,7 +46,10 @@ class Chunks(_ChunkedTransferDecoder):
             self._count += 1
             self._framing += before - len(self._buffer)
             self._content += self.length
-            if self._count > MAX_CHUNKS or self._framing > self._content + MAX_FRAMING:
+            if (
+                self._count > MAX_CHUNKS + self._content // WORTH
+                or self._framing > self._content + MAX_FRAMING
+            ):
                 raise _MalformedChunkedDataError("It comes in too many pieces")
         return found
 

@@ -1092,6 +1092,8 @@ def in_pieces(body: bytes, size: int, extension: bytes = b"") -> bytes:
         (in_pieces(padded(60 * 10), 10), 200),
         (in_pieces(padded(60 * 1000), 1000), 200),
         (in_pieces(padded(64 * 1024), 64 * 1024), 200),
+        (in_pieces(padded(64 * 1024), 600), 200),
+        (in_pieces(padded(64 * 1024), 400), 400),
         (in_pieces(padded(70 * 10), 10), 400),
         (in_pieces(padded(64 * 1024), 1), 400),
         (in_pieces(padded(400), 100, b";" + b"x" * 1000), 400),

@@ -98,6 +98,19 @@ async def test_an_order_may_have_2_mib_and_not_a_byte_more(running: Running) -> 
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_long_order_may_come_in_chunks_as_programs_send_them(
+    running: Running,
+) -> None:
+    data = b'{"clientState": "RUNNING", "clientIDs": ["1"]}'.ljust(MAX_ORDER)
+    wire = await running.wire()
+    wire.send(over_http("PUT /clients/state", "Transfer-Encoding: chunked"))
+    for start in range(0, len(data), 0x2000):
+        wire.send(b"2000\r\n" + data[start : start + 0x2000] + b"\r\n")
+    wire.send(b"0\r\n\r\n")
+    assert (await wire.answer()).status == 200
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_long_order_in_chunks_is_bounded_too(running: Running) -> None:
     wire = await running.wire()
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
