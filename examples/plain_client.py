@@ -116,12 +116,13 @@ class Client:
         self.request("SetClientState", clientState=state, **life)
 
     def leave(self) -> None:
-        """Say Goodbye; not while a beat is on its way, which could begin a new life."""
+        """Say Goodbye; not if a beat may still be on its way, and begin a new life."""
         end = time.monotonic() + FAREWELL
         while self.posted is not None and time.monotonic() < end:
             self.step()
             time.sleep(FRAME)
-        if self.sockets and self.state != "DISCONNECTED":
+        is_answered = self.posted is None and not self.failures
+        if self.sockets and is_answered and self.state != "DISCONNECTED":
             self.request("Goodbye", incarnation=self.incarnation)
             while self.pending is not None and time.monotonic() < end:
                 self.read(self.sockets[0])

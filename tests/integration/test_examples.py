@@ -206,6 +206,18 @@ async def test_it_bears_each_error_and_what_makes_no_sense_as_a_beats_answer(
 
 
 @pytest_twisted.ensureDeferred
+async def test_it_says_no_goodbye_that_its_last_beat_could_come_after(
+    spawn: Spawn, server: Server
+) -> None:
+    player = plain_client(spawn, server.listen(), "--verbose")
+    await player.says("^1 is UNCALIBRATED$")
+    server.answer = lambda _: None  # stalled: it reads what is on its way later
+    await server.hears(1)
+    assert await player.ends("TERM") == 0
+    assert "Goodbye" not in player.output
+
+
+@pytest_twisted.ensureDeferred
 async def test_it_acts_on_each_error_that_a_request_gets(
     spawn: Spawn, server: Server
 ) -> None:
