@@ -25,7 +25,7 @@ demo: $(RUN)
 	@exec $(BIN)/python examples/demo.py $(ARGS)
 
 test: $(DEV)
-	$(BIN)/python -m pytest -q -n 2 --cov
+	$(BIN)/python -m pytest -q -n 2 $(COVERAGE)
 
 # FAULTS=short make faults does less of each.
 faults: $(DEV)
@@ -48,6 +48,8 @@ dist: $(DEV)
 package: dist
 	sh tests/package.sh $(BIN)
 
+# To count what is covered takes twice the time.
+check: COVERAGE = --cov
 check: lint units test package
 
 format: $(DEV)
