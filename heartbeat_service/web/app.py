@@ -118,6 +118,9 @@ def _for_operators(
     def decorate(route: _Route) -> _Route:
         @wraps(route)
         def read(app: HeartbeatApp, request: Request, **path: str) -> Any:
+            # What is in a body would be passed over.
+            if request.method in (b"GET", b"HEAD") and _read(request):
+                raise BadMessage("A GET takes no body, only parameters")
             return route(app, request, **path, **read_query(request.uri, parameters))
 
         return _behind(_admit_operator)(cast(_Route, read))

@@ -468,6 +468,20 @@ async def test_a_parameter_that_an_operators_route_does_not_know_is_a_problem(
     assert await running.beat("1") == present
 
 
+@pytest.mark.parametrize(
+    "path", ["/clients", "/clients/1", "/clients/1/history", "/lockouts"]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_question_in_a_body_is_a_problem(running: Running, path: str) -> None:
+    await running.beat("1")
+    wire = await running.wire()
+    wire.send(over_http(f"GET {path}", body=b'{"gone":true}'))
+    problem = assert_problem(await wire.answer(), 400, "BAD_MESSAGE")
+    assert problem["detail"] == "A GET takes no body, only parameters"
+    wire.send(over_http(f"GET {path}", body=b""))
+    assert (await wire.answer()).status == 200
+
+
 @pytest_twisted.ensureDeferred
 async def test_parameters_of_beats_and_of_health_are_ignored(running: Running) -> None:
     wire = await running.wire()
