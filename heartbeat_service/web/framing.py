@@ -21,8 +21,8 @@ from typing_extensions import override
 from heartbeat_service.core.errors import BadMessage
 from heartbeat_service.web.problem import Problem
 
-#: In how many chunks a body may come, besides one for each :data:`WORTH` bytes of content:
-#: to take a chunk apart costs as much as these.
+#: In how many chunks a body may come, besides one for each :data:`WORTH` bytes of
+#: content: to take a chunk apart costs as much as these.
 MAX_CHUNKS = 64
 WORTH = 1024
 
