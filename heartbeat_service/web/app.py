@@ -449,8 +449,8 @@ def _read(request: IRequest) -> bytes:
 def _known(client_id: str) -> ClientID:
     try:
         return ClientID.parse(client_id)
-    except ValueError:
-        raise UnknownClient("No client can have this ID") from None
+    except ValueError as error:
+        raise UnknownClient(f"No client can have this ID. {error}") from None
 
 
 def _reply(message: Message, request: IRequest, request_id: str | None = None) -> bytes:

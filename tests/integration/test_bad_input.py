@@ -468,6 +468,17 @@ async def test_a_parameter_that_an_operators_route_does_not_know_is_a_problem(
     assert await running.beat("1") == present
 
 
+@pytest.mark.parametrize("first", ["GET /clients/a%20b", "DELETE /clients/a%20b"])
+@pytest_twisted.ensureDeferred
+async def test_who_asks_for_an_impossible_id_is_told_what_ids_are_like(
+    running: Running, first: str
+) -> None:
+    wire = await running.wire()
+    wire.send(over_http(first))
+    problem = assert_problem(await wire.answer(), 404, "UNKNOWN_CLIENT")
+    assert "1 to 64 characters of A-Z a-z 0-9 . _ : @ -" in problem["detail"]
+
+
 @pytest.mark.parametrize(
     "path", ["/clients", "/clients/1", "/clients/1/history", "/lockouts"]
 )
