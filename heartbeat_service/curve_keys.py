@@ -22,7 +22,7 @@ from twisted.python import usage
 from typing_extensions import override
 from zmq.auth import create_certificates
 
-from heartbeat_service.command_line import CommandLine, say
+from heartbeat_service.command_line import CommandLine, program, say
 from heartbeat_service.protocol.scope import Scope
 from heartbeat_service.zeromq.curve import SERVER, BadKeys, read_public
 
@@ -120,6 +120,9 @@ def make_client_keys(folder: Path, name: str, out: Path, clients: str = "") -> N
     :raises FileExistsError: if there is such a client, or what ``out`` holds differs.
     """
     server = folder / f"{SERVER}.key"
+    if not server.exists():
+        first = f"make the server's pair first: {program()} {folder}"
+        raise BadKeys(f"{server}: it isn't there; {first}")
     read_public(server)
     copy = out / server.name
     copied = copy.exists()

@@ -166,7 +166,10 @@ class TestCurveKeys(SynchronousTestCase):
 
     def test_without_a_server_there_is_no_client(self) -> None:
         failed = self.fails(self.folder, "--client", "one", "--out", self.out)
-        self.assertIn("server.key", failed)
+        self.assertIn(
+            "server.key: it isn't there; make the server's pair first", failed
+        )
+        self.assertTrue(failed.endswith(f" {self.folder}"))
         self.assertFalse(self.out.exists())
 
     def test_bad_arguments_are_named(self) -> None:
