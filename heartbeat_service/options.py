@@ -5,7 +5,9 @@ Whatever is wrong becomes a usage error that names the option.
 
 from __future__ import annotations
 
+import os
 import tomllib
+from pathlib import Path
 from typing import Any
 
 from attrs import fields_dict
@@ -95,6 +97,8 @@ class Options(CommandLine):
             raise usage.UsageError(str(error)) from None
         for description in self.settings.http:
             _check_endpoint(description)
+        if self.parent is not None:
+            _check_pid_file(self.parent)
 
     def _read_config(self) -> dict[str, Any]:
         path = self["config"]
@@ -115,6 +119,20 @@ class Options(CommandLine):
 
 def _option(name: str) -> str:
     return name.replace("_", "-")
+
+
+def _check_pid_file(twistd: usage.Options) -> None:
+    """Twistd would not get beyond its pid file, and say so by a traceback."""
+    given = twistd.get("pidfile")
+    if not given:
+        return
+    path = Path(given)
+    written = path if os.access(path, os.F_OK) else path.parent
+    if not os.access(written, os.W_OK):
+        raise usage.UsageError(
+            f"--pidfile: {given!r} can't be written; `twistd -n --pidfile= heartbeat`"
+            " needs none"
+        )
 
 
 def _check_endpoint(description: str) -> None:

@@ -102,6 +102,18 @@ async def test_a_path_that_cannot_be_looked_at_ends_it_with_a_sentence(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_pid_file_that_cannot_be_written_is_told_in_a_sentence(
+    spawn: Spawn,
+) -> None:
+    # As in a folder that may not be written to, which root can't have.
+    pid_file = "--pidfile=missing/twistd.pid"
+    service = spawn(BIN / "twistd", "-n", pid_file, "heartbeat", *LOOPBACK)
+    assert await service.ends() == 1
+    assert service.output.startswith("--pidfile: 'missing/twistd.pid' can't be written")
+    assert "Traceback" not in service.output
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_start_in_a_folder_that_is_gone_ends_with_a_sentence(
     spawn: Spawn,
 ) -> None:
