@@ -73,6 +73,7 @@ class Client:
         self.instance = str(uuid4())  # no other process can pass for this one
         self.state = "DISCONNECTED"
         self.incarnation = self.sequence = 0
+        self.news: list[str] = []  # states that the game hasn't been told of
         self.interval, self.fuse = 2.0, 10.0  # seconds, until the server tells its own
         self.posted: Future[Any] | None = None  # the beat that is on its way
         self.posted_at = self.next_beat = 0.0
@@ -103,10 +104,19 @@ class Client:
             self.beat_failed("no answer in time")
         for socket in self.sockets:
             self.read(socket)
+        self.tell_game()
 
-    def state_changed(self) -> None:
-        """A new state, or a new life: here the game acts on it."""
-        print(self.id, "is", self.state, flush=True)
+    def tell_game(self) -> None:
+        """Tell of what was read: the game's own errors are no server's nonsense."""
+        while self.news:
+            self.state_changed(self.news.pop(0))
+
+    def state_changed(self, state: str) -> None:
+        """A new state, or a new life: here the game acts on it.
+
+        Another one may have followed already: `self.state` is the present one.
+        """
+        print(self.id, "is", state, flush=True)
         if self.options.calibrate and self.state == "UNCALIBRATED":
             self.set_state("CALIBRATED")
 
@@ -127,6 +137,7 @@ class Client:
             while self.pending is not None and time.monotonic() < end:
                 self.read(self.sockets[0])
                 time.sleep(FRAME)
+            self.tell_game()
         self.context.destroy(linger=100)
 
     # Heartbeats, by HTTP
@@ -285,7 +296,7 @@ class Client:
             self.sequence, self.state = body["sequence"], body["clientState"]
             if self.state == "DISCONNECTED":  # said to be dead, and yet here
                 self.next_beat = 0.0
-            self.state_changed()
+            self.news.append(self.state)
         return is_news
 
     def refused(self, error: dict[str, Any], *, of_beat: bool) -> None:
