@@ -81,7 +81,7 @@ def test_the_container_serves_as_another_user_and_keeps_its_clients(
     [base] = {
         line.split()[1]
         for line in CONTAINERFILE.splitlines()
-        if line.startswith("FROM docker.io/")
+        if line.startswith("FROM debian:")
     }
     release = base.rpartition(":")[2].partition("-")[0]
     debian = tmp_path / "debian.tar"
