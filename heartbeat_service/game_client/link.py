@@ -29,11 +29,12 @@ _UNREACHABLE = (
     "can't be reached: is the name right that the server advertises, "
     "does a firewall stand between?"
 )
-# With keys, and without. A server that refuses a key says nothing.
+# With keys, and without. A server that refuses a key says nothing; and where one side
+# alone has keys, the server may see that first, and hang up.
 _NO_HANDSHAKE = {
     True: "does not shake hands: does it know this client's CURVE key, "
-    "and is the server's the right one?",
-    False: "does not shake hands: is it ZeroMQ?",
+    "is the server's the right one, has the server any?",
+    False: "does not shake hands: does it want CURVE keys, is it ZeroMQ?",
 }
 _OTHER_MECHANISM = {
     True: "is no server with CURVE keys, and this client has some",
