@@ -25,7 +25,7 @@ demo: $(RUN)
 	@exec $(BIN)/python examples/demo.py $(ARGS)
 
 test: $(DEV)
-	$(BIN)/python -m pytest -q -n 2 $(COVERAGE)
+	$(BIN)/python -m pytest -q -n 3 $(COVERAGE)
 
 # FAULTS=short make faults does less of each.
 faults: $(DEV)
