@@ -342,7 +342,7 @@ async def test_its_requests_pass_a_proxy_of_router_and_dealer(
     front_end = front.bind("tcp://127.0.0.1:0")
     game.client._open(OpenSockets(front_end, running.service.pub))
     game.client.report(CALIBRATED)
-    await game.reaches(CALIBRATED)
+    assert (await game.reaches(CALIBRATED)).sequence == 2
 
 
 @pytest_twisted.ensureDeferred
@@ -354,9 +354,9 @@ async def test_it_follows_a_server_by_ipv6(serve: Serve, play: Play) -> None:
         interval=INTERVAL,
     )
     game = play(running.url, timebomb=HOUR)
-    await game.reaches(UNCALIBRATED)
+    assert (await game.reaches(UNCALIBRATED)).sequence == 1
     game.client.report(CALIBRATED)
-    await game.reaches(CALIBRATED)
+    assert (await game.reaches(CALIBRATED)).sequence == 2
 
 
 @pytest_twisted.ensureDeferred

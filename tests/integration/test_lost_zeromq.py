@@ -150,8 +150,9 @@ async def test_a_server_that_is_restarted_with_keys_is_found_again(
     await hears(game, ZmqBack)
     await more_beats(heard)  # the new service may not have known it before
     game.client.report(ClientState.CALIBRATED)
-    while (await hears(game, StateChanged)).state is not ClientState.CALIBRATED:
+    while (last := await hears(game, StateChanged)).state is not ClientState.CALIBRATED:
         pass
+    assert last.sequence == 2
 
 
 @pytest_twisted.ensureDeferred

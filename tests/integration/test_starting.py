@@ -86,6 +86,7 @@ async def test_no_hangup_ends_heartbeat_service_while_it_starts(spawn: Spawn) ->
     await until(lambda: has_settled_signals(service.pid))
     service.transport.signalProcess("HUP")  # type: ignore[union-attr]  # it has one
     await service.says(READY)
+    assert await service.ends("TERM") == -signal.SIGTERM
 
 
 @pytest_twisted.ensureDeferred
