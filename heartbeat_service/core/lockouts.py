@@ -12,7 +12,7 @@ from attrs import define, field
 
 from heartbeat_service.core.changes import Lockout
 from heartbeat_service.core.clock import Clock, Timer
-from heartbeat_service.core.errors import LockedOut
+from heartbeat_service.core.errors import LockedOut, Overloaded
 
 
 @define(eq=False)
@@ -22,11 +22,13 @@ class Lockouts:
     :ivar clock: tells how time passes.
     :ivar wall_clock: seconds since the epoch, which a restart doesn't set back.
     :ivar listener: hears of each that begins, is changed, or ends.
+    :ivar most: how many may be kept out at once.
     """
 
     clock: Clock
     wall_clock: Callable[[], float]
     listener: Callable[[Lockout], None]
+    most: int
     _ends: dict[str, Timer] = field(factory=dict, init=False)
 
     def check(self, client_id: str) -> None:
@@ -39,6 +41,14 @@ class Lockouts:
             raise LockedOut(
                 f"an operator keeps this client out for {seconds:.0f} s more", client_id
             )
+
+    def admit(self, client_id: str) -> None:
+        """Pass if there is room for this one, or if it is kept out already.
+
+        :raises Overloaded: if there isn't.
+        """
+        if client_id not in self._ends and len(self._ends) >= self.most:
+            raise Overloaded(f"{self.most} clients are kept out already", client_id)
 
     def client_ids(self) -> list[str]:
         """Who is kept out."""

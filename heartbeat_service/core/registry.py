@@ -60,7 +60,7 @@ class Registry:
     :ivar admit: raises :class:`Overloaded` while no change that somebody asks for
         may be made.
     :ivar max_clients: how many may live at once; of as many dead ones the instances
-        are kept.
+        are kept, and as many may be kept out.
     :ivar registrations: how many lives may begin a second; None for any number.
     :ivar lockouts: who is kept out.
     """
@@ -84,7 +84,9 @@ class Registry:
         # The delegate of every timebomb: one object for all of them.
         self._delegate = self._explode
         self._dead = DeadClients(self.max_clients)
-        self.lockouts = Lockouts(self.clock, self.wall_clock, self.listener)
+        self.lockouts = Lockouts(
+            self.clock, self.wall_clock, self.listener, self.max_clients
+        )
         self._lives_of_one = RateLimitEach(self.clock, MOST_LIVES_A_SECOND)
 
     def __len__(self) -> int:
@@ -223,11 +225,13 @@ class Registry:
         :param seconds: for how long, from now; 0 lets it come back.
         :raises StaleSequence: if it has gone on since the order was decided on.
         :raises IllegalTransition: if the order isn't for clients in this one's state.
-        :raises Overloaded: if no change can be made now.
+        :raises Overloaded: if no change can be made now, or too many are kept out.
         """
         client = self.find(client_id)
         terms.check(client_id, client)
         self.admit()
+        if seconds:
+            self.lockouts.admit(client_id)
         if terms.dry_run:
             return
         if seconds and client is not None:

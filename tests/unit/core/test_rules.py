@@ -1128,6 +1128,19 @@ class TestLockout(RegistryTestCase):
         self.clock.advance(600)
         self.assertEqual(stored_state(self.facts).lockouts, [])
 
+    def test_no_more_are_kept_out_than_may_live(self) -> None:
+        self.registry = self.new_registry(max_clients=2)
+        self.registry.beat("3", RUNNING)
+        for client_id in ("1", "2"):
+            self.registry.lock_out(client_id, 600)
+        with self.assertRaisesRegex(Overloaded, "2 clients"):
+            self.registry.lock_out("3", 600)
+        self.assert_alive("3")
+        self.registry.lock_out("2", 300)  # one who is kept out already
+        self.registry.lock_out("1", 0)
+        self.registry.lock_out("3", 600)
+        self.assertEqual(self.registry.lockouts.client_ids(), ["2", "3"])
+
     def test_while_the_store_is_in_trouble_nobody_is_locked_out(self) -> None:
         self.registry.beat("1", RUNNING)
 
