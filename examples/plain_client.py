@@ -130,13 +130,13 @@ class Client:
         end = time.monotonic() + FAREWELL
         while self.posted is not None and time.monotonic() < end:
             self.step()
-            time.sleep(FRAME)
+            time.sleep(FRAME)  # a game draws meanwhile
         is_answered = self.posted is None and not self.failures
         if self.sockets and is_answered and self.state != "DISCONNECTED":
             self.request("Goodbye", incarnation=self.incarnation)
             while self.pending is not None and time.monotonic() < end:
                 self.read(self.sockets[0])
-                time.sleep(FRAME)
+                time.sleep(FRAME)  # a game draws meanwhile
             self.tell_game()
         self.context.destroy(linger=100)
 
@@ -427,7 +427,7 @@ def main() -> None:
     try:
         while not stop.is_set():
             client.step()
-            time.sleep(FRAME)
+            time.sleep(FRAME)  # a game draws meanwhile
         client.leave()
     except Superseded as error:
         client.context.destroy(linger=0)

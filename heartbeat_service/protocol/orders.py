@@ -59,10 +59,6 @@ class Order(Body, frozen=True, forbid_unknown_fields=True, kw_only=True):
             return None
         return list(map(as_state, self.from_states))
 
-    def expected_of(self, client_id: str) -> Point | None:
-        """Where a client must be still, if the order says so."""
-        raise NotImplementedError
-
 
 class OrderToOne(Order, frozen=True, kw_only=True):
     """An order to the client that the path names."""
