@@ -25,7 +25,7 @@ DEBIAN = "systemd,systemd-sysv,dbus,python3-venv,ca-certificates,curl"
 #: As docs/operations.md has it, with the network of the machine.
 INSTALL = """
 python3 -m venv /opt/heartbeat-service
-/opt/heartbeat-service/bin/pip install -c /root/requirements.txt /root/*.whl
+/opt/heartbeat-service/bin/pip install -c /srv/requirements.txt /srv/*.whl
 /opt/heartbeat-service/bin/heartbeat-service --help
 useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin heartbeat
 cp /opt/heartbeat-service/share/heartbeat-service/heartbeat.service /etc/systemd/system/
@@ -49,10 +49,10 @@ ask() {
 chmod -R g+rX /etc/heartbeat-service
 systemctl enable --now heartbeat
 echo user $(stat -c %U /proc/$(systemctl show -P MainPID heartbeat))
-echo beat $(ask http://127.0.0.1:6969/heartbeat -d @/root/beat.json)
+echo beat $(ask http://127.0.0.1:6969/heartbeat -d @/srv/beat.json)
 echo second-token-of-tests >> /etc/heartbeat-service/operator-tokens
 /opt/heartbeat-service/bin/heartbeat-curve-keys /etc/heartbeat-service/keys \\
-    --client headset-1 --out /root/headset-1
+    --client headset-1 --out /srv/headset-1
 chmod -R g+rX /etc/heartbeat-service
 systemctl reload heartbeat
 until journalctl -u heartbeat -o cat | grep '2 tokens are good now'; do sleep 0.2; done
@@ -70,7 +70,7 @@ journalctl -u heartbeat -o cat
 TRIED = """
 [Service]
 Type=oneshot
-ExecStart=sh -c 'timeout 120 sh /root/try.sh >/root/said 2>&1'
+ExecStart=sh -c 'timeout 120 sh /srv/try.sh >/srv/said 2>&1'
 ExecStopPost=systemctl --no-block poweroff
 [Install]
 WantedBy=multi-user.target
@@ -120,7 +120,7 @@ def contain(root: Path, *words: str) -> str:
 def test_under_systemd_its_unit_serves_with_what_root_has_put_there(
     debian: Path, row: Row
 ) -> None:
-    home = debian / "root"
+    home = debian / "srv"
     build = (str(BIN / "hatchling"), "build", "-t", "wheel", "-d", str(home))
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     shutil.copy(ROOT / "requirements.txt", home)
@@ -130,7 +130,7 @@ def test_under_systemd_its_unit_serves_with_what_root_has_put_there(
     said = contain(
         debian,
         *("--bind-ro", AUTHORITIES, "--setenv", f"PIP_CERT={AUTHORITIES}"),
-        *("sh", "/root/install.sh"),
+        *("sh", "/srv/install.sh"),
     )
     assert (debian / "etc/heartbeat-service.toml").exists(), said
     units = debian / "etc/systemd/system"
