@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from attrs import define, field
 from msgspec import UNSET, UnsetType
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from heartbeat_service.core.changes import GoneClient, Life, Snapshot
@@ -84,12 +84,17 @@ class Dispatcher:
     state_change_endpoint: str = ""
     refusals: RefusedRequests = field(factory=RefusedRequests, init=False)
 
-    def dispatch(self, request: Request) -> Deferred[ClientStateMessage]:
+    def dispatch(
+        self, request: Request
+    ) -> ClientStateMessage | Deferred[ClientStateMessage]:
         """Answer a client's request.
 
-        :return: fires with the reply, or fails with a :class:`HeartbeatError`.
+        :return: the reply, or fires with it where it has to wait for the store.
+        :raises HeartbeatError: if there is nothing to wait for; else it fails with it.
         """
-        return self.durably(request.client_id, lambda: self.reply(self._apply(request)))
+        return self._once_kept(
+            request.client_id, lambda: self.reply(self._apply(request))
+        )
 
     def client(self, client_id: str) -> Deferred[ClientRecord]:
         """One living client, or :class:`UnknownClient`.
@@ -180,22 +185,31 @@ class Dispatcher:
             raise nothing
         return [_life_record(lives[number]) for number in sorted(lives, reverse=True)]
 
-    def durably(
-        self, client_id: str, action: Callable[[], T], tries: int = TRIES
-    ) -> Deferred[T]:
+    def durably(self, client_id: str, action: Callable[[], T]) -> Deferred[T]:
         """Act now; answer, also with an error, once the store has what it shows.
 
         If the store refuses the change, act again on the record that it has.
         """
+        act: Callable[..., Any] = self._once_kept  # it may be a Deferred, or not
+        answer: Deferred[T] = maybeDeferred(act, client_id, action)
+        return answer
+
+    def _once_kept(
+        self, client_id: str, action: Callable[[], T], tries: int = TRIES
+    ) -> T | Deferred[T]:
+        """As :meth:`durably`, but without a Deferred where nobody has to wait."""
         try:
             outcome: T | HeartbeatError = action()
         except HeartbeatError as error:
+            error.client_id = error.client_id or client_id
             outcome = error
+        if self.journal.is_settled(client_id):
+            return _answer(None, outcome)
 
-        def again(failure: Failure) -> Deferred[T]:
+        def again(failure: Failure) -> Any:
             failure.trap(Refused)
             if tries > 1:
-                return self.durably(client_id, action, tries - 1)
+                return self._once_kept(client_id, action, tries - 1)
             raise Overloaded("Others change this client, too; try again")
 
         answer: Deferred[T] = self.journal.settled(client_id).addCallback(

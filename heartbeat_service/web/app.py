@@ -204,7 +204,7 @@ class HeartbeatApp:
     @app.route("/heartbeat", methods=["POST"])
     @app.route("/Heartbeat/Update", methods=["POST"])
     @_for_clients
-    def heartbeat(self, request: IRequest) -> Deferred[bytes]:
+    def heartbeat(self, request: IRequest) -> bytes | Deferred[bytes]:
         """A client lives."""
         bearer = self.client_door.admit(authorization_of(request))  # whose is it?
         message, request_id = decode_request(_read(request))
@@ -213,9 +213,10 @@ class HeartbeatApp:
                 "Only a HEARTBEAT is taken here - at `$.messageType`", message.client_id
             )
         bearer.must_speak_for(message.client_id)
-        return self._dispatcher.dispatch(message).addCallback(
-            _reply, request, request_id
-        )
+        answer = self._dispatcher.dispatch(message)
+        if isinstance(answer, Deferred):
+            return answer.addCallback(_reply, request, request_id)
+        return _reply(answer, request, request_id)
 
     @app.route("/clients", methods=["GET"])
     @_for_operators(LISTED)

@@ -7,7 +7,7 @@ not. Decodes, dispatches, encodes; decides nothing about clients.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import zmq
 from twisted.internet.defer import Deferred, execute
@@ -39,7 +39,8 @@ LONGEST_ROUTE = 255
 class RequestRouter(HardenedConnection):
     """Answers each request on the way that it came.
 
-    :param dispatch: fires with a reply, or fails with a :class:`HeartbeatError`.
+    :param dispatch: returns a reply, or raises a :class:`HeartbeatError`; or fires with
+        the one or fails with the other.
     :param refused: is told of each error that is answered.
     :param heartbeats_allowed: whether clients may beat here. They may not where a beat
         wants a token, which it can't carry here, and no key stands for it.
@@ -63,7 +64,9 @@ class RequestRouter(HardenedConnection):
     def __init__(
         self,
         factory: ZmqFactory,
-        dispatch: Callable[[Request], Deferred[ClientStateMessage]],
+        dispatch: Callable[
+            [Request], ClientStateMessage | Deferred[ClientStateMessage]
+        ],
         refused: Callable[[HeartbeatError], object] = lambda _: None,
         *,
         heartbeats_allowed: bool = True,
@@ -96,7 +99,7 @@ class RequestRouter(HardenedConnection):
         """
         return "" if self._speaks_for is None else str(self._last_frame.get("User-Id"))
 
-    def _serve(self, received: tuple[Request, str | None], key: str) -> Deferred[bytes]:
+    def _serve(self, received: tuple[Request, str | None], key: str) -> Any:
         request, request_id = received
         client_id = request.client_id
         if self._speaks_for and not self._speaks_for(key, client_id):
@@ -108,7 +111,10 @@ class RequestRouter(HardenedConnection):
                 "send heartbeats by HTTP with the token, or use --curve-keys",
                 client_id,
             )
-        return self._dispatch(request).addCallback(encode, request_id)
+        answer = self._dispatch(request)
+        if isinstance(answer, Deferred):
+            return answer.addCallback(encode, request_id)
+        return encode(answer, request_id)
 
     def _error(self, failure: Failure, frames: list[bytes]) -> bytes:
         error = failure.value

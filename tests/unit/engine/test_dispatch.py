@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -53,6 +53,7 @@ from heartbeat_service.protocol.messages import (
     Goodbye,
     HeartbeatMessage,
     LifeRecord,
+    Request,
     SetClientState,
     StateNumber,
     as_state,
@@ -97,29 +98,31 @@ class House:
         """Let time pass."""
         listen(self.clock, seconds)
 
+    def dispatch(self, request: Request) -> Deferred[ClientStateMessage]:
+        """A client asks for something."""
+        dispatch: Callable[[Request], Any] = self.dispatcher.dispatch
+        answer: Deferred[ClientStateMessage] = maybeDeferred(dispatch, request)
+        return answer
+
     def beat(
         self, client_id: str = "1", state: ClientState = DISCONNECTED, **more: Any
     ) -> Deferred[ClientStateMessage]:
         """A client beats."""
-        return self.dispatcher.dispatch(
-            HeartbeatMessage(ClientID(client_id), state, **more)
-        )
+        return self.dispatch(HeartbeatMessage(ClientID(client_id), state, **more))
 
     def ask(self, client_id: str = "1", **more: Any) -> Deferred[ClientStateMessage]:
         """A client asks for its state."""
-        return self.dispatcher.dispatch(GetClientState(ClientID(client_id), **more))
+        return self.dispatch(GetClientState(ClientID(client_id), **more))
 
     def set(
         self, state: ClientState, client_id: str = "1", **more: Any
     ) -> Deferred[ClientStateMessage]:
         """A client sets its state."""
-        return self.dispatcher.dispatch(
-            SetClientState(ClientID(client_id), state, **more)
-        )
+        return self.dispatch(SetClientState(ClientID(client_id), state, **more))
 
     def leave(self, client_id: str = "1", **more: Any) -> Deferred[ClientStateMessage]:
         """A client says goodbye."""
-        return self.dispatcher.dispatch(Goodbye(ClientID(client_id), **more))
+        return self.dispatch(Goodbye(ClientID(client_id), **more))
 
     def request(
         self, what: str, client_id: str, state: ClientState
@@ -321,9 +324,9 @@ class TestReplies(DispatchTestCase):
 
     def test_states_by_number_do_what_their_names_do(self) -> None:
         beat = HeartbeatMessage(ClientID("1"), StateNumber.RUNNING)
-        self.dispatcher.dispatch(beat)
+        self.house.dispatch(beat)
         change = SetClientState(ClientID("1"), StateNumber.CALIBRATED)
-        answer = self.dispatcher.dispatch(change)
+        answer = self.house.dispatch(change)
         self.store.finish_all()
         self.assertIs(self.successResultOf(answer).client_state, CALIBRATED)
         self.assertIs(self.house.registry.get("1").reported_state, RUNNING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -35,7 +35,8 @@ class TestRoom(SynchronousTestCase):
         """The warnings when these clients ask for that."""
         with capturedLogs() as log:
             for number in numbers:
-                answer = self.engine.dispatcher.dispatch(request(ClientID(f"{number}")))
+                dispatch: Any = self.engine.dispatcher.dispatch
+                answer = maybeDeferred(dispatch, request(ClientID(f"{number}")))
                 listen(self.clock, 0.1)
                 self.successResultOf(answer)
         lines = [formatEvent(event) or "" for event in log]
