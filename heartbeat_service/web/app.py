@@ -10,24 +10,19 @@ from functools import wraps
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
-from urllib.parse import unquote_to_bytes
 
-from klein import Klein
-from klein.resource import KleinResource
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.server import Request
-from typing_extensions import override
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import NotImplemented as MethodUnknown
 
 from heartbeat_service.core.errors import BadMessage, HeartbeatError, UnknownClient
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.orders import MOST_ORDERS, Orders
-from heartbeat_service.engine.refusals import RefusedRequests
 from heartbeat_service.protocol.codec import (
     MAX_ORDER,
     decode_order,
@@ -58,6 +53,12 @@ from heartbeat_service.web.query import (
     start_of_id,
     whole_number,
 )
+from heartbeat_service.web.routing import (
+    HeartbeatKlein,
+    HeartbeatResource,
+    problem_of_routing,
+    read_path,
+)
 
 #: How many listings that don't fit in one chunk may be read at once. Each has the
 #: names of all who live, and up to two chunks.
@@ -75,8 +76,8 @@ LISTED: Parameters = {
     "since": decimal,
 }
 
-#: What a path has no segment of: it would be another spelling of a shorter path.
-_NO_SEGMENTS = frozenset((b"", b".", b".."))
+#: The endpoints that most often answer at once, with bytes.
+_AT_ONCE = frozenset(("heartbeat",))
 
 _E = TypeVar("_E", bound=Exception)
 _Route = TypeVar("_Route", bound=Callable[..., Any])
@@ -140,7 +141,7 @@ class HeartbeatApp:
     client_door: Door
     operator_door: Door
     names: Names
-    app = Klein()
+    app = HeartbeatKlein()
     # No answer is a redirect.
     app.url_map.merge_slashes = False
     _log = Logger()
@@ -380,61 +381,12 @@ class HeartbeatApp:
 
     def resource(self) -> HeartbeatResource:
         """What a site serves."""
-        return HeartbeatResource(self.app, self._dispatcher.refusals)
-
-
-class HeartbeatResource(KleinResource):
-    """The app's resource, which also answers what Klein can't route at all."""
-
-    def __init__(self, app: Klein, refusals: RefusedRequests) -> None:
-        super().__init__(app)
-        self._refusals = refusals
-
-    @override
-    def render(self, request: IRequest) -> Any:
-        if is_preflight(request.method, request.requestHeaders):
-            request.setResponseCode(HTTPStatus.NO_CONTENT)
-            return b""
-        try:
-            request.getRequestHostname().decode("utf-8")
-            return super().render(request)
-        except (UnicodeDecodeError, HTTPException):
-            problem = problem_of_routing(BadRequest("The Host makes no sense"))
-            self._refusals.add(problem)
-            return write_problem(request, problem)
-
-
-def read_path(path: bytes) -> str:
-    """The path that a target means; there is one spelling (contract, section 3).
-
-    What is percent-encoded is decoded, but nothing becomes a part of the path by that,
-    and no part is taken away.
-
-    :raises NotFound: if it would.
-    :raises BadRequest: if it is not UTF-8.
-    """
-    start, *segments = unquote_to_bytes(path).split(b"/")
-    if (
-        start
-        or len(segments) != path.count(b"/")
-        or not _NO_SEGMENTS.isdisjoint(segments if path != b"/" else ())
-    ):
-        raise NotFound
-    try:
-        return b"/".join((start, *segments)).decode("utf-8")
-    except UnicodeDecodeError:
-        raise BadRequest("The path is not UTF-8") from None
-
-
-def problem_of_routing(error: HTTPException) -> Problem:
-    """What is told of a request that no route is found for."""
-    status = HTTPStatus(error.code or HTTPStatus.BAD_REQUEST)
-    if isinstance(error, MethodNotAllowed):
-        allow = ", ".join(sorted(error.valid_methods or ()))
-        return Problem(status, BadMessage.code, f"Allowed here: {allow}", allow=allow)
-    if isinstance(error, NotFound):
-        return Problem(status, BadMessage.code, "Not Found: no such path")
-    return Problem(status, BadMessage.code, error.description or status.phrase)
+        at_once = {
+            target: endpoint
+            for target, endpoint in self._fixed.items()
+            if endpoint in _AT_ONCE
+        }
+        return HeartbeatResource(self.app, at_once, self._dispatcher.refusals.add)
 
 
 def _error(failure: Failure, type_: type[_E]) -> _E:

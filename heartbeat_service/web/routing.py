@@ -1,0 +1,129 @@
+"""How a request gets to its endpoint: by Klein, and most of them by a shorter way.
+
+Most requests are beats, and what Klein does around an endpoint costs more than a beat:
+it binds its map to the Host, matches the path, and makes four Deferreds. So an endpoint
+that most often answers at once, the one that Klein holds, is called first. If it does
+answer, that is all. What else comes of it, an error or a Deferred, is given to Klein as
+if Klein had made the call. Knows no route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from klein import Klein
+from klein.resource import KleinResource
+from twisted.internet.defer import fail
+from typing_extensions import override
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
+
+from heartbeat_service.core.errors import BadMessage
+from heartbeat_service.web.names import is_preflight
+from heartbeat_service.web.problem import Problem, write_problem
+
+#: What a path has no segment of: it would be another spelling of a shorter path.
+_NO_SEGMENTS = frozenset((b"", b".", b".."))
+
+#: How many Hosts are remembered that Klein could bind its map to.
+MOST_HOSTS = 64
+
+
+class HeartbeatKlein(Klein):
+    """Klein, which takes what an endpoint has answered already."""
+
+    @override
+    def execute_endpoint(
+        self, endpoint: str, request: Any, *args: Any, **path: Any
+    ) -> Any:
+        outcome = getattr(request, "outcome", None)
+        if outcome is None:
+            return super().execute_endpoint(endpoint, request, *args, **path)
+        return outcome
+
+
+class HeartbeatResource(KleinResource):
+    """The app's resource, which also answers what Klein can't route at all.
+
+    :param at_once: the endpoints that most often answer at once, by method and path.
+    :param refused: is told of each Host that makes no sense.
+    """
+
+    def __init__(
+        self,
+        app: Klein,
+        at_once: Mapping[tuple[bytes, bytes], str],
+        refused: Callable[[Problem], object],
+    ) -> None:
+        super().__init__(app)
+        self._at_once = at_once
+        self._refused = refused
+        self._hosts: set[bytes] = set()
+
+    @override
+    def render(self, request: Any) -> Any:
+        if is_preflight(request.method, request.requestHeaders):
+            request.setResponseCode(HTTPStatus.NO_CONTENT)
+            return b""
+        host = request.getRequestHostname()
+        endpoint = self._at_once.get((request.method, request.path))
+        if endpoint is not None and host in self._hosts:
+            answer = self._call(endpoint, request)
+            if isinstance(answer, bytes):
+                return answer
+            request.outcome = answer
+        return self._leave_to_klein(request, host)
+
+    def _call(self, endpoint: str, request: Any) -> Any:
+        try:
+            return self._app.execute_endpoint(endpoint, request)
+        except Exception:  # noqa: BLE001 - its handlers are Klein's business
+            return fail()
+
+    def _leave_to_klein(self, request: Any, host: bytes) -> Any:
+        try:
+            host.decode("utf-8")
+            answer = super().render(request)
+        except (UnicodeDecodeError, HTTPException):
+            problem = problem_of_routing(BadRequest("The Host makes no sense"))
+            self._refused(problem)
+            return write_problem(request, problem)
+        if len(self._hosts) >= MOST_HOSTS:
+            self._hosts.clear()
+        self._hosts.add(host)
+        return answer
+
+
+def read_path(path: bytes) -> str:
+    """The path that a target means; there is one spelling (contract, section 3).
+
+    What is percent-encoded is decoded, but nothing becomes a part of the path by that,
+    and no part is taken away.
+
+    :raises NotFound: if it would.
+    :raises BadRequest: if it is not UTF-8.
+    """
+    start, *segments = unquote_to_bytes(path).split(b"/")
+    if (
+        start
+        or len(segments) != path.count(b"/")
+        or not _NO_SEGMENTS.isdisjoint(segments if path != b"/" else ())
+    ):
+        raise NotFound
+    try:
+        return b"/".join((start, *segments)).decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadRequest("The path is not UTF-8") from None
+
+
+def problem_of_routing(error: HTTPException) -> Problem:
+    """What is told of a request that no route is found for."""
+    status = HTTPStatus(error.code or HTTPStatus.BAD_REQUEST)
+    if isinstance(error, MethodNotAllowed):
+        allow = ", ".join(sorted(error.valid_methods or ()))
+        return Problem(status, BadMessage.code, f"Allowed here: {allow}", allow=allow)
+    if isinstance(error, NotFound):
+        return Problem(status, BadMessage.code, "Not Found: no such path")
+    return Problem(status, BadMessage.code, error.description or status.phrase)
