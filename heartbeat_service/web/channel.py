@@ -33,6 +33,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from typing_extensions import override
 from zope.interface import implementer
 
+from heartbeat_service.core.clock import Clock, Timer
 from heartbeat_service.core.errors import BadMessage, TooLarge
 from heartbeat_service.protocol.codec import MAX_MESSAGE
 from heartbeat_service.web.framing import Chunks, is_well_framed, unread_coding
@@ -154,6 +155,7 @@ class Connections(Protocol):
     """What a channel asks its site, and tells it."""
 
     reactor: IReactorTime
+    deadlines: Clock
 
     def gate(self, request: BoundedRequest, /) -> Problem | None:
         """Why a request isn't taken, of which only the head is there."""
@@ -189,6 +191,7 @@ class HardenedChannel(HTTPChannel):
 
     site: Connections
     transport: ITCPTransport
+    timeOut: Any = None  # seconds; Twisted's type knows whole ones only
     refused = False
     _closing = False
     _resting = False  # whether the timer runs for a request that hasn't begun
@@ -196,6 +199,8 @@ class HardenedChannel(HTTPChannel):
     _kept = 0  # how many bytes the site knows of
     _lines = 0
     _turn: IDelayedCall | None = None
+    _alarm: Timer | None = None
+    _deadline = 0.0  # of the peer, if timeOut says that it has one
 
     @override
     def connectionMade(self) -> None:
@@ -209,15 +214,38 @@ class HardenedChannel(HTTPChannel):
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        if self._turn is not None:
-            cancel(self._turn)
+        for call in (self._turn, self._alarm):
+            if call is not None:
+                cancel(call)
         self._transferDecoder = None  # it knows this channel: a circle
         self.site.forget(self)
 
-    def _wait(self, seconds: float) -> None:
-        # Not moved but made anew: to move a call to sooner is a linear search.
-        self.setTimeout(None)
-        self.setTimeout(seconds)
+    # Not TimeoutMixin's timer, which is made anew for each answer: one call looks, when
+    # it comes, whether the deadline was put off meanwhile.
+
+    @override
+    def setTimeout(self, period: float | None) -> float | None:
+        """Give the peer so many seconds from now; with None, any time."""
+        former: float | None = self.timeOut
+        self.timeOut = period
+        if period is not None:
+            self._deadline = self.site.deadlines.seconds() + period
+            if self._alarm is not None and self._alarm.getTime() > self._deadline:
+                self._alarm.cancel()
+                self._alarm = None
+            if self._alarm is None:
+                self._alarm = self.site.deadlines.callLater(period, self._look_at_time)
+        return former
+
+    def _look_at_time(self) -> None:
+        self._alarm = None
+        if self.timeOut is None:
+            return
+        left = self._deadline - self.site.deadlines.seconds()
+        if left > 0:
+            self._alarm = self.site.deadlines.callLater(left, self._look_at_time)
+        else:
+            self.timeoutConnection()
 
     def _keep_time(self) -> None:
         if self._busyReceiving or self._handlingRequest or self.refused:
@@ -231,10 +259,10 @@ class HardenedChannel(HTTPChannel):
         begun = not self.paused and bool(self.requests or self._buffer)
         if begun and (self._resting or self.timeOut is None):
             self._resting = False
-            self._wait(REQUEST_DEADLINE)
+            self.setTimeout(REQUEST_DEADLINE)
         elif self.timeOut is None:
             self._resting = True
-            self._wait(IDLE)
+            self.setTimeout(IDLE)
 
     def _count(self) -> None:
         """Tell the site what is kept for this peer, unless it is nothing as before."""
@@ -298,7 +326,7 @@ class HardenedChannel(HTTPChannel):
         super().pauseProducing()
         if self._requestProducer is not None:
             self._networkProducer.pauseProducing()
-            self._wait(IDLE)
+            self.setTimeout(IDLE)
         self._count()
 
     @override
@@ -431,14 +459,14 @@ class HardenedChannel(HTTPChannel):
             self.loseConnection()
         elif hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseWriteConnection()
-        self._wait(LINGER)
+        self.setTimeout(LINGER)
 
     @override
     def loseConnection(self) -> None:
         """Close once the answer is out; who doesn't read it in time loses it."""
         if not self._closing:
             self._closing = True
-            self._wait(IDLE)
+            self.setTimeout(IDLE)
         super().loseConnection()
 
     @override
@@ -452,7 +480,7 @@ class HardenedChannel(HTTPChannel):
             )
         else:
             self.loseConnection()
-            self._wait(LINGER)
+            self.setTimeout(LINGER)
 
     @override
     def lineLengthExceeded(self, line: bytes) -> None:
@@ -491,7 +519,7 @@ def _innermost(transport: Any) -> Any:
     return transport
 
 
-def cancel(call: IDelayedCall) -> None:
+def cancel(call: IDelayedCall | Timer) -> None:
     """Cancel a call that may have been made already."""
     if call.active():
         call.cancel()

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 from typing_extensions import override
@@ -61,7 +60,7 @@ class HeartbeatSite(Site):
         )
         self.channels: set[HardenedChannel] = set()
         self._max_connections = max_connections
-        self._deadlines = deadlines
+        self.deadlines = deadlines
         self.gate = gate
         self.refused = refused
         # Those that are not being answered. A stranger who connects again and again
@@ -71,12 +70,6 @@ class HeartbeatSite(Site):
         self._kept: dict[HardenedChannel, int] = {}
         self._kept_in_all = 0
         self._empty: Deferred[None] | None = None
-
-    @override
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        channel: Any = super().buildProtocol(addr)
-        channel.callLater = self._deadlines.callLater
-        return channel
 
     def admit(self, channel: HardenedChannel) -> bool:
         """Whether a new connection may stay."""

@@ -283,22 +283,22 @@ class TestPrivateHooks(SynchronousTestCase):
             f"{CHANNEL} needs dataReceived(b'') to go on with what is in _buffer",
         )
 
-    def test_a_site_takes_its_channels_timer_from_callLater(self) -> None:
-        clock = Clock()
-        site = Site(KleinResource(Klein()), reactor=Clock(), timeout=10)
-        site.protocol = HTTPChannel  # type: ignore[assignment]  # Twisted types its own wrapper
-        channel: Any = site.buildProtocol(None)
-        channel.callLater = clock.callLater
+    def test_a_channel_has_no_timer_but_by_setTimeout(self) -> None:
+        set_to: list[float | None] = []
+        channel: Any = Site(
+            KleinResource(Klein()), reactor=Clock(), timeout=10
+        ).buildProtocol(None)
+        http_channel = channel._channel
+        http_channel.setTimeout = set_to.append
         channel.makeConnection(StringTransport())
-        (call,) = clock.getDelayedCalls()
         self.assertEqual(
-            call.getTime(),
-            10,
-            f"{SITE} needs HTTPChannel.callLater to be what starts its timeout",
+            set_to,
+            [10],
+            f"{CHANNEL} needs a new connection's timer to be set by setTimeout",
         )
-        channel.setTimeout(None)
-        self.assertFalse(
-            call.active(), f"{CHANNEL} needs setTimeout(None) to stop the timeout"
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertIn(
+            None, set_to, f"{CHANNEL} needs setTimeout(None) while it is answered"
         )
 
     def test_a_port_accepts_no_more_at_once_than_numberAccepts(self) -> None:
