@@ -10,6 +10,8 @@ and of the other connections only that the site counts them.
 from __future__ import annotations
 
 import re
+import time
+from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
 from socket import SO_SNDBUF, SOL_SOCKET
@@ -26,10 +28,10 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import NOT_DONE_YET, Request, version
 from typing_extensions import override
 from zope.interface import implementer
 
@@ -37,6 +39,7 @@ from heartbeat_service.core.clock import Clock, Timer
 from heartbeat_service.core.errors import BadMessage, TooLarge
 from heartbeat_service.protocol.codec import MAX_MESSAGE
 from heartbeat_service.web.framing import Chunks, is_well_framed, unread_coding
+from heartbeat_service.web.heads import Head, KnownHeads
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 
 #: How long a request may take to come in whole, in seconds: the first from the
@@ -75,6 +78,9 @@ MAX_PARAMETERS = 100
 #: How a request to a proxy begins, which a server has to take as well (RFC 9112,
 #: section 3.2.2). A URI of HTTP has a host, which counts whatever ``Host`` says.
 _AUTHORITY = re.compile(rb"https?://([^/?#@]*@)?(?P<host>[^/?#]+)", re.IGNORECASE)
+
+
+_HTTP_1_1 = b"HTTP/1.1"
 
 
 class BoundedRequest(Request):
@@ -122,6 +128,20 @@ class BoundedRequest(Request):
         return target
 
     @override
+    def process(self) -> None:
+        # Not Twisted's, which looks for a resource and for encoders.
+        site = self.channel.site
+        self.setHeader(b"Server", version)
+        self.setHeader(b"Date", _date(int(time.time())))
+        if self.path == b"*":
+            self._handleStar()
+            return
+        try:
+            self.render(site.resource)
+        except BaseException:  # noqa: BLE001 - as Twisted does
+            self.processingFailed(Failure())
+
+    @override
     def render(self, resrc: IResource) -> None:
         # Not Twisted's, which has log lines and HTML of its own for what it dislikes.
         if self.refusal is not None:
@@ -155,7 +175,9 @@ class Connections(Protocol):
     """What a channel asks its site, and tells it."""
 
     reactor: IReactorTime
+    resource: IResource
     deadlines: Clock
+    heads: KnownHeads
 
     def gate(self, request: BoundedRequest, /) -> Problem | None:
         """Why a request isn't taken, of which only the head is there."""
@@ -197,6 +219,7 @@ class HardenedChannel(HTTPChannel):
     _resting = False  # whether the timer runs for a request that hasn't begun
     _deaf = False  # whether the peer has said its last word
     _kept = 0  # how many bytes the site knows of
+    _begins = b""  # the bytes that came with the beginning of the request
     _lines = 0
     _turn: IDelayedCall | None = None
     _alarm: Timer | None = None
@@ -361,11 +384,48 @@ class HardenedChannel(HTTPChannel):
 
     @override
     def dataReceived(self, data: bytes) -> None:
-        if not self.refused and not self._closing:
+        if self.refused or self._closing:
+            return
+        begins = not (
+            self.requests or self._buffer or self.paused or self._busyReceiving
+        )
+        if not begins or not self._take_known(data):
+            self._begins = data if begins else b""
             # Not HTTPChannel's, which would put its timeout off for any byte.
             LineReceiver.dataReceived(self, data)
-            self._keep_time()
-            self._count()
+        self._keep_time()
+        self._count()
+
+    def _take_known(self, data: bytes) -> bool:
+        """Take a request whose head was read before, if it is whole and is let in."""
+        known = self.site.heads.find(data)
+        if known is None:
+            return False
+        head, body = known
+        request = BoundedRequest(self)
+        request.requestHeaders = head.headers
+        request.method, request.path = head.method, head.path
+        if self.site.gate(request) or head.length > request.longest:
+            return False  # it is refused on the ordinary way
+        request.content, request.size = BytesIO(body), head.length
+        self.requests.append(request)
+        self._command, self._path, self._version = head.method, head.target, _HTTP_1_1
+        self.allContentReceived()
+        return True
+
+    def _keep_head(self, request: BoundedRequest) -> None:
+        """Have a head that was just read found by the next request that begins so."""
+        data, self._begins = self._begins, b""
+        headers = request.requestHeaders
+        if (
+            self.persistent
+            and self.length is not None
+            and not request.refusal
+            and not headers.hasHeader(b"Expect")
+            and not data.startswith(b"\r")
+        ):
+            head = Head(self._command, self._path, request.path, headers, self.length)
+            self.site.heads.add(data, head)
 
     @override
     def lineReceived(self, line: bytes) -> None:
@@ -424,9 +484,20 @@ class HardenedChannel(HTTPChannel):
             self.refuse(Problem.of(TooLarge(f"At most {request.longest} bytes")))
         else:
             super().allHeadersReceived()
+            self._keep_head(request)
 
     def _has_body(self) -> bool:
         return self.length is not None and self.length <= len(self._buffer)
+
+    @override
+    def writeHeaders(
+        self, version: bytes, code: bytes, reason: bytes, headers: Headers
+    ) -> None:
+        # In one piece, where Twisted hands on each word.
+        lines = [b"%b %b %b" % (version, code, reason)]
+        for name, values in headers.getAllRawHeaders():
+            lines += [name + b": " + value for value in values]
+        self.transport.write(b"\r\n".join([*lines, b"", b""]))
 
     def finish(self) -> None:
         """Take no further request; close once what is under way is answered."""
@@ -448,12 +519,10 @@ class HardenedChannel(HTTPChannel):
             headers.setRawHeaders(name, [value])
         headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
         headers.setRawHeaders(b"Connection", [b"close"])
-        lines = [f"HTTP/1.1 {problem.status.value} {problem.status.phrase}".encode()]
-        for header, values in headers.getAllRawHeaders():
-            lines += [header + b": " + value for value in values]
-        if getattr(self, "_command", b"") == b"HEAD":
-            body = b""
-        self.transport.write(b"\r\n".join([*lines, b"", body]))
+        status = b"%d" % problem.status, problem.status.phrase.encode()
+        self.writeHeaders(_HTTP_1_1, *status, headers)
+        if getattr(self, "_command", b"") != b"HEAD":
+            self.transport.write(body)
         if self.isSecure():
             # TLS ends by its own word, and then goes on reading until the peer's.
             self.loseConnection()
@@ -510,6 +579,13 @@ class HardenedChannel(HTTPChannel):
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         self.refuse(Problem(status, BadMessage.code, detail))
+
+
+@lru_cache(maxsize=1)
+def _date(seconds: int) -> bytes:
+    """Seconds since the epoch, as a header has them; made once a second."""
+    date: bytes = datetimeToString(seconds)
+    return date
 
 
 def _innermost(transport: Any) -> Any:

@@ -83,6 +83,8 @@ class HeartbeatResource(KleinResource):
             return fail()
 
     def _leave_to_klein(self, request: Any, host: bytes) -> Any:
+        segments = request.path[1:].split(b"/")
+        request.prepath, request.postpath = [], list(map(unquote_to_bytes, segments))
         try:
             host.decode("utf-8")
             answer = super().render(request)

@@ -18,6 +18,7 @@ from typing_extensions import override
 from heartbeat_service.core.clock import Clock
 from heartbeat_service.web import channel as channels
 from heartbeat_service.web.channel import BoundedRequest, HardenedChannel, cancel
+from heartbeat_service.web.heads import KnownHeads
 from heartbeat_service.web.problem import Problem
 
 #: What may be kept of requests that aren't answered and answers that aren't read, for
@@ -59,6 +60,7 @@ class HeartbeatSite(Site):
             resource, BoundedRequest, timeout=channels.REQUEST_DEADLINE, reactor=reactor
         )
         self.channels: set[HardenedChannel] = set()
+        self.heads = KnownHeads()
         self._max_connections = max_connections
         self.deadlines = deadlines
         self.gate = gate

@@ -1,0 +1,288 @@
+"""A request whose head was read before is answered as if it had been read again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
+
+from heartbeat_service.web.access import Door, Pass
+from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.heads import LONGEST_HEAD, MOST_HEADS, Head, KnownHeads
+from heartbeat_service.web.names import Names
+from heartbeat_service.web.site import HeartbeatSite
+from tests.messages import heartbeat, message, over_http
+from tests.unit.engine.test_dispatch import House
+from tests.unit.web.test_listing import Wire
+
+TOKEN = b"a-token-of-a-client"
+ORIGIN = "http://show.example"
+
+#: What differs from one moment to the next.
+MOMENT = re.compile(rb'(?<=\nDate: )[^\r]*|(?<="timestamp":")[^"]*')
+
+PLAIN = over_http("POST /heartbeat", "Content-Type: application/json", body=heartbeat())
+
+
+class Tokens:
+    """A door's tokens; a test may take the one that there is away."""
+
+    good = True
+
+    def find(self, token: bytes) -> Pass | None:
+        return Pass() if self.good and token == TOKEN else None
+
+
+class Unread(KnownHeads):
+    """Has every head read."""
+
+    def find(self, _: bytes) -> None:
+        return None
+
+
+class Service:
+    """A site that is asked over some connections."""
+
+    def __init__(self, known: KnownHeads, tokens: Tokens | None = None) -> None:
+        self.house = House()
+        doors: Any = Door() if tokens is None else Door(tokens)  # type: ignore[arg-type]  # a fake
+        app = HeartbeatApp(
+            self.house.dispatcher,
+            self.house.engine.orders,
+            self.house.engine.trouble,
+            doors,
+            Door(),
+            Names(["show"], [ORIGIN]),
+        )
+        clock = self.house.clock
+        self.refused: list[object] = []
+        self.site = HeartbeatSite(
+            app.resource(),
+            clock,
+            100,
+            self.house.engine.clock,
+            app.gate,
+            self.refused.append,
+        )
+        self.site.heads = known
+        self.wires = [Wire(clock, self.site) for _ in range(3)]
+
+    def do(self, step: tuple[str, Any]) -> None:
+        """A peer sends something, time passes, or the store has written."""
+        what, how = step
+        if what == "send":
+            number, data = how
+            self.wires[number].channel.dataReceived(data)
+        elif what == "wait":
+            self.house.listen(how)
+        elif what == "commit":
+            self.house.store.finish_all()
+        else:
+            self.wires[how].turn()
+            self.wires[how].read()
+
+    def picture(self) -> object:
+        """All that anybody can see of it, and what its peers' deadlines are."""
+        return (
+            [self._seen(wire) for wire in self.wires],
+            [self._client(client) for client in self.house.registry],
+            self.refused,
+            [len(self.site.channels), self.site._kept_in_all],
+            [len(self.site._never_answered), len(self.site._answered)],
+        )
+
+    @staticmethod
+    def _seen(wire: Wire) -> object:
+        transport, channel = wire.transport, wire.channel
+        received = MOMENT.sub(b"now", wire.received + transport.value())
+        ends = transport.disconnecting, transport.aborted
+        left = channel._deadline if channel.timeOut is not None else None
+        return received, ends, left, channel._kept
+
+    @staticmethod
+    def _client(client: Any) -> object:
+        beat = client.heartbeat
+        return client.snapshot(), bytes(beat.values), beat.seconds_left()
+
+
+class Counted(KnownHeads):
+    """Counts how often a head was found."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = 0
+
+    def find(self, data: bytes) -> tuple[Head, bytes] | None:
+        found = super().find(data)
+        self.found += found is not None
+        return found
+
+
+BODIES = st.sampled_from(
+    [
+        heartbeat("1", "UNCALIBRATED"),
+        heartbeat("2", "RUNNING", instanceID="a", values={"fps": 72}),
+        heartbeat("2", "RUNNING", instanceID="b", timebombSeconds=2),
+        heartbeat("3", "DISCONNECTED"),
+        heartbeat("no such ID!"),
+        message("Goodbye", clientID="1"),
+        b"{}",
+        b"",
+        b"\xff",
+        b"x" * 70_000,
+    ]
+)
+LINES = st.lists(
+    st.sampled_from(
+        [
+            "Content-Type: application/json",
+            "content-type:text/plain",
+            "Connection: close",
+            "Connection: keep-alive",
+            "Expect: 100-continue",
+            "Transfer-Encoding: chunked",
+            "Content-Encoding: gzip",
+            "Content-Length: 2",
+            "Authorization: Bearer " + TOKEN.decode(),
+            "Authorization: Bearer another-token-of-it",
+            "Origin: " + ORIGIN,
+            "Origin: http://elsewhere.example",
+            "Sec-Fetch-Site: cross-site",
+            "Host: other",
+            "Cookie: a=b",
+            " folded",
+            "no colon",
+            "Upgrade: websocket",
+        ]
+    ),
+    max_size=2,
+)
+FIRSTS = st.sampled_from(
+    [
+        *["POST /heartbeat"] * 4,
+        "POST /Heartbeat/Update",
+        "POST http://show/heartbeat",
+        "POST /heartbeat?a=b",
+        "GET /clients",
+        "GET /healthz",
+        "HEAD /healthz",
+        "PUT /heartbeat",
+        "post /heartbeat",
+        "GET /nowhere",
+        "OPTIONS *",
+        "DELETE /clients/1",
+        "PUT /clients/1/state",
+    ]
+)
+HOSTS = st.sampled_from([*["localhost"] * 3, "show:80", "a..b", None])
+REQUESTS = st.builds(
+    lambda first, lines, body, host: over_http(first, *lines, body=body, host=host),
+    *(FIRSTS, LINES, BODIES, HOSTS),
+)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[tuple[str, Any]]:
+    """What three peers send, many of it twice, cut anywhere or one behind the other."""
+    pool = [PLAIN, *draw(st.lists(REQUESTS, min_size=1, max_size=3))]
+    steps: list[tuple[str, Any]] = []
+    for _ in range(draw(st.integers(1, 12))):
+        data = b"".join(draw(st.lists(st.sampled_from(pool), min_size=1, max_size=2)))
+        if draw(st.integers(0, 9)) == 0:  # one byte off
+            place = draw(st.integers(0, min(len(data), 200) - 1))
+            data = data[:place] + draw(st.binary(max_size=1)) + data[place + 1 :]
+        cuts = draw(st.sampled_from([[], [], [], [1], [17, 40], [len(PLAIN)]]))
+        number = draw(st.integers(0, 2))
+        for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+            steps.append(("send", (number, data[begin:end])))
+        steps += draw(
+            st.lists(
+                st.sampled_from(
+                    [("commit", None), ("read", number), ("wait", 0.5), ("wait", 11.0)]
+                ),
+                max_size=3,
+            )
+        )
+    return steps
+
+
+class TestKnownHeads(SynchronousTestCase):
+    def both(self, steps: Iterable[tuple[str, Any]], *tokens: Tokens) -> None:
+        """A service that knows heads again, and one that doesn't, go the same way."""
+        quick, slow = Service(KnownHeads(), *tokens), Service(Unread(), *tokens)
+        for step in steps:
+            for service in (quick, slow):
+                service.do(step)
+            self.assertEqual(quick.picture(), slow.picture(), step)
+
+    @given(streams(), st.booleans())
+    @settings(
+        max_examples=150,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    def test_both_ways_answer_alike(
+        self, steps: list[tuple[str, Any]], guarded: bool
+    ) -> None:
+        self.both(steps, *([Tokens()] if guarded else []))
+
+    def test_a_beat_that_comes_again_is_known_by_its_head(self) -> None:
+        send = ("send", (0, PLAIN))
+        known = Counted()
+        service = Service(known)
+        for step in (send, ("commit", None), ("read", 0), send, ("read", 0)):
+            service.do(step)
+        self.assertEqual(known.found, 1)
+        self.assertEqual(service.wires[0].received.count(b" 200 OK"), 2)
+        self.assertEqual(service.house.registry.get("1").heartbeat.beats, 2)
+
+    def test_what_is_one_byte_off_is_read(self) -> None:
+        service = Service(KnownHeads())
+        service.do(("send", (0, PLAIN)))
+        known = service.site.heads
+        for place in range(PLAIN.index(b"\r\n\r\n")):
+            off = PLAIN[:place] + bytes([PLAIN[place] ^ 1]) + PLAIN[place + 1 :]
+            self.assertIsNone(known.find(off), off)
+        for other in (PLAIN[:-1], PLAIN + b"P", b"\r\n" + PLAIN, PLAIN + PLAIN):
+            self.assertIsNone(known.find(other), other)
+        self.assertIsNotNone(known.find(PLAIN))
+
+    def test_a_token_that_is_taken_away_opens_no_known_head(self) -> None:
+        tokens = Tokens()
+        beat = over_http(
+            "POST /heartbeat", f"Authorization: Bearer {TOKEN.decode()}", body=b"{}"
+        )
+        service = Service(KnownHeads(), tokens)
+        service.do(("send", (0, beat)))
+        service.do(("read", 0))
+        tokens.good = False
+        service.do(("send", (0, beat)))
+        service.do(("read", 0))
+        self.assertEqual(
+            re.findall(rb"HTTP/1.1 (\d+)", service.wires[0].received), [b"400", b"401"]
+        )
+
+    def test_what_is_kept_of_heads_is_bounded(self) -> None:
+        known = KnownHeads()
+        head = Head(b"GET", b"/", b"/", Headers(), 0)
+        for number in range(MOST_HEADS + 10):
+            known.add(b"GET /%d HTTP/1.1\r\n\r\n" % number, head)
+        self.assertEqual(len(known._heads), 10)
+        known.add(b"GET /%s HTTP/1.1\r\n\r\n" % (b"x" * LONGEST_HEAD), head)
+        self.assertEqual(len(known._heads), 10)
+
+    def test_what_is_not_plain_is_read_each_time(self) -> None:
+        for line in (
+            *("Connection: close", "Expect: 100-continue", "Content-Encoding: gzip"),
+            *("Transfer-Encoding: chunked", "Origin: http://elsewhere.example"),
+        ):
+            service = Service(KnownHeads())
+            service.do(
+                ("send", (0, over_http("POST /heartbeat", line, body=heartbeat())))
+            )
+            self.assertEqual(len(service.site.heads._heads), 0, line)
