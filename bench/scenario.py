@@ -34,18 +34,28 @@ class Scenario:
     rounds: int = 3
 
 
+def turns(scenario: Scenario, quick: bool) -> int:
+    """How many turns all contestants have together: one each where it is quick."""
+    return len(scenario.contestants) * (1 if quick else scenario.rounds)
+
+
 def run(
-    scenario: Scenario, quick: bool, begun: Callable[[str], None] = lambda _: None
+    scenario: Scenario,
+    quick: bool,
+    begun: Callable[[str], None] = lambda _: None,
+    ended: Callable[[], None] = lambda: None,
 ) -> dict[str, Figures]:
     """Let everybody have their turns; the medians of each one's figures.
 
     :param begun: is told who begins a turn.
+    :param ended: is told that a turn has ended.
     """
     samples: dict[str, list[Figures]] = {name: [] for name in scenario.contestants}
-    for _ in range(1 if quick and len(samples) == 1 else scenario.rounds):
+    for _ in range(1 if quick else scenario.rounds):
         for name in scenario.contestants:
             begun(name)
             samples[name].append(scenario.measure(name, quick))
+            ended()
     return {name: medians(taken) for name, taken in samples.items()}
 
 

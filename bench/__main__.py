@@ -1,0 +1,121 @@
+"""``python -m bench [--quick]``: measure everything, write it down, and draw it.
+
+The whole of it writes ``bench/results.json`` and the charts that the README shows.
+``--quick`` measures a moment of each once, to see that all of it works, and leaves
+those alone: it writes into ``build/bench``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import TimeElapsedColumn as Elapsed
+from rich.table import Table
+
+from bench import beats
+from bench.process import CORES, ROOT, drive_from_another_core
+from bench.scenario import Figures, Scenario, ratio, run, turns
+
+SCENARIOS = (*beats.SCENARIOS,)
+
+RECORDED = ROOT / "bench" / "results.json", ROOT / "docs" / "charts"
+QUICK = ROOT / "build" / "bench" / "results.json", ROOT / "build" / "bench" / "charts"
+
+LIBRARIES = (
+    *("Twisted", "klein", "txZMQ", "pyzmq", "msgspec"),
+    *("fastapi", "pydantic", "uvicorn", "uvloop", "httptools", "aiohttp", "redis"),
+)
+
+
+def main() -> None:
+    """Measure, as the command line asks."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a moment of each, once")
+    quick = parser.parse_args().quick
+    console = Console()
+    drive_from_another_core()
+    results = {
+        "date": f"{datetime.now():%Y-%m-%d}",
+        "machine": machine(),
+        "quick": quick,
+        "scenarios": measured(SCENARIOS, quick, console),
+    }
+    file, charts = QUICK if quick else RECORDED
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(results, indent=2) + "\n")
+    for scenario in SCENARIOS:
+        console.print(table(scenario, results["scenarios"][scenario.name]["figures"]))
+    console.print(f"{file.relative_to(ROOT)}, {charts.relative_to(ROOT)}/")
+
+
+def measured(
+    scenarios: tuple[Scenario, ...], quick: bool, console: Console
+) -> dict[str, Any]:
+    """Run scenarios, and show which is under way, and whose turn it is."""
+    columns = (
+        *(BarColumn(), MofNCompleteColumn(), Elapsed()),
+        TextColumn("{task.description}"),
+    )
+    done = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
+        task = shown.add_task("", total=sum(turns(each, quick) for each in scenarios))
+        for scenario in scenarios:
+
+            def begun(name: str, title: str = scenario.title) -> None:
+                shown.update(task, description=f"{title}: {name}")
+                if not console.is_terminal:
+                    console.print(f"{title}: {name}")
+
+            figures = run(scenario, quick, begun, lambda: shown.advance(task))
+            done[scenario.name] = {"title": scenario.title, "figures": figures}
+    return done
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on, and with what."""
+    cpu = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "cpu": cpu[0] if cpu else platform.machine(),
+        "cores": len(CORES),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "kernel": os.uname().release,
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def table(scenario: Scenario, results: dict[str, Figures]) -> Table:
+    """All figures of a scenario, each with how many times the peer's ours is."""
+    ours, *peers = results
+    shown = Table(title=f"{scenario.title}\n(x: how many times the peer's)")
+    for heading in ("", *results):
+        shown.add_column(heading, justify="right" if heading else "left")
+    for figure in results[ours]:
+        shown.add_row(
+            figure,
+            f"{results[ours][figure]:,.1f}",
+            *(
+                f"{results[peer][figure]:,.1f}"
+                f" (x {ratio(results, figure, ours, peer):.2f})"
+                for peer in peers
+            ),
+        )
+    return shown
+
+
+if __name__ == "__main__":
+    main()
