@@ -1,0 +1,219 @@
+"""Three ways to keep clients' timebombs: what beats are sent to, and deaths heard of.
+
+Each takes beats without waiting for their answers, and counts those. Knows neither when
+a beat is due nor how late a death is.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import redis
+import zmq
+
+from bench.fleet import beat, connected, sockets, subscribed
+from bench.ours import ours
+from bench.process import Server, started
+
+#: Connections by which beats are posted.
+LINES = 64
+
+#: A death: when, by the machine's monotonic clock, and which client's.
+Death = tuple[float, int]
+
+
+class Watcher(Protocol):
+    """What keeps timebombs.
+
+    :ivar server: its process.
+    :ivar answered: how many beats were answered so far.
+    """
+
+    server: Server
+    answered: int
+
+    def beat(self, clients: Sequence[int]) -> None:
+        """Send a beat of each of them."""
+
+    def hear(self, seconds: float) -> list[Death]:
+        """Take in what has come, or else comes first in so many seconds."""
+
+
+class Ours:
+    """Beats go to the ROUTER, and deaths are told by the PUB socket."""
+
+    def __init__(
+        self, server: Server, dealer: Any, ear: Any, beats: Sequence[bytes]
+    ) -> None:
+        self.server, self.answered = server, 0
+        self._dealer, self._ear, self._beats = dealer, ear, beats
+        self._poller = zmq.Poller()
+        self._poller.register(dealer, zmq.POLLIN)
+        self._poller.register(ear, zmq.POLLIN)
+
+    def beat(self, clients: Sequence[int]) -> None:
+        """By one DEALER for all."""
+        for client in clients:
+            self._dealer.send(self._beats[client])
+
+    def hear(self, seconds: float) -> list[Death]:
+        """Of publications, those of timebombs."""
+        deaths = []
+        if self._poller.poll(round(seconds * 1000)):
+            for topic, message in _received(self._ear):
+                if b'"timebomb"' in message:
+                    deaths.append((time.monotonic(), _number(topic)))
+            self.answered += len(list(_received(self._dealer)))
+        return deaths
+
+
+class Redis:
+    """A key with a time to live for each client, and an event when it expires."""
+
+    def __init__(self, server: Server, port: int, fuse: float) -> None:
+        self.server, self.answered = server, 0
+        self._redis = redis.Redis(port=port)
+        self._milliseconds = round(fuse * 1000)
+        self._events = self._redis.pubsub(ignore_subscribe_messages=True)
+        self._events.subscribe("__keyevent@0__:expired")
+
+    def beat(self, clients: Sequence[int]) -> None:
+        """All in one pipeline, which waits for the answers."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for client in clients:
+            pipeline.set(f"client-{client}", "alive", px=self._milliseconds)
+        self.answered += len(pipeline.execute())
+
+    def hear(self, seconds: float) -> list[Death]:
+        """Events of expiry."""
+        deaths = []
+        event = self._events.get_message(timeout=seconds)
+        while event:
+            deaths.append((time.monotonic(), _number(event["data"])))
+            event = self._events.get_message()
+        return deaths
+
+
+class Threads:
+    """Beats are posted to FastAPI; deaths are in its file, with their moments."""
+
+    def __init__(
+        self, server: Server, port: int, file: Path, beats: Sequence[bytes]
+    ) -> None:
+        self.server, self.answered = server, 0
+        self._requests = list(map(_posted, beats))
+        self._file = file.open()
+        self._epoll = select.epoll()
+        self._lines = {}
+        for _ in range(LINES):
+            line = socket.create_connection(("127.0.0.1", port))
+            self._lines[line.fileno()] = line
+            self._epoll.register(line, select.EPOLLIN)
+        self._idle = list(self._lines.values())
+        self._waiting: deque[bytes] = deque()
+
+    def beat(self, clients: Sequence[int]) -> None:
+        """One at a time by each connection; the others wait their turn."""
+        self._waiting.extend(self._requests[client] for client in clients)
+        while self._waiting and self._idle:
+            self._idle.pop().sendall(self._waiting.popleft())
+
+    def hear(self, seconds: float) -> list[Death]:
+        """What the file has more than before."""
+        for descriptor, _ in self._epoll.poll(seconds):
+            # The last of an answer is the body, which says who it was.
+            if b"client-" in self._lines[descriptor].recv(65_536):
+                self.answered += 1
+                self._idle.append(self._lines[descriptor])
+        self.beat(())
+        lines = map(str.split, self._file)
+        return [(float(moment), _number(client.encode())) for moment, client in lines]
+
+
+@contextmanager
+def watch_by_ours(clients: int, fuse: float) -> Iterator[Watcher]:
+    """The service, with its default store."""
+    with (
+        TemporaryDirectory() as folder,
+        ours(Path(folder)) as service,
+        sockets() as context,
+    ):
+        ear = subscribed(context, service.pub)
+        dealer = connected(context, zmq.DEALER, service.router)
+        yield Ours(service.server, dealer, ear, _beats(clients, fuse))
+
+
+@contextmanager
+def watch_by_redis(_: int, fuse: float) -> Iterator[Watcher]:
+    """Redis that keeps nothing on disk, and tells of what expires."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = (
+        *("redis-server", "--bind", "127.0.0.1", "--port", str(port)),
+        *("--save", "", "--notify-keyspace-events", "Ex"),
+    )
+    with (
+        TemporaryDirectory() as folder,
+        started(command, "Ready to accept connections", Path(folder)) as server,
+    ):
+        yield Redis(server, port, fuse)
+
+
+@contextmanager
+def watch_by_threads(clients: int, fuse: float) -> Iterator[Watcher]:
+    """FastAPI with a thread for each client."""
+    command = (sys.executable, "-m", "bench.contestants.threads_app")
+    with (
+        TemporaryDirectory() as folder,
+        started(
+            command, r"running on http://127\.0\.0\.1:(\d+)", Path(folder)
+        ) as server,
+    ):
+        port = int(server.match[1])
+        yield Threads(server, port, Path(folder, "deaths"), _beats(clients, fuse))
+
+
+#: Who keeps timebombs: each is started with a number of clients and their fuse.
+WATCHERS: Mapping[str, Callable[[int, float], AbstractContextManager[Watcher]]] = {
+    "ours": watch_by_ours,
+    "redis": watch_by_redis,
+    "threads": watch_by_threads,
+}
+
+
+def _beats(clients: int, fuse: float) -> list[bytes]:
+    return [beat(f"client-{number}", fuse) for number in range(clients)]
+
+
+def _posted(beat: bytes) -> bytes:
+    head = (
+        "POST /heartbeat HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(beat)}\r\n\r\n"
+    )
+    return head.encode() + beat
+
+
+def _received(socket: Any) -> Iterator[list[bytes]]:
+    """Whatever has come."""
+    try:
+        while True:
+            yield socket.recv_multipart(zmq.NOBLOCK)
+    except zmq.Again:
+        return
+
+
+def _number(name: bytes) -> int:
+    """Of the client that a key, a topic or an ID is of."""
+    match = re.search(rb"client-(\d+)", name)
+    assert match, name
+    return int(match[1])
