@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
@@ -39,7 +39,7 @@ def http(name: str, quick: bool) -> Figures:
         port = int(server.match["http"])
         drive_http(port, iter(BEATS * 2))  # a life's second beat may be written, too
         before = server.cpu_seconds()
-        told = wrk(port, SHORT if quick else LONG)
+        told = wrk(port, SHORT if quick else LONG, BEATS)
         used = server.cpu_seconds() - before
     return {
         "cpu_us": used / told["requests"] * 1e6,
@@ -49,14 +49,14 @@ def http(name: str, quick: bool) -> Figures:
     }
 
 
-def wrk(port: int, seconds: float) -> Figures:
-    """Let wrk post the beats.
+def wrk(port: int, seconds: float, beats: Sequence[bytes]) -> Figures:
+    """Let wrk post the beats, again and again, for that long.
 
     :raises RuntimeError: if one is not answered, or refused.
     """
     with TemporaryDirectory(prefix="bench-") as folder:
         bodies = Path(folder, "bodies")
-        bodies.write_bytes(b"\n".join(BEATS))
+        bodies.write_bytes(b"\n".join(beats))
         command = [
             *("wrk", "--threads", "1", "--connections", str(CONNECTIONS)),
             *("--duration", f"{seconds:.0f}s", "--timeout", "30s"),

@@ -27,8 +27,11 @@ DEALERS = 20
 IN_FLIGHT = 200
 
 
-def heartbeat(number: int) -> bytes:
-    """A beat of one of many clients, with telemetry as a headset has it."""
+def heartbeat(number: int, **more: object) -> bytes:
+    """A beat of one of many clients, with telemetry as a headset has it.
+
+    :param more: what else its body has.
+    """
     beat = {
         "sdkVersion": 0.1,
         "timestamp": "2022-03-29 12:21:25.153292",
@@ -38,6 +41,7 @@ def heartbeat(number: int) -> bytes:
             "clientState": "UNCALIBRATED",
             "instanceID": f"{number:032x}",
             "values": {"battery": 0.83, "fps": 71.8, "scene": "lobby"},
+            **more,
         },
     }
     return json.dumps(beat).encode()

@@ -35,15 +35,19 @@ PROGRAMS: dict[str, tuple[tuple[str | Path, ...], str]] = {
     "aiohttp": (peer("aiohttp_app"), HTTP_READY),
     "Klein": (peer("klein_app"), HTTP_READY),
     "pyzmq": (peer("pyzmq_loop"), ROUTER_READY),
+    "threads": (peer("threads_app"), HTTP_READY),
 }
 
 
 @contextmanager
-def running(name: str) -> Iterator[Server]:
-    """Run a program, in a folder of its own, until the end of the block."""
+def running(name: str, *options: str) -> Iterator[Server]:
+    """Run a program, in a folder of its own, until the end of the block.
+
+    :param options: what its command goes on with.
+    """
     command, ready = PROGRAMS[name]
     with (
         TemporaryDirectory(prefix="bench-") as folder,
-        started(command, ready, Path(folder)) as server,
+        started((*command, *options), ready, Path(folder)) as server,
     ):
         yield server

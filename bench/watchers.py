@@ -9,24 +9,21 @@ from __future__ import annotations
 import re
 import select
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Protocol
 
 import redis
 import zmq
 
-from bench.fleet import beat, connected, sockets, subscribed
-from bench.ours import ours
+from bench.drivers import CONNECTIONS, heartbeat, posted
 from bench.process import Server, started
-
-#: Connections by which beats are posted.
-LINES = 64
+from bench.programs import running
+from bench.sockets import Socket, connected, context, subscribed
 
 #: A death: when, by the machine's monotonic clock, and which client's.
 Death = tuple[float, int]
@@ -53,7 +50,7 @@ class Ours:
     """Beats go to the ROUTER, and deaths are told by the PUB socket."""
 
     def __init__(
-        self, server: Server, dealer: Any, ear: Any, beats: Sequence[bytes]
+        self, server: Server, dealer: Socket, ear: Socket, beats: Sequence[bytes]
     ) -> None:
         self.server, self.answered = server, 0
         self._dealer, self._ear, self._beats = dealer, ear, beats
@@ -91,7 +88,7 @@ class Redis:
         """All in one pipeline, which waits for the answers."""
         pipeline = self._redis.pipeline(transaction=False)
         for client in clients:
-            pipeline.set(f"client-{client}", "alive", px=self._milliseconds)
+            pipeline.set(f"headset-{client:06}", "alive", px=self._milliseconds)
         self.answered += len(pipeline.execute())
 
     def hear(self, seconds: float) -> list[Death]:
@@ -111,11 +108,11 @@ class Threads:
         self, server: Server, port: int, file: Path, beats: Sequence[bytes]
     ) -> None:
         self.server, self.answered = server, 0
-        self._requests = list(map(_posted, beats))
+        self._requests = list(map(posted, beats))
         self._file = file.open()
         self._epoll = select.epoll()
         self._lines = {}
-        for _ in range(LINES):
+        for _ in range(CONNECTIONS):
             line = socket.create_connection(("127.0.0.1", port))
             self._lines[line.fileno()] = line
             self._epoll.register(line, select.EPOLLIN)
@@ -132,7 +129,7 @@ class Threads:
         """What the file has more than before."""
         for descriptor, _ in self._epoll.poll(seconds):
             # The last of an answer is the body, which says who it was.
-            if b"client-" in self._lines[descriptor].recv(65_536):
+            if b"headset-" in self._lines[descriptor].recv(65_536):
                 self.answered += 1
                 self._idle.append(self._lines[descriptor])
         self.beat(())
@@ -143,14 +140,10 @@ class Threads:
 @contextmanager
 def watch_by_ours(clients: int, fuse: float) -> Iterator[Watcher]:
     """The service, with its default store."""
-    with (
-        TemporaryDirectory() as folder,
-        ours(Path(folder)) as service,
-        sockets() as context,
-    ):
-        ear = subscribed(context, service.pub)
-        dealer = connected(context, zmq.DEALER, service.router)
-        yield Ours(service.server, dealer, ear, _beats(clients, fuse))
+    with running("ours", "--timebomb", str(fuse)) as server, context() as sockets:
+        ear = subscribed(sockets, server.match["pub"])
+        dealer = connected(sockets, zmq.DEALER, server.match["router"])
+        yield Ours(server, dealer, ear, _beats(clients))
 
 
 @contextmanager
@@ -172,15 +165,9 @@ def watch_by_redis(_: int, fuse: float) -> Iterator[Watcher]:
 @contextmanager
 def watch_by_threads(clients: int, fuse: float) -> Iterator[Watcher]:
     """FastAPI with a thread for each client."""
-    command = (sys.executable, "-m", "bench.contestants.threads_app")
-    with (
-        TemporaryDirectory() as folder,
-        started(
-            command, r"running on http://127\.0\.0\.1:(\d+)", Path(folder)
-        ) as server,
-    ):
-        port = int(server.match[1])
-        yield Threads(server, port, Path(folder, "deaths"), _beats(clients, fuse))
+    with running("threads", str(fuse)) as server:
+        port, file = int(server.match["http"]), Path(server.process.cwd(), "deaths")
+        yield Threads(server, port, file, _beats(clients))
 
 
 #: Who keeps timebombs: each is started with a number of clients and their fuse.
@@ -191,19 +178,11 @@ WATCHERS: Mapping[str, Callable[[int, float], AbstractContextManager[Watcher]]] 
 }
 
 
-def _beats(clients: int, fuse: float) -> list[bytes]:
-    return [beat(f"client-{number}", fuse) for number in range(clients)]
+def _beats(clients: int) -> list[bytes]:
+    return [heartbeat(number) for number in range(clients)]
 
 
-def _posted(beat: bytes) -> bytes:
-    head = (
-        "POST /heartbeat HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(beat)}\r\n\r\n"
-    )
-    return head.encode() + beat
-
-
-def _received(socket: Any) -> Iterator[list[bytes]]:
+def _received(socket: Socket) -> Iterator[list[bytes]]:
     """Whatever has come."""
     try:
         while True:
@@ -214,6 +193,6 @@ def _received(socket: Any) -> Iterator[list[bytes]]:
 
 def _number(name: bytes) -> int:
     """Of the client that a key, a topic or an ID is of."""
-    match = re.search(rb"client-(\d+)", name)
+    match = re.search(rb"headset-(\d+)", name)
     assert match, name
     return int(match[1])
