@@ -2,8 +2,9 @@
 # make demo   three simulated game clients and an operator, told in words
 # make test   set up and pass all tests
 # make faults kill it, stop it, starve it and flood it, in some minutes
+# make bench  what a beat costs, beside what others take for one, in 15 minutes
 # make lint   style, types and the floors of the house
-# make check  all of it but the faults, as CI does
+# make check  all of it but the faults and the benchmark, as CI does
 # make dist   build what others install, a wheel and an sdist, into dist/
 #
 # Needs Debian (or a system like it), Python 3.11 or newer, and make.
@@ -14,9 +15,10 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
-DEV := $(VENV)/.dev-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
+DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
+BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo test faults lint check units dist package format clean
+.PHONY: run demo test faults bench costs lint check units dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -30,6 +32,14 @@ test: $(DEV)
 # FAULTS=short make faults does less of each.
 faults: $(DEV)
 	$(BIN)/python -m pytest -q tests/faults
+
+# QUICK=1 make bench tries all of it within two minutes, and records nothing.
+bench: $(BENCH)
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+# Has a beat become dearer? Beside two peers that make check has anyway.
+costs: $(DEV)
+	$(BIN)/python -m bench.check
 
 units: $(DEV)
 	$(BIN)/python -m twisted.trial --reporter=text --temp-directory=$(VENV)/trial tests.unit
@@ -50,7 +60,7 @@ package: dist
 
 # To count what is covered takes twice the time.
 check: COVERAGE = --cov
-check: lint units test package
+check: lint units test package costs
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .
@@ -71,9 +81,15 @@ $(DEV): $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
+$(BENCH): $(DEV)
+	@command -v wrk >/dev/null && command -v redis-server >/dev/null || \
+		sh deploy/install-debian.sh wrk redis-server
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	touch $@
+
 # Debian keeps what venv needs in a package of its own.
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, as $(PYTHON)"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh deploy/install-venv.sh
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh deploy/install-debian.sh python3-venv
 	$(PYTHON) -m venv --clear $(VENV)

@@ -76,13 +76,21 @@ def wrk(port: int, seconds: float, beats: Sequence[bytes]) -> Figures:
     return told
 
 
+def http_without_wrk(name: str) -> Figures:
+    """Beats over HTTP for a moment, sent by connections of ours."""
+    with running(name) as server:
+        port = int(server.match["http"])
+        drive_http(port, iter(BEATS * 2))
+        return figures(server, lambda: drive_http(port, during(SHORT, BEATS)))
+
+
 def router(name: str, quick: bool) -> Figures:
     """Beats to a ROUTER, sent by DEALERs of ours."""
     with running(name) as server:
         endpoint = server.match["router"]
         drive_router(endpoint, iter(BEATS * 2))
-        beats = during(SHORT if quick else LONG, BEATS)
-        return figures(server, lambda: drive_router(endpoint, beats))
+        seconds = SHORT if quick else LONG
+        return figures(server, lambda: drive_router(endpoint, during(seconds, BEATS)))
 
 
 def figures(server: Server, drive: Callable[[], list[float]]) -> Figures:

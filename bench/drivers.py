@@ -73,9 +73,11 @@ def drive_http(port: int, messages: Iterator[bytes]) -> list[float]:
         epoll = stack.enter_context(select.epoll())
         lines = {}
         for message in islice(messages, CONNECTIONS):
-            line = stack.enter_context(_Line(port))
-            lines[line.socket.fileno()] = line
-            epoll.register(line.socket, select.EPOLLIN)
+            connection = stack.enter_context(
+                socket.create_connection(("127.0.0.1", port))
+            )
+            line = lines[connection.fileno()] = Line(connection)
+            epoll.register(connection, select.EPOLLIN)
             line.send(posted(message))
         waiting = len(lines)
         while waiting:
@@ -94,32 +96,35 @@ def drive_http(port: int, messages: Iterator[bytes]) -> list[float]:
     return times
 
 
-class _Line(ExitStack):
+class Line:
     """A connection, with at most one request on its way.
 
     :ivar sent: when that was.
     """
 
-    def __init__(self, port: int) -> None:
-        super().__init__()
-        self.socket = self.enter_context(socket.create_connection(("127.0.0.1", port)))
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
         self.sent = 0.0
         self._answer = b""
 
     def send(self, request: bytes) -> None:
+        """Send a request."""
         self.sent = time.perf_counter()
-        self.socket.sendall(request)
+        self.connection.sendall(request)
 
     def answered(self) -> bool:
-        """Read; whether that was the last of the answer."""
-        self._answer += self.socket.recv(65_536)
-        head, end, body = self._answer.partition(b"\r\n\r\n")
-        if self._answer and not end:
-            return False
-        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
-        if length is None or not head.startswith(b"HTTP/1.1 200 "):
+        """Read what has come; whether the answer is whole.
+
+        :raises RuntimeError: if it isn't 200, or breaks off.
+        """
+        data = self.connection.recv(65_536)
+        self._answer += data
+        head, _, body = self._answer.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)\r\n", head + b"\r\n")
+        good = b"HTTP/1.1 200 "
+        if not data or not good.startswith(head[: len(good)]):
             raise RuntimeError(f"Not a good answer: {self._answer!r}")
-        if len(body) < int(length[1]):
+        if length is None or len(body) < int(length[1]):
             return False
         self._answer = b""
         return True
