@@ -11,10 +11,13 @@ from typing import Any, Protocol
 
 
 class Timer(Protocol):
-    """What a heartbeat needs of a Twisted ``DelayedCall``."""
+    """What the core needs of a Twisted ``DelayedCall``."""
 
     def reset(self, seconds: float, /) -> None:
         """Fall due that many seconds from now."""
+
+    def delay(self, seconds: float, /) -> None:
+        """Fall due that many seconds later than it would."""
 
     def cancel(self) -> None:
         """Never fall due."""

@@ -71,23 +71,28 @@ class Heartbeat:
 
         :param fuse: seconds until the timebomb, from now.
         """
-        self.longest_gap = self.longest_silence()
-        self.last_beat = self._clock.seconds()
+        now = self._clock.seconds()
+        self.longest_gap = max(self.longest_gap, now - self.last_beat)
+        self.last_beat = now
         self.beats += 1
         self.values = values
         self.fuse = fuse
-        self.reset_timebomb()
+        self.reset_timebomb(now)
 
-    def reset_timebomb(self) -> None:
-        """Start the countdown anew."""
-        if self._clock.seconds() + self.fuse < self._timebomb.getTime():
+    def reset_timebomb(self, now: float) -> None:
+        """Start the countdown anew.
+
+        :param now: how late it is, on the clock's scale.
+        """
+        later = now + self.fuse - self._timebomb.getTime()
+        if later >= 0:
+            self._timebomb.delay(later)  # as reset does, which would ask the clock
+        else:
             # To bring a DelayedCall nearer costs a look at all of them.
             self._timebomb.cancel()
             self._timebomb = self._clock.callLater(
                 self.fuse, self._delegate, self.client_id
             )
-        else:
-            self._timebomb.reset(self.fuse)
 
     def defuse(self) -> None:
         """Put the timebomb out for good. Must not be called once it has fired."""

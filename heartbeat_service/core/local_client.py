@@ -39,17 +39,24 @@ class LocalClient:
     sequence: int = 1
     has_reported: bool = False
 
+    def is_over(self, reported: ClientState, instance_id: str | None) -> bool:
+        """Whether a beat that says so begins a new life (contract, section 2)."""
+        taken_over = instance_id is not None and instance_id != self.instances.present
+        restarted = self.has_reported and reported is ClientState.DISCONNECTED
+        return taken_over or restarted
+
     def beat(self, reported: ClientState, values: Raw, fuse: float) -> None:
         """Take a beat of this life; an ordinary one is nobody's news.
 
         :param reported: what the client says of itself.
         :param fuse: seconds until the timebomb, from now.
         """
-        known = self.has_reported, self.heartbeat.fuse
+        is_news = fuse != self.heartbeat.fuse
         self.heartbeat.update(values, fuse)
         self.reported_state = reported
-        self.has_reported |= reported is not ClientState.DISCONNECTED
-        if known != (self.has_reported, self.heartbeat.fuse):
+        if not self.has_reported and reported is not ClientState.DISCONNECTED:
+            self.has_reported = is_news = True
+        if is_news:
             self.record(self.snapshot())
 
     def picture(self) -> LocalClient:

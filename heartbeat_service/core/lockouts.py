@@ -36,8 +36,8 @@ class Lockouts:
 
         :raises LockedOut: if the client is.
         """
-        seconds = self.seconds_left(client_id)
-        if seconds is not None:
+        if client_id in self._ends:
+            seconds = self.seconds_left(client_id)
             raise LockedOut(
                 f"an operator keeps this client out for {seconds:.0f} s more", client_id
             )

@@ -112,8 +112,8 @@ class Registry:
         :raises InstanceSuperseded: if another process has taken the client over.
         :raises UnknownClient: if there is none.
         """
-        self._refuse_former_instance(client_id, instance_id)
         client = self.find(client_id)
+        self._refuse_former_instance(client_id, client, instance_id)
         if client is None:
             raise UnknownClient("send a heartbeat first", client_id)
         return client
@@ -139,9 +139,9 @@ class Registry:
         :raises Overloaded: if it would register, and can't now.
         """
         self.lockouts.check(client_id)
-        self._refuse_former_instance(client_id, instance_id)
         client = self.find(client_id)
-        if client is None or self._is_new_life(client, reported, instance_id):
+        self._refuse_former_instance(client_id, client, instance_id)
+        if client is None or client.is_over(reported, instance_id):
             return self._register(
                 client_id, client, reported, instance_id, fuse, values
             )
@@ -323,13 +323,6 @@ class Registry:
         self._dead.add(client.client_id, DeadClient(client.instances, now), now)
         client.die(reason, now)
 
-    def _is_new_life(
-        self, client: LocalClient, reported: ClientState, instance_id: str | None
-    ) -> bool:
-        taken_over = instance_id not in (None, client.instances.present)
-        restarted = client.has_reported and reported is ClientState.DISCONNECTED
-        return taken_over or restarted
-
     def _register(
         self,
         client_id: str,
@@ -339,9 +332,9 @@ class Registry:
         fuse: float | None,
         values: Raw,
     ) -> LocalClient:
-        self._admit_registration(client_id)
+        self._admit_registration(client_id, former)
         now = self.wall_clock()
-        instances = self._instances(client_id).succeeded_by(instance_id)
+        instances = self._instances(client_id, former).succeeded_by(instance_id)
         if former is not None:
             former.heartbeat.defuse()
         asked = self.default_fuse if fuse is None else self._granted(fuse)
@@ -364,13 +357,12 @@ class Registry:
         client.register(reason, now, former)
         return client
 
-    def _admit_registration(self, client_id: str) -> None:
-        former = self.find(client_id)
+    def _admit_registration(self, client_id: str, former: LocalClient | None) -> None:
         try:
             self._admit_life(client_id, former)
         except Overloaded:
             if former is not None:  # it lives, whatever it is refused
-                former.heartbeat.reset_timebomb()
+                former.heartbeat.reset_timebomb(self.clock.seconds())
             raise
 
     def _admit_life(self, client_id: str, former: LocalClient | None) -> None:
@@ -399,14 +391,13 @@ class Registry:
             )
         return client
 
-    def _instances(self, client_id: str) -> Instances:
-        client = self.find(client_id)
-        if client is not None:
-            return client.instances
-        return self._dead.instances(client_id)
+    def _instances(self, client_id: str, client: LocalClient | None) -> Instances:
+        return self._dead.instances(client_id) if client is None else client.instances
 
-    def _refuse_former_instance(self, client_id: str, instance_id: str | None) -> None:
-        if instance_id in self._instances(client_id).former:
+    def _refuse_former_instance(
+        self, client_id: str, client: LocalClient | None, instance_id: str | None
+    ) -> None:
+        if instance_id in self._instances(client_id, client).former:
             raise InstanceSuperseded(
                 "another process has taken this client over", client_id
             )

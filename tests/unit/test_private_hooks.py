@@ -375,6 +375,13 @@ class TestPrivateHooks(SynchronousTestCase):
             (9.0, 6.0, []),
             f"{CLOCK} needs reset to a later time to leave the place in the heap",
         )
+        call.delay(2)
+        self.assertEqual(
+            (call.time, call.delayed_time, call.getTime(), sooner),
+            (9.0, 8.0, 17.0, []),
+            f"{CLOCK} needs delay to do so, too: it is what a beat calls",
+        )
+        call.reset(10)
         call.activate_delay()
         self.assertEqual((call.time, call.delayed_time), (15.0, 0.0), CLOCK)
         call.reset(1)

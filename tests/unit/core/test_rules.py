@@ -189,6 +189,22 @@ class TestHeartbeat(RegistryTestCase):
         self.registry.beat("1", UNCALIBRATED)
         self.assertEqual(self.clock.getDelayedCalls(), [timebomb])
 
+    def test_an_ordinary_beat_asks_once_how_late_it_is(self) -> None:
+        asked: list[float] = []
+        seconds = self.clock.seconds
+
+        def ask() -> float:
+            asked.append(seconds())
+            return asked[-1]
+
+        self.clock.seconds = ask  # type: ignore[method-assign]  # to count
+        self.registry.beat("1", DISCONNECTED)
+        [timebomb] = self.clock.getDelayedCalls()
+        self.clock.advance(1)
+        asked.clear()
+        self.registry.beat("1", UNCALIBRATED)
+        self.assertEqual((asked, timebomb.getTime()), ([1.0], 1.0 + FUSE))
+
     def test_no_other_message_resets_the_timebomb(self) -> None:
         self.registry.beat("1", DISCONNECTED)
         self.clock.advance(FUSE - 1)
