@@ -7,10 +7,10 @@ not. Decodes, dispatches, encodes; decides nothing about clients.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import zmq
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txzmq import ZmqFactory
@@ -80,29 +80,38 @@ class RequestRouter(HardenedConnection):
         super().__init__(factory)
 
     @override
-    def messageReceived(self, message: list[bytes]) -> Deferred[None]:
+    def messageReceived(self, message: list[bytes]) -> Deferred[None] | None:
         """One request, behind the frames that its reply is routed by."""
         envelope, frames = _opened(message)
-        key = self._key()
-        return (
-            execute(_decode, frames)
-            .addCallback(self._serve, key)
-            .addErrback(self._error, frames)
-            .addCallback(self._reply, envelope)
-        )
+        try:
+            reply = self._serve(frames)
+        except Exception:  # noqa: BLE001 - it is logged, and the client has an answer
+            reply = self._error(Failure(), frames)
+        if isinstance(reply, Deferred):
+            reply.addErrback(self._error, frames)
+            return reply.addCallback(self._reply, envelope)
+        self._reply(reply, envelope)
+        return None
 
-    def _key(self) -> str:
-        """The key of the connection that the last message came by.
+    def _serve(self, frames: list[bytes]) -> bytes | Deferred[bytes]:
+        if len(frames) != 1:
+            raise BadMessage("A request is one frame, after an empty one at most")
+        request, request_id = decode_request(frames[0])
+        self._check_sender(request)
+        answer = self._dispatch(request)
+        if isinstance(answer, Deferred):
+            return answer.addCallback(encode, request_id)
+        return encode(answer, request_id)
 
-        libzmq puts it into each frame. It is never remembered for a route: another
-        peer, with another key, may take that over.
-        """
-        return "" if self._speaks_for is None else str(self._last_frame.get("User-Id"))
-
-    def _serve(self, received: tuple[Request, str | None], key: str) -> Any:
-        request, request_id = received
+    def _check_sender(self, request: Request) -> None:
+        """Pass if who sent the last message may send this request."""
         client_id = request.client_id
-        if self._speaks_for and not self._speaks_for(key, client_id):
+        if self._speaks_for is not None and not self._speaks_for(
+            # libzmq puts it into each frame. It is never remembered for a route:
+            # another peer, with another key, may take that over.
+            str(self._last_frame.get("User-Id")),
+            client_id,
+        ):
             raise Unauthorized(
                 f"This key is not good for client {client_id}", client_id
             )
@@ -111,10 +120,6 @@ class RequestRouter(HardenedConnection):
                 "send heartbeats by HTTP with the token, or use --curve-keys",
                 client_id,
             )
-        answer = self._dispatch(request)
-        if isinstance(answer, Deferred):
-            return answer.addCallback(encode, request_id)
-        return encode(answer, request_id)
 
     def _error(self, failure: Failure, frames: list[bytes]) -> bytes:
         error = failure.value
@@ -147,9 +152,3 @@ def _opened(message: list[bytes]) -> tuple[list[bytes], list[bytes]]:
         # No ZeroMQ socket writes such routes; in waiting replies they would pile up.
         return message[:1], []
     return envelope, frames
-
-
-def _decode(frames: list[bytes]) -> tuple[Request, str | None]:
-    if len(frames) != 1:
-        raise BadMessage("A request is one frame, after an empty one at most")
-    return decode_request(frames[0])
