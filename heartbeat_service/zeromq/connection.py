@@ -29,6 +29,14 @@ from typing_extensions import override
 #: has two frames or three.
 READ_BUDGET = 200
 
+# Plain numbers: an operation on one of pyzmq's Enums takes longer than to read a frame.
+_NO_WAIT = int(zmq.NOBLOCK)
+_MORE_COMES = int(zmq.NOBLOCK | zmq.SNDMORE)
+_CAN_READ = int(zmq.POLLIN)
+
+#: libzmq's send of one frame, without what pyzmq puts before it for draft sockets.
+_send = zmq.backend.Socket.send
+
 #: The most frames that a message may have: routing frames, an empty one, and what it
 #: says. Of a longer message one frame more is handed on, which tells that it was cut.
 MAX_FRAMES = 10
@@ -73,6 +81,7 @@ class HardenedConnection(ZmqConnection):
         self._clock: IReactorTime = factory.reactor  # type: ignore[assignment]
         self._frames: list[bytes] = []
         self._last_frame = zmq.Frame()  # it also tells who sent the message
+        self._reading = False
         super().__init__(factory)
         common: dict[int, int] = {
             zmq.MAXMSGSIZE: MAX_FRAME,
@@ -125,8 +134,16 @@ class HardenedConnection(ZmqConnection):
         """
         if self.factory is None:
             return False
+        for frame in frames:
+            if not isinstance(frame, bytes):
+                raise TypeError(f"A frame is bytes, not {type(frame).__name__}")
+        *first, last = frames
         try:
-            self.socket.send_multipart(frames, zmq.NOBLOCK)
+            # Only the first frame can be refused: libzmq drops the rest of a message
+            # whose peer is gone by then, and looks at the queue only between messages.
+            for frame in first:
+                _send(self.socket, frame, _MORE_COMES)
+            _send(self.socket, last, _NO_WAIT)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
@@ -140,12 +157,18 @@ class HardenedConnection(ZmqConnection):
     def doRead(self) -> None:
         """Read at most :data:`READ_BUDGET` frames, then yield."""
         self._cancel_scheduled_read()
-        for _ in range(READ_BUDGET):
-            if self.factory is None:  # a handler has shut this connection down
-                return
-            if not self._has_frame():
-                return
-            self._frame_received(self.socket.recv(zmq.NOBLOCK, copy=False))
+        if not self._has_frame():  # there never is one in a socket that only sends
+            return
+        self._reading = True
+        try:
+            for _ in range(READ_BUDGET):
+                self._frame_received(self.socket.recv(_NO_WAIT, copy=False))
+                if self.factory is None:  # a handler has shut this connection down
+                    return
+        except zmq.Again:
+            return  # that was all; what comes from now on wakes the reactor up
+        finally:
+            self._reading = False
         self._read_later()
 
     def _frame_received(self, frame: zmq.Frame) -> None:
@@ -155,9 +178,17 @@ class HardenedConnection(ZmqConnection):
             return
         self._last_frame = frame
         message, self._frames = self._frames, []
-        maybeDeferred(self.messageReceived, message).addErrback(
-            lambda failure: self._log.failure("A ZeroMQ handler failed", failure)
-        )
+        try:
+            pending = self.messageReceived(message)
+        except BaseException:  # noqa: BLE001 - else the reactor would read no more
+            self._log.failure("A ZeroMQ handler failed")
+        else:
+            if pending is not None:
+                maybeDeferred(lambda: pending).addErrback(
+                    lambda failure: self._log.failure(
+                        "A ZeroMQ handler failed", failure
+                    )
+                )
 
     @override
     def shutdown(self) -> None:
@@ -178,11 +209,13 @@ class HardenedConnection(ZmqConnection):
     def _has_frame(self) -> bool:
         events = self.socket.get(zmq.EVENTS)
         assert isinstance(events, int)
-        return bool(events & zmq.POLLIN)
+        return bool(events & _CAN_READ)
 
     def _read_later(self) -> None:
-        if self.read_scheduled is None and self.factory is not None:
-            self.read_scheduled = self._clock.callLater(0, self.doRead)
+        """See to it that the socket is read, unless that is being done."""
+        if self._reading or self.read_scheduled is not None or self.factory is None:
+            return
+        self.read_scheduled = self._clock.callLater(0, self.doRead)
 
     def _cancel_scheduled_read(self) -> None:
         scheduled, self.read_scheduled = self.read_scheduled, None

@@ -19,10 +19,12 @@ from typing import Any, ClassVar
 import pytest
 import pytest_twisted
 import zmq
+from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent
 
+from heartbeat_service.zeromq import connection
 from heartbeat_service.zeromq.connection import (
     MAX_FRAME,
     MAX_FRAMES,
@@ -234,6 +236,228 @@ async def test_a_message_of_many_frames_is_read_in_budgets(
         assert right.inbox.pending == []
     right.doRead()
     assert len(right.inbox.pending) == 1
+
+
+class BusyRouter(MandatoryRouter):
+    """Does what a test wants before it keeps a message."""
+
+    def __init__(self, factory: Any) -> None:
+        self.during: Callable[[], object] = lambda: None
+        super().__init__(factory)
+
+    def messageReceived(self, message: list[bytes]) -> None:
+        """Do it, then keep the message."""
+        self.during()
+        super().messageReceived(message)
+
+
+@frozen
+class Hand:
+    """A router and a dealer of ``inproc``, whose reactor is turned by hand."""
+
+    clock: Any
+    router: BusyRouter
+    dealer: Peer
+
+    def hears(self) -> bool:
+        """Whether the router hears what comes from now on."""
+        self.dealer.socket.send(b"after")
+        descriptor = self.router.fileno()
+        return bool(
+            self.clock.getDelayedCalls() or select.select([descriptor], [], [], 0)[0]
+        )
+
+
+@pytest.fixture
+def hand(new_factory: MakeFactory) -> Hand:
+    """A router and a dealer that is known to it as ``dealer``."""
+    clock: Any = MemoryReactorClock()
+    factory = new_factory(clock)
+    router, dealer = BusyRouter(factory), Peer(factory, zmq.DEALER)
+    router.socket.set(zmq.SNDHWM, 2)
+    dealer.socket.set(zmq.RCVHWM, 2)
+    dealer.socket.set(zmq.ROUTING_ID, b"dealer")
+    router.bind("inproc://hand")
+    dealer.connect("inproc://hand")
+    clock.advance(0)
+    return Hand(clock, router, dealer)
+
+
+def answer(router: Peer) -> None:
+    """Send something; whether there is room for it or not."""
+    router.send_multipart([b"dealer", b"hello"])
+
+
+def answer_nobody(router: Peer) -> None:
+    """Send something that can't be sent."""
+    assert not router.send_multipart([b"nobody", b"hello"])
+
+
+def ask_for_unread(router: Peer) -> None:
+    """Ask libzmq, which swallows the wake-up for sure."""
+    router.has_unread()
+
+
+@pytest.mark.parametrize("touch", [answer, answer_nobody, ask_for_unread])
+@pytest.mark.parametrize("count", [1, READ_BUDGET // 2, READ_BUDGET])
+@pytest_twisted.ensureDeferred
+async def test_a_socket_touched_while_it_is_read_goes_on_hearing(
+    hand: Hand, touch: Callable[[Peer], None], count: int
+) -> None:
+    """Each message but the last comes while the one before it is handled."""
+    left = iter(range(1, count))
+
+    def during() -> None:
+        for number in left:
+            hand.dealer.socket.send(b"%d" % number)
+            break
+        touch(hand.router)
+
+    hand.router.during = during
+    hand.dealer.socket.send(b"0")
+    hand.router.doRead()
+    # Two frames each: the budget ends before, with or after the last message.
+    assert len(hand.router.inbox.pending) == min(count, READ_BUDGET // 2)
+    hand.clock.advance(0)
+    heard = [int(number) for _, number in hand.router.inbox.pending]
+    assert heard == list(range(count))
+    assert hand.hears()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_socket_touched_between_two_reads_goes_on_hearing(hand: Hand) -> None:
+    for touch in (answer, answer_nobody, ask_for_unread):
+        hand.dealer.socket.send(b"before")
+        hand.clock.callLater(0, touch, hand.router)
+        hand.clock.advance(0)
+        assert [it[-1] for it in hand.router.inbox.pending] == [b"before"], touch
+        assert hand.clock.getDelayedCalls() == []
+        hand.router.inbox.pending.clear()
+    assert hand.hears()
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_read_is_scheduled_while_the_socket_is_read(hand: Hand) -> None:
+    hand.router.during = lambda: answer(hand.router)
+    for _ in range(2):
+        hand.dealer.socket.send(b"hello")
+    hand.router.doRead()
+    assert len(hand.router.inbox.pending) == 2
+    assert hand.clock.getDelayedCalls() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_budget_that_ends_within_a_message_leaves_the_rest_to_the_next_turn(
+    hand: Hand,
+) -> None:
+    frames = [b"x"] * READ_BUDGET  # and one more, its sender's name
+    hand.dealer.socket.send_multipart(frames)
+    hand.dealer.socket.send(b"next")
+    hand.router.doRead()
+    assert hand.router.inbox.pending == []
+    hand.clock.advance(0)
+    cut, following = hand.router.inbox.pending
+    assert cut == [b"dealer", *frames[:MAX_FRAMES]]
+    assert following == [b"dealer", b"next"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handler_that_answers_may_then_shut_down(hand: Hand) -> None:
+    def during() -> None:
+        answer(hand.router)
+        hand.router.shutdown()
+        answer(hand.router)
+        assert not hand.router.has_unread()
+
+    hand.router.during = during
+    for _ in range(2):
+        hand.dealer.socket.send(b"hello")
+    hand.router.doRead()
+    assert len(hand.router.inbox.pending) == 1
+    assert hand.clock.getDelayedCalls() == []
+    assert hand.router not in hand.clock.getReaders()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_that_a_full_queue_refuses_leaves_nothing_behind(
+    hand: Hand,
+) -> None:
+    router, dealer = hand.router, hand.dealer
+    sent = 0
+    while router.send_multipart([b"dealer", b"%d" % sent, b"end"]):
+        sent += 1
+    for _ in range(3):
+        assert not router.send_multipart([b"dealer", b"refused", b"end"])
+    dealer.doRead()
+    assert dealer.inbox.pending == [[b"%d" % number, b"end"] for number in range(sent)]
+    router.doRead()  # to look at what came in lets libzmq hear of the room
+    assert router.send_multipart([b"dealer", b"last", b"end"])
+    dealer.doRead()
+    assert dealer.inbox.pending[sent:] == [[b"last", b"end"]]
+
+
+def new_dealer(factory: Any) -> Peer:
+    """A DEALER, which sends to whoever is there."""
+    return Peer(factory, zmq.DEALER)
+
+
+@pytest.mark.parametrize(
+    ("new_sender", "whole"),
+    [(MandatoryRouter, [b"whole"]), (new_dealer, [b"peer", b"whole"])],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_leaves_within_a_message_leaves_nothing_of_it_behind(
+    new_factory: MakeFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    new_sender: Callable[[Any], Peer],
+    whole: list[bytes],
+) -> None:
+    factory = new_factory(MemoryReactorClock())
+    sender, leaving, coming = (
+        new_sender(factory),
+        new_dealer(factory),
+        new_dealer(factory),
+    )
+    sender.bind("inproc://leave")
+    for peer in (leaving, coming):
+        peer.socket.set(zmq.ROUTING_ID, b"peer")
+    leaving.connect("inproc://leave")
+    sender.doRead()
+    send = connection._send
+
+    def send_and_leave(socket: Any, frame: bytes, flags: int) -> None:
+        send(socket, frame, flags)
+        if leaving.factory is not None:
+            leaving.shutdown()
+            wait_unread(sender)
+            sender.has_unread()  # to ask lets libzmq hear that the peer is gone
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_send", send_and_leave)
+        sender.send_multipart([b"peer", b"lost"])
+    assert not sender.send_multipart([b"peer", b"lost"])
+    coming.connect("inproc://leave")
+    sender.doRead()
+    assert sender.send_multipart([b"peer", b"whole"])
+    coming.doRead()
+    assert coming.inbox.pending == [whole]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_socket_that_only_sends_does_not_keep_the_reactor_awake(
+    new_factory: MakeFactory,
+) -> None:
+    factory = new_factory(MemoryReactorClock())
+    publisher, subscriber = Peer(factory, zmq.PUB), Peer(factory, zmq.SUB)
+    publisher.bind("inproc://topics")
+    subscriber.connect("inproc://topics")
+    subscriber.socket.set(zmq.SUBSCRIBE, b"topic")
+    wait_unread(publisher)
+    publisher.doRead()
+    assert not select.select([publisher.fileno()], [], [], 0)[0]
+    assert publisher.send_multipart([b"topic", b"hello"])
+    subscriber.doRead()
+    assert subscriber.inbox.pending == [[b"topic", b"hello"]]
 
 
 class AsyncPeer(Peer):
