@@ -6,8 +6,8 @@ and back counts. A death before that moment is early, whoever dies. The driver's
 lag, from when a beat was due until it was sent, is told beside: it makes no death late,
 but the driver hears of deaths no sooner than it sends beats.
 
-Whoever can't answer as many beats, or lets somebody die who beats, gets half as many
-clients, until it can: the figure ``clients`` says how many those were. A death that
+Whoever leaves as many beats unanswered as there are clients gets half as many clients,
+until it can keep them: the figure ``clients`` says how many those were. A death that
 isn't heard of at all counts as late as the measurement went on.
 """
 
@@ -38,7 +38,7 @@ NAP = 0.001
 
 
 class TooManyError(Exception):
-    """More clients than it can keep."""
+    """It can't answer the beats of so many clients."""
 
 
 @frozen
@@ -56,7 +56,7 @@ class Plan:
 
 
 FULL = Plan(10_000, fuse=10.0, falling=20.0, patience=60.0)
-QUICK = Plan(2_000, fuse=3.0, falling=2.0, patience=2.0)
+QUICK = Plan(2_000, fuse=4.0, falling=1.0, patience=2.0)
 
 
 def measure(contestant: str, quick: bool) -> Figures:
@@ -96,8 +96,6 @@ class _Drive:
         while time.monotonic() < until and not self._heard.keys() >= silent:
             self._turn(INTERVAL)
         used = self._watcher.server.cpu_seconds() - used
-        if self._early and self._clients > FEWEST:
-            raise TooManyError
         late = sorted(map(self._lateness_ms, silent))
         return {
             "clients": self._clients,
