@@ -173,7 +173,7 @@ def watch_by_threads(clients: int, fuse: float) -> Iterator[Watcher]:
 #: Who keeps timebombs: each is started with a number of clients and their fuse.
 WATCHERS: Mapping[str, Callable[[int, float], AbstractContextManager[Watcher]]] = {
     "ours": watch_by_ours,
-    "redis": watch_by_redis,
+    "Redis": watch_by_redis,
     "threads": watch_by_threads,
 }
 
