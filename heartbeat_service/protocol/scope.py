@@ -51,8 +51,11 @@ class Scope:
             return cls()
 
     def __contains__(self, client_id: str) -> bool:
-        return client_id in self.words or any(
-            pattern.match(client_id) for pattern in self._patterns
+        words = self.words
+        return (
+            "*" in words
+            or client_id in words
+            or any(pattern.match(client_id) for pattern in self._patterns)
         )
 
     @cached_property

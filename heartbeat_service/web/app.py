@@ -6,7 +6,7 @@ Routes raise; the handlers at the end are the only ones that format an error.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import wraps
+from functools import partial, wraps
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
@@ -382,7 +382,7 @@ class HeartbeatApp:
     def resource(self) -> HeartbeatResource:
         """What a site serves."""
         at_once = {
-            target: endpoint
+            target: partial(self.app.endpoints[endpoint], self)
             for target, endpoint in self._fixed.items()
             if endpoint in _AT_ONCE
         }

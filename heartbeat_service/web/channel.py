@@ -28,7 +28,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, datetimeToString
+from twisted.web.http import NO_BODY_CODES, HTTPChannel, datetimeToString
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request, version
@@ -128,6 +128,14 @@ class BoundedRequest(Request):
         return target
 
     @override
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        # Not Twisted's, which reads parameters and forms that no route asks for.
+        self.method, self.uri, self.clientproto = command, path, version
+        self.path, _, _ = path.partition(b"?")
+        self.content.seek(0)
+        self.process()
+
+    @override
     def process(self) -> None:
         # Not Twisted's, which looks for a resource and for encoders.
         site = self.channel.site
@@ -137,7 +145,7 @@ class BoundedRequest(Request):
             self._handleStar()
             return
         try:
-            self.render(site.resource)
+            self.render(site.getResourceFor(self))
         except BaseException:  # noqa: BLE001 - as Twisted does
             self.processingFailed(Failure())
 
@@ -149,9 +157,19 @@ class BoundedRequest(Request):
             return
         body: Any = resrc.render(self)
         if body is not NOT_DONE_YET:
-            self.setHeader(b"Content-Length", b"%d" % len(body))
+            self._send(body)
+
+    def _send(self, body: bytes) -> None:
+        """Write an answer that is whole, with its head in one piece."""
+        self.setHeader(b"Content-Length", b"%d" % len(body))
+        if self.method == b"HEAD" or self.code in NO_BODY_CODES:
             self.write(body)
             self.finish()
+            return
+        self.startedWriting = self.finished = 1
+        status = self.clientproto, b"%d" % self.code, self.code_message
+        self.channel.writeHeaders(*status, self.responseHeaders, body)
+        self._cleanup()
 
     @override
     def processingFailed(self, reason: Failure) -> object:
@@ -167,17 +185,18 @@ class BoundedRequest(Request):
 
     def _answer(self, problem: Problem) -> None:
         self.channel.site.refused(problem)
-        self.write(write_problem(self, problem))
-        self.finish()
+        self._send(write_problem(self, problem))
 
 
 class Connections(Protocol):
     """What a channel asks its site, and tells it."""
 
     reactor: IReactorTime
-    resource: IResource
     deadlines: Clock
     heads: KnownHeads
+
+    def getResourceFor(self, request: BoundedRequest, /) -> IResource:
+        """What answers a request."""
 
     def gate(self, request: BoundedRequest, /) -> Problem | None:
         """Why a request isn't taken, of which only the head is there."""
@@ -491,13 +510,18 @@ class HardenedChannel(HTTPChannel):
 
     @override
     def writeHeaders(
-        self, version: bytes, code: bytes, reason: bytes, headers: Headers
+        self,
+        version: bytes,
+        code: bytes,
+        reason: bytes,
+        headers: Headers,
+        body: bytes = b"",
     ) -> None:
         # In one piece, where Twisted hands on each word.
         lines = [b"%b %b %b" % (version, code, reason)]
         for name, values in headers.getAllRawHeaders():
             lines += [name + b": " + value for value in values]
-        self.transport.write(b"\r\n".join([*lines, b"", b""]))
+        self.transport.write(b"\r\n".join([*lines, b"", body]))
 
     def finish(self) -> None:
         """Take no further request; close once what is under way is answered."""
@@ -520,9 +544,9 @@ class HardenedChannel(HTTPChannel):
         headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
         headers.setRawHeaders(b"Connection", [b"close"])
         status = b"%d" % problem.status, problem.status.phrase.encode()
-        self.writeHeaders(_HTTP_1_1, *status, headers)
-        if getattr(self, "_command", b"") != b"HEAD":
-            self.transport.write(body)
+        if getattr(self, "_command", b"") == b"HEAD":
+            body = b""
+        self.writeHeaders(_HTTP_1_1, *status, headers, body)
         if self.isSecure():
             # TLS ends by its own word, and then goes on reading until the peer's.
             self.loseConnection()

@@ -59,6 +59,7 @@ class HeartbeatSite(Site):
         super().__init__(
             resource, BoundedRequest, timeout=channels.REQUEST_DEADLINE, reactor=reactor
         )
+        self._only = resource
         self.channels: set[HardenedChannel] = set()
         self.heads = KnownHeads()
         self._max_connections = max_connections
@@ -72,6 +73,11 @@ class HeartbeatSite(Site):
         self._kept: dict[HardenedChannel, int] = {}
         self._kept_in_all = 0
         self._empty: Deferred[None] | None = None
+
+    @override
+    def getResourceFor(self, request: object) -> IResource:
+        # The only one, whatever is asked for.
+        return self._only
 
     def admit(self, channel: HardenedChannel) -> bool:
         """Whether a new connection may stay."""
