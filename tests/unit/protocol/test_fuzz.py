@@ -7,10 +7,11 @@ in and a few words more.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,8 @@ from heartbeat_service.protocol.codec import (
     request_id_of,
 )
 from heartbeat_service.protocol.messages import (
+    MAX_LEVELS,
+    MAX_VALUES,
     Body,
     ClientID,
     ClientStateMessage,
@@ -205,6 +208,50 @@ HUGE_ORDERS = {
 }
 
 
+#: The smallest integer that no double can hold: halfway to what the next one would be.
+TOO_LARGE = 2**1024 - 2**970
+
+
+def array_of(values: list[str]) -> str:
+    return f"[{','.join(values)}]"
+
+
+def object_of(values: list[str]) -> str:
+    fields = (f'"{n}":{one}' for n, one in enumerate(values))
+    return f"{{{','.join(fields)}}}"
+
+
+def deep(levels: int, value: str) -> str:
+    return "[" * levels + value + "]" * levels
+
+
+TELEMETRY = st.recursive(
+    st.sampled_from(
+        (
+            *("0", "-0", "0.5", "1e308", "1e309", "-1e999", "1e-999", "true", "null"),
+            *('"x"', '"1e999"', '"[{"', '"\\ud83d\\ude00"', "9" * 308, "9" * 309),
+            *(str(TOO_LARGE), str(TOO_LARGE - 1), str(1 - TOO_LARGE), str(-TOO_LARGE)),
+        )
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(array_of)
+        | st.lists(inner, max_size=3).map(object_of)
+        | st.builds(deep, st.integers(0, MAX_LEVELS), inner)
+    ),
+    max_leaves=8,
+)
+
+
+def are_fit(values: Any, levels: int = MAX_LEVELS) -> bool:
+    """Whether values have at most so many levels, and numbers that doubles can hold."""
+    if isinstance(values, dict | list):
+        inner = values.values() if isinstance(values, dict) else values
+        return levels > 0 and all(are_fit(one, levels - 1) for one in inner)
+    if isinstance(values, int):
+        return abs(values) < TOO_LARGE
+    return not isinstance(values, float) or math.isfinite(values)
+
+
 class TestAnyBytes(SynchronousTestCase):
     def expect_message_or_error(self, data: bytes) -> None:
         """Each decoder reads a message of its own, or says what is wrong with it."""
@@ -265,6 +312,24 @@ class TestAnyBytes(SynchronousTestCase):
     @given(strangers())
     def test_fields_that_may_hold_anything(self, data: bytes) -> None:
         self.expect_message_or_error(data)
+
+    @settings(
+        max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(TELEMETRY.map(lambda value: object_of([value])) | TELEMETRY)
+    def test_values_are_taken_if_they_keep_the_rules_and_else_refused(
+        self, text: str
+    ) -> None:
+        values = json.loads(text)
+        fit = isinstance(values, dict) and len(text) <= MAX_VALUES and are_fit(values)
+        try:
+            beat = request_in(in_body("values", text.encode()))
+        except BadMessage:
+            self.assertFalse(fit)
+        else:
+            assert isinstance(beat, HeartbeatMessage)
+            self.assertTrue(fit)
+            self.assertEqual(bytes(beat.values), text.encode())
 
     def test_as_much_of_anything_as_a_message_may_hold(self) -> None:
         for data in HUGE.values():
