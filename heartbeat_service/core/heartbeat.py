@@ -72,7 +72,8 @@ class Heartbeat:
         :param fuse: seconds until the timebomb, from now.
         """
         now = self._clock.seconds()
-        self.longest_gap = max(self.longest_gap, now - self.last_beat)
+        if now > self.last_beat + self.longest_gap:
+            self.longest_gap = now - self.last_beat
         self.last_beat = now
         self.beats += 1
         self.values = values

@@ -15,6 +15,9 @@ from heartbeat_service.core.heartbeat import Heartbeat
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
 
+# Every beat asks for it, and an Enum takes its time to find a member.
+_DISCONNECTED = ClientState.DISCONNECTED
+
 
 @define(eq=False)
 class LocalClient:
@@ -42,7 +45,7 @@ class LocalClient:
     def is_over(self, reported: ClientState, instance_id: str | None) -> bool:
         """Whether a beat that says so begins a new life (contract, section 2)."""
         taken_over = instance_id is not None and instance_id != self.instances.present
-        restarted = self.has_reported and reported is ClientState.DISCONNECTED
+        restarted = self.has_reported and reported is _DISCONNECTED
         return taken_over or restarted
 
     def beat(self, reported: ClientState, values: Raw, fuse: float) -> None:
@@ -54,7 +57,7 @@ class LocalClient:
         is_news = fuse != self.heartbeat.fuse
         self.heartbeat.update(values, fuse)
         self.reported_state = reported
-        if not self.has_reported and reported is not ClientState.DISCONNECTED:
+        if not self.has_reported and reported is not _DISCONNECTED:
             self.has_reported = is_news = True
         if is_news:
             self.record(self.snapshot())
