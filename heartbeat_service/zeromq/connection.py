@@ -15,13 +15,14 @@ Knows nothing of messages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import zmq
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from txzmq import ZmqConnection, ZmqEndpoint, ZmqEndpointType, ZmqFactory
 from typing_extensions import override
 
@@ -153,23 +154,53 @@ class HardenedConnection(ZmqConnection):
             self._read_later()
         return True
 
+    def flush(self) -> bool:
+        """Send what was to wait until everything that has come in is read.
+
+        :return: whether there was something.
+        """
+        return False
+
     @override
     def doRead(self) -> None:
-        """Read at most :data:`READ_BUDGET` frames, then yield."""
+        """Read at most :data:`READ_BUDGET` frames, then yield.
+
+        It ends when nothing is left to read, or with another read scheduled. So who
+        touches the socket meanwhile, as each reply does, need not schedule one.
+        """
         self._cancel_scheduled_read()
-        if not self._has_frame():  # there never is one in a socket that only sends
-            return
         self._reading = True
         try:
-            for _ in range(READ_BUDGET):
-                self._frame_received(self.socket.recv(_NO_WAIT, copy=False))
-                if self.factory is None:  # a handler has shut this connection down
-                    return
-        except zmq.Again:
-            return  # that was all; what comes from now on wakes the reactor up
+            is_empty = self._read_frames()
         finally:
             self._reading = False
-        self._read_later()
+        if not is_empty:
+            self._read_later()
+
+    def _read_frames(self) -> bool:
+        """Whether nothing is left to read, nor to send."""
+        for _ in range(READ_BUDGET):
+            if self.factory is None:  # a handler has shut this connection down
+                return True
+            frame = self._next_frame()
+            if frame is not None:
+                self._frame_received(frame)
+            elif self._guarded(self.flush) is False:
+                return True
+        self._guarded(self.flush)
+        return False
+
+    def _next_frame(self) -> zmq.Frame | None:
+        try:
+            return self.socket.recv(_NO_WAIT, copy=False)
+        except zmq.Again:
+            return None
+        except zmq.ZMQError:
+            # A socket that only sends, or a REQ that has not asked: libzmq does its
+            # work for them when it is asked for events.
+            if self._has_frame():
+                raise
+            return None
 
     def _frame_received(self, frame: zmq.Frame) -> None:
         if len(self._frames) <= MAX_FRAMES:
@@ -178,22 +209,26 @@ class HardenedConnection(ZmqConnection):
             return
         self._last_frame = frame
         message, self._frames = self._frames, []
+        pending = self._guarded(self.messageReceived, message)
+        if pending is not None:
+            maybeDeferred(lambda: pending).addErrback(self._log_failure)
+
+    def _guarded(self, handler: Callable[..., Any], *arguments: object) -> Any:
+        """What a handler returns; None if it fails."""
         try:
-            pending = self.messageReceived(message)
+            return handler(*arguments)
         except BaseException:  # noqa: BLE001 - else the reactor would read no more
-            self._log.failure("A ZeroMQ handler failed")
-        else:
-            if pending is not None:
-                maybeDeferred(lambda: pending).addErrback(
-                    lambda failure: self._log.failure(
-                        "A ZeroMQ handler failed", failure
-                    )
-                )
+            self._log_failure(Failure())
+            return None
+
+    def _log_failure(self, failure: Failure) -> None:
+        self._log.failure("A ZeroMQ handler failed", failure)
 
     @override
     def shutdown(self) -> None:
         """Close the socket; closing it again does nothing."""
         if self.factory is not None:
+            self._guarded(self.flush)
             self._cancel_scheduled_read()
             if self.monitor is not None:
                 self.monitor.shutdown()
