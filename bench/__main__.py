@@ -22,11 +22,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 from rich.table import Table
 
-from bench import beats
+from bench import beats, crowds, durable, growth, lateness
+from bench.charts import draw
 from bench.process import CORES, ROOT, drive_from_another_core
 from bench.scenario import Figures, Scenario, ratio, run, turns
 
-SCENARIOS = (*beats.SCENARIOS,)
+SCENARIOS = (
+    *beats.SCENARIOS,
+    *lateness.SCENARIOS,
+    *growth.SCENARIOS,
+    *crowds.SCENARIOS,
+    *durable.SCENARIOS,
+)
 
 RECORDED = ROOT / "bench" / "results.json", ROOT / "docs" / "charts"
 QUICK = ROOT / "build" / "bench" / "results.json", ROOT / "build" / "bench" / "charts"
@@ -53,6 +60,7 @@ def main() -> None:
     file, charts = QUICK if quick else RECORDED
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=2) + "\n")
+    draw(results, charts)
     for scenario in SCENARIOS:
         console.print(table(scenario, results["scenarios"][scenario.name]["figures"]))
     console.print(f"{file.relative_to(ROOT)}, {charts.relative_to(ROOT)}/")
@@ -99,21 +107,19 @@ def machine() -> dict[str, Any]:
 
 
 def table(scenario: Scenario, results: dict[str, Figures]) -> Table:
-    """All figures of a scenario, each with how many times the peer's ours is."""
-    ours, *peers = results
-    shown = Table(title=f"{scenario.title}\n(x: how many times the peer's)")
+    """All figures of a scenario, and beside a peer's how many times that ours is."""
+    shown = Table(title=scenario.title)
     for heading in ("", *results):
         shown.add_column(heading, justify="right" if heading else "left")
-    for figure in results[ours]:
-        shown.add_row(
-            figure,
-            f"{results[ours][figure]:,.1f}",
-            *(
-                f"{results[peer][figure]:,.1f}"
-                f" (x {ratio(results, figure, ours, peer):.2f})"
-                for peer in peers
-            ),
-        )
+    first, *others = results
+    for figure, value in results[first].items():
+        cells = [f"{value:,.1f}"]
+        for other in others:
+            theirs = results[other][figure]
+            cells.append(f"{theirs:,.1f}")
+            if first == "ours" and theirs:
+                cells[-1] += f" (x {ratio(results, figure, first, other):.2f})"
+        shown.add_row(figure, *cells)
     return shown
 
 

@@ -76,7 +76,7 @@ def beats(http: Mapping[str, Figures], router: Mapping[str, Figures]) -> Figure:
 
 
 def lateness(figures: Mapping[str, Figures]) -> Figure:
-    """Of each contestant a line from p50 to the latest death; its scale is logarithmic."""
+    """Of each contestant a line from p50 to the latest death, on a log scale."""
     drawn = Figure((8, 2.6), layout="constrained")
     axes = drawn.subplots()
     names = [f"{name}, {of['clients']:,.0f} clients" for name, of in figures.items()]
