@@ -71,7 +71,7 @@ def wrk(port: int, seconds: float, beats: Sequence[bytes]) -> Figures:
             timeout=seconds + PATIENCE,
         )
     told: Figures = json.loads(said.stdout.splitlines()[-1])
-    if told["failed"]:
+    if told["failed"] or not told["requests"]:
         raise RuntimeError(f"Not all beats were answered well: {said.stdout}")
     return told
 
