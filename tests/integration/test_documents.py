@@ -51,6 +51,7 @@ NOT_HERE = {
     "make test": "this test is a part of it",
     "make units": "this test is run beside them",
     "make faults": "takes minutes",
+    "make bench": "takes minutes",
     "make lint": "checks nothing that a page tells",
     "make check": "this test is a part of it",
     "make format": "changes the code",

@@ -82,7 +82,7 @@ class TestNames(SynchronousTestCase):
     def test_each_file_is_there(self) -> None:
         files = [
             path.relative_to(ROOT).as_posix()
-            for folder in ("heartbeat_service", "tests", "examples")
+            for folder in ("heartbeat_service", "tests", "examples", "bench")
             for path in ROOT.joinpath(folder).rglob("*.*")
         ]
         for document in (ARCHITECTURE, RELIABILITY, CONTRIBUTING):
