@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what make needs of Debian, and stops what Debian starts with it.
+# Installs packages of Debian that make needs. A server among them is not left running.
 # usage: deploy/install-debian.sh PACKAGE...
 set -eu
 
@@ -15,11 +15,16 @@ else
     echo "Please install, as root: apt-get install $*" >&2
     exit 1
 fi
+new=
+for package; do
+    status=$(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null) || :
+    [ "$status" = installed ] || new="$new $package"
+done
 $as_root apt-get update -qq
 $as_root apt-get install -y -qq --no-install-recommends "$@"
 
-# A server runs from now on, and from each boot: here only its program is wanted.
-for package; do
+# Debian starts a server that it installs, now and at each boot: only its program is wanted.
+for package in $new; do
     if [ -x "/etc/init.d/$package" ]; then
         $as_root update-rc.d "$package" disable
         $as_root invoke-rc.d "$package" stop
