@@ -6,6 +6,7 @@ import json
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,7 +16,9 @@ from bench.scenario import Figures, Scenario
 
 class TestCheck(SynchronousTestCase):
     def setUp(self) -> None:
-        self.file = Path(self.mktemp())
+        folder = TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.file = Path(folder.name, "recorded.json")
         self.file.write_text('{"beat": 2.0}')
         self.output = StringIO()
 
