@@ -38,7 +38,7 @@ class TestApp(SynchronousTestCase):
         engine = Engine(clock, BrokenStore(clock.seconds))
         self.successResultOf(Deferred.fromCoroutine(engine.open()))
         self.dispatcher = engine.dispatcher
-        app = HeartbeatApp(
+        self.app: Any = HeartbeatApp(
             engine.dispatcher,
             engine.orders,
             self.find_trouble,
@@ -46,7 +46,7 @@ class TestApp(SynchronousTestCase):
             Door(),
             Names([]),
         )
-        self.web: Any = StubTreq(app.resource())  # its methods have no types
+        self.web: Any = StubTreq(self.app.resource())  # its methods have no types
 
     async def find_trouble(self) -> str | None:
         """What the service says of itself."""
@@ -61,6 +61,14 @@ class TestApp(SynchronousTestCase):
         )
         body = self.successResultOf(response.content())
         return response.code, json.loads(body), response.headers.getRawHeaders
+
+    def test_a_beats_endpoint_is_the_one_that_klein_holds(self) -> None:
+        resource = self.app.resource()
+        for path in (b"/heartbeat", b"/Heartbeat/Update"):
+            endpoint = resource._at_once[(b"POST", path)]
+            self.assertIs(endpoint.func, self.app.app.endpoints["heartbeat"])
+            self.assertEqual(endpoint.args, (self.app,))
+        self.assertEqual(len(resource._at_once), 2)
 
     def test_a_service_in_trouble_is_alive_but_not_ready(self) -> None:
         self.trouble = "the disk is full"
