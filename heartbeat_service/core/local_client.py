@@ -42,7 +42,7 @@ class LocalClient:
     sequence: int = 1
     has_reported: bool = False
 
-    def is_over(self, reported: ClientState, instance_id: str | None) -> bool:
+    def begins_anew(self, reported: ClientState, instance_id: str | None) -> bool:
         """Whether a beat that says so begins a new life (contract, section 2)."""
         taken_over = instance_id is not None and instance_id != self.instances.present
         restarted = self.has_reported and reported is _DISCONNECTED
