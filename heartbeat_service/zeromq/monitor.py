@@ -16,10 +16,10 @@ from collections.abc import Callable
 import zmq
 from typing_extensions import override
 
-from heartbeat_service.zeromq.connection import HardenedConnection
+from heartbeat_service.zeromq.connection import READ_BUDGET, HardenedConnection
 
-#: Events read in one turn of the reactor; the rest wait for the next turn.
-EVENT_BUDGET = 100
+#: Events read in one turn of the reactor, of two frames each.
+EVENT_BUDGET = READ_BUDGET // 2
 
 #: An event and its value, as libzmq writes them (zmq_socket_monitor). Not by pyzmq's
 #: parse_monitor_message, which keeps an Enum member for each value that it ever saw.
@@ -55,31 +55,10 @@ class Monitor(HardenedConnection):
         self.connect(address)
 
     @override
-    def doRead(self) -> None:
-        """Read at most :data:`EVENT_BUDGET` events, then yield.
-
-        Whole messages at once, in a quarter of the time: these are libzmq's own, and
-        must be read faster than strangers can connect.
-        """
-        self._cancel_scheduled_read()
-        for _ in range(EVENT_BUDGET):
-            if self.factory is None:  # what heard of an event has shut this down
-                return
-            try:
-                message = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            self.messageReceived(message)
-        self._read_later()
-
-    @override
     def messageReceived(self, message: list[bytes]) -> None:
         """One event."""
         event, value = _EVENT.unpack(message[0])
-        try:
-            self._heard(event, value, message[1].decode(errors="replace"))
-        except Exception:  # noqa: BLE001 - else the reactor would read no more events
-            self._log.failure("A handler of ZeroMQ's events failed")
+        self._heard(event, value, message[1].decode(errors="replace"))
 
     @override
     def shutdown(self) -> None:

@@ -88,11 +88,11 @@ class RequestRouter(HardenedConnection):
             reply = self._serve(frames)
         except Exception:  # noqa: BLE001 - it is logged, and the client has an answer
             reply = self._error(Failure(), frames)
-        if isinstance(reply, Deferred):
-            reply.addErrback(self._error, frames)
-            return reply.addCallback(self._reply, envelope)
-        self._reply(reply, envelope)
-        return None
+        if isinstance(reply, bytes):
+            self._reply(reply, envelope)
+            return None
+        reply.addErrback(self._error, frames)
+        return reply.addCallback(self._reply, envelope)
 
     def _serve(self, frames: list[bytes]) -> bytes | Deferred[bytes]:
         if len(frames) != 1:
@@ -100,9 +100,10 @@ class RequestRouter(HardenedConnection):
         request, request_id = decode_request(frames[0])
         self._check_sender(request)
         answer = self._dispatch(request)
-        if isinstance(answer, Deferred):
-            return answer.addCallback(encode, request_id)
-        return encode(answer, request_id)
+        # To ask whether it is a Deferred takes longer: that is an abstract class.
+        if isinstance(answer, ClientStateMessage):
+            return encode(answer, request_id)
+        return answer.addCallback(encode, request_id)
 
     def _check_sender(self, request: Request) -> None:
         """Pass if who sent the last message may send this request."""
