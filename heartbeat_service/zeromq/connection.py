@@ -7,6 +7,7 @@ What it adds to ``txzmq.ZmqConnection``:
 - a message of too many frames is cut, not collected;
 - limits on what a peer may leave in memory, and how long it may be silent;
 - a send that fails leaves the socket hearing, and never half a message behind;
+- what a read gives rise to may be sent together, once all that came in is read;
 - an exception in a handler, also an asynchronous one, is logged and no more;
 - ``shutdown`` may be called twice, and leaves no delayed call.
 
@@ -140,8 +141,8 @@ class HardenedConnection(ZmqConnection):
                 raise TypeError(f"A frame is bytes, not {type(frame).__name__}")
         *first, last = frames
         try:
-            # Only the first frame can be refused: libzmq drops the rest of a message
-            # whose peer is gone by then, and looks at the queue only between messages.
+            # libzmq looks for room in the queue only between messages, and drops the
+            # rest of one whose peer leaves meanwhile: none is ever left half sent.
             for frame in first:
                 _send(self.socket, frame, _MORE_COMES)
             _send(self.socket, last, _NO_WAIT)

@@ -476,6 +476,24 @@ class TestPrivateHooks(SynchronousTestCase):
             f"{ZEROMQ} needs shutdown to leave nothing, and no factory, behind",
         )
 
+    def test_pyzmqs_compiled_socket_sends_one_frame(self) -> None:
+        context: Any = zmq.Context()
+        self.addCleanup(context.destroy, 0)
+        pull, push = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+        pull.bind("inproc://frames")
+        push.connect("inproc://frames")
+        send = zmq.backend.Socket.send
+        self.assertTrue(issubclass(zmq.Socket, zmq.backend.Socket))
+        send(push, b"frame", int(zmq.NOBLOCK | zmq.SNDMORE))
+        send(push, b"last", int(zmq.NOBLOCK))
+        self.assertEqual(
+            pull.recv_multipart(zmq.NOBLOCK),
+            [b"frame", b"last"],
+            f"{ZEROMQ} calls zmq.backend.Socket.send, to leave out what is for drafts",
+        )
+        pull.close()
+        push.close()
+
     def test_libzmq_tells_of_each_connection_by_its_descriptor(self) -> None:
         context: Any = zmq.Context()
         self.addCleanup(context.destroy, 0)
