@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
 from rich.progress import TimeElapsedColumn as Elapsed
 from rich.table import Table
 
@@ -70,20 +70,23 @@ def measured(
     scenarios: tuple[Scenario, ...], quick: bool, console: Console
 ) -> dict[str, Any]:
     """Run scenarios, and show which is under way, and whose turn it is."""
-    columns = (
-        *(BarColumn(), MofNCompleteColumn(), Elapsed()),
-        TextColumn("{task.description}"),
-    )
+    columns = (BarColumn(20), MofNCompleteColumn(), Elapsed(), "{task.description}")
     done = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
+
+    def begun(name: str) -> None:
+        shown.update(task, description=name, refresh=True)
+        if not console.is_terminal:
+            console.print(f"  {name}")
+
+    with Progress(
+        *columns,
+        console=console,
+        disable=not console.is_terminal,
+        auto_refresh=False,  # nothing but the driver runs while it is measured
+    ) as shown:
         task = shown.add_task("", total=sum(turns(each, quick) for each in scenarios))
         for scenario in scenarios:
-
-            def begun(name: str, title: str = scenario.title) -> None:
-                shown.update(task, description=f"{title}: {name}")
-                if not console.is_terminal:
-                    console.print(f"{title}: {name}")
-
+            console.print(scenario.title)
             figures = run(scenario, quick, begun, lambda: shown.advance(task))
             done[scenario.name] = {"title": scenario.title, "figures": figures}
     return done
