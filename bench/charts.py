@@ -110,26 +110,26 @@ def growth(figures: Mapping[str, Figures]) -> Figure:
     memory, cost = drawn.subplots(1, 2)
     clients = [of["clients"] for of in figures.values()]
     lines: Sequence[tuple[Any, str, str, str]] = (
-        (memory, "bytes_a_client", OURS, ""),
+        (memory, "memory_mib", OURS, ""),
         (cost, "http_cpu_us", GREY, "HTTP"),
         (cost, "router_cpu_us", OURS, "ZeroMQ"),
     )
     for axes, figure, colour, label in lines:
         values = [of[figure] for of in figures.values()]
         axes.plot(clients, values, "o-", color=colour, label=label)
-        for at, value in zip(clients, values, strict=True):
+        for point in zip(clients, values, strict=True):
             axes.annotate(
-                f"{value:,.0f}",
-                (at, value),
+                f"{point[1]:,.0f}",
+                point,
                 xytext=(0, 6),
                 textcoords="offset points",
                 ha="center",
             )
-    for axes, title in (
-        (memory, "Memory of the process: bytes a client"),
-        (cost, "A heartbeat: µs of the server's processor"),
-    ):
-        axes.set_title(title)
+    [*_, most] = figures.values()
+    a_client = f"{most['bytes_a_client']:,.0f} bytes a client"
+    memory.set_title(f"Memory of the server: MiB ({a_client})")
+    cost.set_title("A heartbeat: µs of the server's processor")
+    for axes in (memory, cost):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("clients that live")
