@@ -105,7 +105,9 @@ class ListeningClock:
 
     def seconds(self) -> float:
         """How much time was listened, all in all."""
-        return self._listened if self._stands else self._listened + self._heard()
+        if self._stands:
+            return self._listened
+        return self._listened + self._heard(self._clock.seconds())
 
     def callLater(
         self, delay: float, what: Callable[..., Any], /, *args: object
@@ -157,9 +159,9 @@ class ListeningClock:
             self._aim = self._clock.seconds() + delay
             self._next_turn = self._clock.callLater(delay, self._turn)
 
-    def _heard(self) -> float:
-        """How much of the time since the last turn was listened."""
-        elapsed = self._clock.seconds() - self._turned_at
+    def _heard(self, now: float) -> float:
+        """How much of the time from the last turn to that moment was listened."""
+        elapsed = now - self._turned_at
         if elapsed <= TICK + TOLERANCE:
             return elapsed
         return min(elapsed, TICK + TOLERANCE + self._worked() - self._worked_before)
@@ -169,7 +171,10 @@ class ListeningClock:
 
         :return: seconds that were missed, and whether this turn came in time.
         """
-        now, worked, heard = self._clock.seconds(), self._worked(), self._heard()
+        # One moment for all: what passes between two looks at the clock would count
+        # twice, in each turn, and a fuse that is thousands of turns long end early.
+        now = self._clock.seconds()
+        heard, worked = self._heard(now), self._worked()
         missed = now - self._turned_at - heard
         late = now - self._aim - (worked - self._worked_before)
         self._turned_at, self._worked_before = now, worked

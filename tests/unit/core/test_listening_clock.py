@@ -112,6 +112,14 @@ class House:
         return len(self.registry) == 0
 
 
+class SlowClock(Clock):
+    """One that goes on whenever somebody looks at it."""
+
+    def seconds(self) -> float:
+        self.rightNow += 2**-20
+        return self.rightNow
+
+
 class ListeningClockTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         """Begin without a stall."""
@@ -197,6 +205,14 @@ class TestWithoutAStall(ListeningClockTestCase):
 
         self.assertLessEqual(self.house.until(dead), FUSE + LATEST + 2 * STEP)
         self.assertTrue(self.house.socket)
+
+    def test_it_never_gets_ahead_of_the_clock_that_it_is_made_from(self) -> None:
+        raw = SlowClock()
+        clock = ListeningClock(raw, lambda _: None)
+        ahead = clock.seconds() - raw.rightNow
+        for _ in range(1_000):
+            raw.advance(STEP)
+        self.assertLessEqual(clock.seconds() - raw.rightNow, ahead)
 
     def test_stopped_it_leaves_no_timer(self) -> None:
         self.house.beat()
