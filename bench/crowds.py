@@ -23,7 +23,7 @@ from bench.scenario import Figures, Scenario
 from bench.sockets import context, subscribed
 
 #: How many clients, and how many where it has to be quick.
-MANY, FEW = 100_000, 10_000
+MANY, FEW = 100_000, 5_000
 
 #: From the last beat of those who are to die to their deaths, in seconds, at least.
 MARGIN = 2.0

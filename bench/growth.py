@@ -19,7 +19,7 @@ from bench.programs import running
 from bench.scenario import Figures, Scenario
 
 #: How many live, and how many where it has to be quick.
-SIZES = {"few": (100, 100), "many": (10_000, 1_000), "most": (100_000, 10_000)}
+SIZES = {"few": (100, 100), "many": (10_000, 1_000), "most": (100_000, 5_000)}
 
 #: How long beats are sent each way, in seconds, and how long where it has to be quick.
 LONG, SHORT = 5.0, 1.0

@@ -56,7 +56,7 @@ class Plan:
 
 
 FULL = Plan(10_000, fuse=10.0, falling=20.0, patience=60.0)
-QUICK = Plan(2_000, fuse=4.0, falling=1.0, patience=2.0)
+QUICK = Plan(2_000, fuse=3.0, falling=1.0, patience=1.0)
 
 
 def measure(contestant: str, quick: bool) -> Figures:
