@@ -168,7 +168,10 @@ def watch_by_threads(clients: int, fuse: float) -> Iterator[Watcher]:
     """FastAPI with a thread for each client."""
     with running("threads", str(fuse)) as server:
         port, file = int(server.match["http"]), Path(server.process.cwd(), "deaths")
-        yield Threads(server, port, file, _beats(clients))
+        try:
+            yield Threads(server, port, file, _beats(clients))
+        finally:
+            server.process.kill()  # thousands of threads take long to end in peace
 
 
 #: Who keeps timebombs: each is started with a number of clients and their fuse.
