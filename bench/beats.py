@@ -76,14 +76,6 @@ def wrk(port: int, seconds: float, beats: Sequence[bytes]) -> Figures:
     return told
 
 
-def http_without_wrk(name: str) -> Figures:
-    """Beats over HTTP for a moment, sent by connections of ours."""
-    with running(name) as server:
-        port = int(server.match["http"])
-        drive_http(port, iter(BEATS * 2))
-        return figures(server, lambda: drive_http(port, during(SHORT, BEATS)))
-
-
 def router(name: str, quick: bool) -> Figures:
     """Beats to a ROUTER, sent by DEALERs of ours."""
     with running(name) as server:
