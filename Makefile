@@ -37,7 +37,7 @@ faults: $(DEV)
 bench: $(BENCH)
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-# Has a beat become dearer? Beside two peers that make check has anyway.
+# Has a beat become dearer? Beside peers that need no more than the tests do.
 costs: $(DEV)
 	$(BIN)/python -m bench.check
 
