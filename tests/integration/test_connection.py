@@ -403,7 +403,7 @@ def new_dealer(factory: Any) -> Peer:
 
 @pytest.mark.parametrize(
     ("new_sender", "whole"),
-    [(MandatoryRouter, [b"whole"]), (new_dealer, [b"peer", b"whole"])],
+    [(MandatoryRouter, [b"whole"]), (new_dealer, [b"coming", b"whole"])],
 )
 @pytest_twisted.ensureDeferred
 async def test_a_peer_that_leaves_within_a_message_leaves_nothing_of_it_behind(
@@ -419,8 +419,8 @@ async def test_a_peer_that_leaves_within_a_message_leaves_nothing_of_it_behind(
         new_dealer(factory),
     )
     sender.bind("inproc://leave")
-    for peer in (leaving, coming):
-        peer.socket.set(zmq.ROUTING_ID, b"peer")
+    leaving.socket.set(zmq.ROUTING_ID, b"leaving")
+    coming.socket.set(zmq.ROUTING_ID, b"coming")
     leaving.connect("inproc://leave")
     sender.doRead()
     send = connection._send
@@ -434,11 +434,11 @@ async def test_a_peer_that_leaves_within_a_message_leaves_nothing_of_it_behind(
 
     with monkeypatch.context() as patch:
         patch.setattr(connection, "_send", send_and_leave)
-        sender.send_multipart([b"peer", b"lost"])
-    assert not sender.send_multipart([b"peer", b"lost"])
+        sender.send_multipart([b"leaving", b"lost"])
+    assert not sender.send_multipart([b"leaving", b"lost"])
     coming.connect("inproc://leave")
     sender.doRead()
-    assert sender.send_multipart([b"peer", b"whole"])
+    assert sender.send_multipart([b"coming", b"whole"])
     coming.doRead()
     assert coming.inbox.pending == [whole]
 
