@@ -139,8 +139,6 @@ class BoundedRequest(Request):
     def process(self) -> None:
         # Not Twisted's, which looks for a resource and for encoders.
         site = self.channel.site
-        self.setHeader(b"Server", version)
-        self.setHeader(b"Date", _date(int(time.time())))
         if self.path == b"*":
             self._handleStar()
             return
@@ -161,7 +159,8 @@ class BoundedRequest(Request):
 
     def _send(self, body: bytes) -> None:
         """Write an answer that is whole, with its head in one piece."""
-        self.setHeader(b"Content-Length", b"%d" % len(body))
+        if not self.responseHeaders.hasHeader(b"Content-Length"):
+            self.setHeader(b"Content-Length", b"%d" % len(body))
         if self.method == b"HEAD" or self.code in NO_BODY_CODES:
             self.write(body)
             self.finish()
@@ -518,7 +517,8 @@ class HardenedChannel(HTTPChannel):
         body: bytes = b"",
     ) -> None:
         # In one piece, where Twisted hands on each word.
-        lines = [b"%b %b %b" % (version, code, reason)]
+        now = int(time.time())
+        lines = [b"%b %b %b" % (version, code, reason), _server_and_date(now)]
         for name, values in headers.getAllRawHeaders():
             lines += [name + b": " + value for value in values]
         self.transport.write(b"\r\n".join([*lines, b"", body]))
@@ -606,10 +606,13 @@ class HardenedChannel(HTTPChannel):
 
 
 @lru_cache(maxsize=1)
-def _date(seconds: int) -> bytes:
-    """Seconds since the epoch, as a header has them; made once a second."""
+def _server_and_date(seconds: int) -> bytes:
+    """Two headers that every answer has; made once a second.
+
+    :param seconds: since the epoch.
+    """
     date: bytes = datetimeToString(seconds)
-    return date
+    return b"Server: %b\r\nDate: %b" % (version, date)
 
 
 def _innermost(transport: Any) -> Any:
