@@ -10,8 +10,7 @@ from tempfile import TemporaryDirectory
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench.check import COMPARISONS, RECORDED, main
-from bench.scenario import Figures, Scenario
+from bench.check import COMPARISONS, RECORDED, Comparison, main
 
 
 class TestCheck(SynchronousTestCase):
@@ -22,37 +21,31 @@ class TestCheck(SynchronousTestCase):
         self.file.write_text('{"beat": 2.0}')
         self.output = StringIO()
 
-    def status(self, *ours: float, arguments: tuple[str, ...] = ()) -> int:
-        """Of a check, where the peer costs 10 and ours this, run after run."""
-        costs = iter(ours)
-
-        def measure(name: str, quick: bool) -> Figures:
-            self.assertFalse(quick)
-            return {"cpu_us": next(costs) if name == "ours" else 10.0}
-
-        beat = Scenario("beat", "A beat", ("ours", "Peer"), measure, rounds=1)
+    def status(self, *ratios: float, arguments: tuple[str, ...] = ()) -> int:
+        """Of a check that measures these, one after the other."""
+        beat = Comparison("A beat", "Peer", iter(ratios).__next__)
         with redirect_stdout(self.output), redirect_stderr(self.output):
-            return main(arguments, [beat], self.file)
+            return main(arguments, {"beat": beat}, self.file)
 
     def test_what_costs_a_quarter_more_passes(self) -> None:
-        self.assertEqual(self.status(25.0), 0)
+        self.assertEqual(self.status(2.5), 0)
         self.assertIn("A beat costs 2.50 times", self.output.getvalue())
         self.assertIn("plain Peer, 2.00 is recorded", self.output.getvalue())
 
     def test_what_costs_even_more_fails_and_says_so(self) -> None:
-        self.assertEqual(self.status(26.0, 27.0), 1)
+        self.assertEqual(self.status(2.6, 2.7), 1)
         self.assertIn("A beat costs 2.60 times", self.output.getvalue())
         self.assertIn("more than a quarter too much", self.output.getvalue())
 
     def test_what_looked_dear_once_passes(self) -> None:
-        self.assertEqual(self.status(90.0, 20.0), 0)
+        self.assertEqual(self.status(9.0, 2.0), 0)
         self.assertIn("A beat costs 2.00 times", self.output.getvalue())
 
     def test_the_ratio_is_recorded_where_that_is_asked_for(self) -> None:
-        self.assertEqual(self.status(31.26, arguments=("--record",)), 0)
+        self.assertEqual(self.status(3.126, arguments=("--record",)), 0)
         self.assertEqual(json.loads(self.file.read_text()), {"beat": 3.13})
 
     def test_each_comparison_is_recorded(self) -> None:
         recorded = json.loads(RECORDED.read_text())
-        self.assertEqual(set(recorded), {each.name for each in COMPARISONS})
+        self.assertEqual(set(recorded), set(COMPARISONS))
         self.assertTrue(all(0 < ratio < 10 for ratio in recorded.values()))
