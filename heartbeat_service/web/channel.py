@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
     IReactorTime,
@@ -237,6 +238,8 @@ class HardenedChannel(HTTPChannel):
     _resting = False  # whether the timer runs for a request that hasn't begun
     _deaf = False  # whether the peer has said its last word
     _kept = 0  # how many bytes the site knows of
+    _peer: IAddress | None = None
+    _host: IAddress | None = None
     _begins = b""  # the bytes that came with the beginning of the request
     _lines = 0
     _turn: IDelayedCall | None = None
@@ -317,6 +320,20 @@ class HardenedChannel(HTTPChannel):
         if kept != self._kept:
             self._kept = kept
             self.site.keeps(self, kept)
+
+    # Each request keeps where it came from, and to learn that is a system call.
+
+    @override
+    def getPeer(self) -> IAddress:
+        if self._peer is None:
+            self._peer = super().getPeer()
+        return self._peer
+
+    @override
+    def getHost(self) -> IAddress:
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
 
     # A long answer has a producer, which goes on whenever all that it has written is
     # taken. Its peer has IDLE seconds for that, and is not listened to: what it sends
