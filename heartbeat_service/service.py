@@ -242,14 +242,16 @@ class HeartbeatService(Service):
             operators,
             names,
         )
+        resource = app.resource()
         # The other half is for ZeroMQ's peers, the store and the rest (see _start).
         site = HeartbeatSite(
-            app.resource(),
+            resource,
             self._reactor,
             allowed() // 2,
             engine.clock,
             app.gate,
             engine.dispatcher.refusals.add,
+            resource.at_once,
         )
         self._closers.append(site.disconnect_all)
         self._closers.append(engine.journal.flush)

@@ -58,28 +58,39 @@ class HeartbeatResource(KleinResource):
         refused: Callable[[Problem], object],
     ) -> None:
         super().__init__(app)
-        self._at_once = at_once
+        self._endpoints = at_once
         self._refused = refused
         self._hosts: set[bytes | None] = set()
+
+    def at_once(self, request: Any) -> bytes | None:
+        """Call the endpoint, if it most often answers at once; what it answers.
+
+        Of whatever else comes of it, :meth:`render` has Klein make an answer.
+        """
+        endpoint = self._endpoints.get((request.method, request.path))
+        if endpoint is None or request.getHeader(b"host") not in self._hosts:
+            return None
+        try:
+            answer = endpoint(request)
+        except Exception:  # noqa: BLE001 - its handlers are Klein's business
+            answer = fail()
+        if isinstance(answer, bytes):
+            return answer
+        request.outcome = answer
+        return None
 
     @override
     def render(self, request: Any) -> Any:
         if is_preflight(request.method, request.requestHeaders):
             request.setResponseCode(HTTPStatus.NO_CONTENT)
             return b""
-        host = request.getHeader(b"host")
-        endpoint = self._at_once.get((request.method, request.path))
-        if endpoint is not None and host in self._hosts:
-            try:
-                answer = endpoint(request)
-            except Exception:  # noqa: BLE001 - its handlers are Klein's business
-                answer = fail()
-            if isinstance(answer, bytes):
+        if getattr(request, "outcome", None) is None:
+            answer = self.at_once(request)
+            if answer is not None:
                 return answer
-            request.outcome = answer
-        return self._leave_to_klein(request, host)
+        return self._leave_to_klein(request)
 
-    def _leave_to_klein(self, request: Any, host: bytes | None) -> Any:
+    def _leave_to_klein(self, request: Any) -> Any:
         segments = request.path[1:].split(b"/")
         request.prepath, request.postpath = [], list(map(unquote_to_bytes, segments))
         try:
@@ -91,7 +102,7 @@ class HeartbeatResource(KleinResource):
             return write_problem(request, problem)
         if len(self._hosts) >= MOST_HOSTS:
             self._hosts.clear()
-        self._hosts.add(host)
+        self._hosts.add(request.getHeader(b"host"))
         return answer
 
 

@@ -42,6 +42,8 @@ class HeartbeatSite(Site):
     :param gate: why a request isn't taken, of which only the head is there; None if
         it may come in.
     :ivar refused: is told of what was answered before it became a request.
+    :ivar at_once: answers a request, if it can without any waiting; else ``resource``
+        goes on with it.
     """
 
     protocol = HardenedChannel  # type: ignore[assignment]  # Twisted types its own wrapper
@@ -55,6 +57,7 @@ class HeartbeatSite(Site):
         deadlines: Clock,
         gate: Callable[[BoundedRequest], Problem | None],
         refused: Callable[[Problem], object] = lambda _: None,
+        at_once: Callable[[BoundedRequest], bytes | None] = lambda _: None,
     ) -> None:
         super().__init__(
             resource, BoundedRequest, timeout=channels.REQUEST_DEADLINE, reactor=reactor
@@ -66,6 +69,7 @@ class HeartbeatSite(Site):
         self.deadlines = deadlines
         self.gate = gate
         self.refused = refused
+        self.at_once = at_once
         # Those that are not being answered. A stranger who connects again and again
         # must not push out a client that beats, so they are kept apart.
         self._never_answered: OrderedDict[HardenedChannel, None] = OrderedDict()

@@ -23,7 +23,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
-from twisted.internet.tcp import Port
+from twisted.internet.tcp import Connection, Port
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
@@ -155,6 +155,7 @@ class TestPrivateHooks(SynchronousTestCase):
             dataBuffer="what waits to be sent",
             _tempDataLen="what waits behind that",
         )
+        self.has(Connection, CHANNEL, writeSomeData="sends at once what it can")
         channel.dataReceived(REQUEST[:5])
         self.assertEqual(
             (channel._buffer, channel._busyReceiving, channel._handlingRequest),

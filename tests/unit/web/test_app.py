@@ -65,10 +65,10 @@ class TestApp(SynchronousTestCase):
     def test_a_beats_endpoint_is_the_one_that_klein_holds(self) -> None:
         resource = self.app.resource()
         for path in (b"/heartbeat", b"/Heartbeat/Update"):
-            endpoint = resource._at_once[(b"POST", path)]
+            endpoint = resource._endpoints[(b"POST", path)]
             self.assertIs(endpoint.func, self.app.app.endpoints["heartbeat"])
             self.assertEqual(endpoint.args, (self.app,))
-        self.assertEqual(len(resource._at_once), 2)
+        self.assertEqual(len(resource._endpoints), 2)
 
     def test_a_service_in_trouble_is_alive_but_not_ready(self) -> None:
         self.trouble = "the disk is full"

@@ -60,14 +60,16 @@ class Service:
             Names(["show"], [ORIGIN]),
         )
         clock = self.house.clock
+        resource = app.resource()
         self.refused: list[object] = []
         self.site = HeartbeatSite(
-            app.resource(),
+            resource,
             clock,
             100,
             self.house.engine.clock,
             app.gate,
             self.refused.append,
+            resource.at_once,
         )
         self.site.heads = known
         self.wires = [Wire(clock, self.site) for _ in range(3)]
