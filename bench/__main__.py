@@ -103,7 +103,7 @@ def machine() -> dict[str, Any]:
         "cpu": cpu[0] if cpu else platform.machine(),
         "cores": len(CORES),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "kernel": os.uname().release,
+        "kernel": ".".join(os.uname().release.split(".")[:2]),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }

@@ -186,7 +186,8 @@ class HardenedConnection(ZmqConnection):
             frame = self._next_frame()
             if frame is not None:
                 self._frame_received(frame)
-            elif self._guarded(self.flush) is False:
+            # To ask is cheaper than to be refused once more.
+            elif self._guarded(self.flush) is False or not self.has_unread():
                 return True
         self._guarded(self.flush)
         return False
