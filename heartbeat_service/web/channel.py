@@ -250,7 +250,7 @@ class HardenedChannel(HTTPChannel):
     _peer: IAddress | None = None
     _host: IAddress | None = None
     _begins = b""  # the bytes that came with the beginning of the request
-    _lines = 0
+    _lines = 0  # of a head, read in this turn
     _turn: IDelayedCall | None = None
     _alarm: Timer | None = None
     _deadline = 0.0  # of the peer, if timeOut says that it has one
@@ -431,13 +431,14 @@ class HardenedChannel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         if self.refused or self._closing:
             return
-        begins = not (
-            self.requests or self._buffer or self.paused or self._busyReceiving
-        )
+        # An empty line may come first, and only one (RFC 9112, section 2.2).
+        begun = self.requests or self._buffer or self._lines
+        begins = not (begun or self.paused or self._busyReceiving)
         if not begins or not self._take_known(data):
             self._begins = data if begins else b""
             # Not HTTPChannel's, which would put its timeout off for any byte.
             LineReceiver.dataReceived(self, data)
+            self._begins = b""
         self._keep_time()
         self._count()
 
@@ -488,8 +489,8 @@ class HardenedChannel(HTTPChannel):
         if line.startswith((b" ", b"\t")):  # obs-fold (RFC 9112, section 5.2)
             self._respondToBadRequestAndDisconnect()
             return
-        super().lineReceived(line)
         self._lines += 1
+        super().lineReceived(line)
         if self._lines >= LINES_A_TURN and self.line_mode:
             self._await_turn()
 

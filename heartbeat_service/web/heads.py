@@ -12,10 +12,11 @@ from __future__ import annotations
 from attrs import frozen
 from twisted.web.http_headers import Headers
 
-#: How many heads are kept, and how long one may be, in bytes: 10 MiB at the most, with
-#: what was read from them.
+#: How many heads are kept, and how long one may be, in bytes and in lines: 20 MiB at
+#: the most, with what was read from them, as each line takes 200 bytes of its own.
 MOST_HEADS = 4_096
 LONGEST_HEAD = 1_024
+MOST_LINES = 16
 
 _END = b"\r\n\r\n"
 
@@ -52,7 +53,7 @@ class KnownHeads:
     def add(self, data: bytes, head: Head) -> None:
         """Keep what was read from the head of ``data``, if all of it is there."""
         end = data.find(_END, 0, LONGEST_HEAD)
-        if end < 0:
+        if end < 0 or data.count(b"\r\n", 0, end) >= MOST_LINES:
             return
         if len(self._heads) >= MOST_HEADS:
             self._heads.clear()

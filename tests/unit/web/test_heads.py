@@ -13,7 +13,13 @@ from twisted.web.http_headers import Headers
 
 from heartbeat_service.web.access import Door, Pass
 from heartbeat_service.web.app import HeartbeatApp
-from heartbeat_service.web.heads import LONGEST_HEAD, MOST_HEADS, Head, KnownHeads
+from heartbeat_service.web.heads import (
+    LONGEST_HEAD,
+    MOST_HEADS,
+    MOST_LINES,
+    Head,
+    KnownHeads,
+)
 from heartbeat_service.web.names import Names
 from heartbeat_service.web.site import HeartbeatSite
 from tests.messages import heartbeat, message, over_http
@@ -191,7 +197,7 @@ REQUESTS = st.builds(
 @st.composite
 def streams(draw: st.DrawFn) -> list[tuple[str, Any]]:
     """What three peers send, many of it twice, cut anywhere or one behind the other."""
-    pool = [PLAIN, *draw(st.lists(REQUESTS, min_size=1, max_size=3))]
+    pool = [PLAIN, b"\r\n", *draw(st.lists(REQUESTS, min_size=1, max_size=3))]
     steps: list[tuple[str, Any]] = []
     for _ in range(draw(st.integers(1, 12))):
         data = b"".join(draw(st.lists(st.sampled_from(pool), min_size=1, max_size=2)))
@@ -277,6 +283,28 @@ class TestKnownHeads(SynchronousTestCase):
         self.assertEqual(len(known._heads), 10)
         known.add(b"GET /%s HTTP/1.1\r\n\r\n" % (b"x" * LONGEST_HEAD), head)
         self.assertEqual(len(known._heads), 10)
+
+        many = b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * MOST_LINES
+        known.add(many + b"\r\n", head)
+        self.assertEqual(len(known._heads), 10)
+
+    def test_an_empty_line_may_come_before_each_request(self) -> None:
+        known = Counted()
+        service = Service(known)
+        for step in (("send", (0, PLAIN)), ("commit", None), ("read", 0)):
+            service.do(step)
+        for data in (b"\r\n", PLAIN, b"\r\n", PLAIN, PLAIN):
+            service.do(("send", (0, data)))
+            service.do(("read", 0))
+        self.assertEqual(
+            re.findall(rb"HTTP/1.1 (\d+)", service.wires[0].received), [b"200"] * 4
+        )
+        self.assertEqual(known.found, 1)  # the one with none before it
+
+    def test_what_came_of_a_head_is_kept_once(self) -> None:
+        service = Service(KnownHeads())
+        service.do(("send", (0, b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 20)))
+        self.assertEqual(service.wires[0].channel._begins, b"")
 
     def test_what_is_not_plain_is_read_each_time(self) -> None:
         for line in (
