@@ -144,7 +144,8 @@ class RequestRouter(HardenedConnection):
         """
         replies, self._replies = self._replies, []
         for reply in replies:
-            if not self.send_multipart(reply):
+            # None if it fails, which is logged; the other replies go on.
+            if self._guarded(self.send_multipart, reply) is False:
                 self._count_dropped()
         return bool(replies)
 

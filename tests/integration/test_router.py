@@ -225,9 +225,9 @@ async def test_a_send_that_fails_oddly_is_logged_and_the_router_goes_on(
             raise zmq.ZMQError(zmq.EINVAL)
         send(socket, frame, flags)
 
-    hand.ask(0)
+    hand.ask(0, 2, 3)
     monkeypatch.setattr(connection, "_send", send_oddly)
     hand.router.doRead()
     assert [event["log_failure"].type for event in tracebacks] == [zmq.ZMQError]
     tracebacks.clear()
-    assert hand.answered() == [1]
+    assert hand.answered() == [2, 3, 1]
