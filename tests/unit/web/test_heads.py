@@ -204,7 +204,8 @@ def streams(draw: st.DrawFn) -> list[tuple[str, Any]]:
         if draw(st.integers(0, 9)) == 0:  # one byte off
             place = draw(st.integers(0, min(len(data), 200) - 1))
             data = data[:place] + draw(st.binary(max_size=1)) + data[place + 1 :]
-        cuts = draw(st.sampled_from([[], [], [], [1], [17, 40], [len(PLAIN)]]))
+        places = st.lists(st.integers(0, len(data)), max_size=3).map(sorted)
+        cuts = draw(st.just([]) | st.just([len(PLAIN)]) | places)
         number = draw(st.integers(0, 2))
         for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
             steps.append(("send", (number, data[begin:end])))
@@ -248,6 +249,11 @@ class TestKnownHeads(SynchronousTestCase):
         self.assertEqual(known.found, 1)
         self.assertEqual(service.wires[0].received.count(b" 200 OK"), 2)
         self.assertEqual(service.house.registry.get("1").heartbeat.beats, 2)
+
+    def test_an_empty_line_behind_each_beat_is_passed_over(self) -> None:
+        beat, line = ("send", (0, PLAIN)), ("send", (0, b"\r\n"))
+        commit = ("commit", None), ("read", 0)
+        self.both([beat, *commit, line, beat, line, beat, line, beat, ("read", 0)])
 
     def test_what_is_one_byte_off_is_read(self) -> None:
         service = Service(KnownHeads())
