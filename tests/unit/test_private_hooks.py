@@ -40,7 +40,7 @@ FRAMING = "heartbeat_service/web/framing.py"
 SITE = "heartbeat_service/web/site.py"
 HANDSHAKES = "heartbeat_service/web/handshakes.py"
 PORT = "heartbeat_service/web/port.py"
-APP = "heartbeat_service/web/app.py"
+ROUTING = "heartbeat_service/web/routing.py"
 LISTING = "heartbeat_service/web/listing.py"
 CLOCK = "heartbeat_service/core/listening_clock.py"
 MONOTONIC = "heartbeat_service/host/monotonic.py"
@@ -94,6 +94,8 @@ class TestPrivateHooks(SynchronousTestCase):
             allHeadersReceived="overridden, to refuse by length before a body is read",
             lineLengthExceeded="overridden, to answer a line that is too long",
             requestDone="overridden, to give the next request a turn of its own",
+            writeHeaders="overridden, to write a head in one piece",
+            _finishRequestBody="given to the decoder of chunks",
             timeoutConnection="overridden, since the peer's time is up by our rules",
             _respondToBadRequestAndDisconnect="overridden: it answers all that is no "
             "HTTP, and ours does so as problem+json",
@@ -101,6 +103,7 @@ class TestPrivateHooks(SynchronousTestCase):
         self.has(
             Request,
             CHANNEL,
+            requestReceived="overridden, since Twisted's own reads forms",
             gotLength="overridden, so that no body goes to a temporary file",
             handleContentChunk="overridden, to bound a body without a length",
             parseCookies="overridden, since 16 KiB of cookies take a megabyte",
@@ -155,7 +158,6 @@ class TestPrivateHooks(SynchronousTestCase):
             dataBuffer="what waits to be sent",
             _tempDataLen="what waits behind that",
         )
-        self.has(Connection, CHANNEL, writeSomeData="sends at once what it can")
         channel.dataReceived(REQUEST[:5])
         self.assertEqual(
             (channel._buffer, channel._busyReceiving, channel._handlingRequest),
@@ -181,6 +183,55 @@ class TestPrivateHooks(SynchronousTestCase):
             (channel.requests, channel._handlingRequest, channel.timeOut),
             ([], False, None),
             f"{CHANNEL} needs requestDone to leave the channel without a timer",
+        )
+
+    def test_the_channel_hands_on_what_was_read_before(self) -> None:
+        channel, line = self.channel(), (b"POST", b"/a?b", b"HTTP/1.1")
+        channel.dataReceived(b"POST /a?b HTTP/1.1\r\nHost: x\r\n")
+        self.assertEqual(
+            (channel._command, channel._path, channel._version),
+            line,
+            f"{CHANNEL} needs to see the first line of a request in these",
+        )
+        channel, request = self.channel(), Mock()
+        channel.requests.append(request)
+        channel._command, channel._path, channel._version = line
+        channel.allContentReceived()
+        self.assertEqual(
+            (request.requestReceived.call_args.args, channel._handlingRequest),
+            (line, True),
+            f"{CHANNEL} needs allContentReceived to take a request's first line there",
+        )
+
+    def test_a_request_is_over_without_write_and_finish(self) -> None:
+        channel = self.channel()
+        channel.dataReceived(REQUEST)
+        (request,) = channel.requests
+        self.has(request, CHANNEL, startedWriting="set", finished="set")
+        over = request.notifyFinish()
+        request._cleanup()
+        self.successResultOf(over)
+        self.assertEqual(
+            (channel.requests, channel._handlingRequest),
+            ([], False),
+            f"{CHANNEL} needs Request._cleanup to tell the channel and all who wait",
+        )
+
+    def test_a_connection_sends_at_once_what_it_can(self) -> None:
+        ours, peer = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(peer.close)
+        ours.setblocking(False)
+        connection = Connection(ours, Protocol(), _reactor())
+        sent: Any = connection.writeSomeData(b"at once")
+        self.assertEqual((sent, peer.recv(100)), (7, b"at once"), CHANNEL)
+        for _ in range(1_000):
+            sent = connection.writeSomeData(b"x" * 65_536)
+        self.assertEqual(sent, 0, f"{CHANNEL} needs to learn that there is no room")
+        peer.close()
+        self.assertFalse(
+            isinstance(connection.writeSomeData(b"x"), int),
+            f"{CHANNEL} needs writeSomeData to return what is wrong, not to raise it",
         )
 
     def test_the_decoder_of_chunks_reads_each_length_in_one_place(self) -> None:
@@ -335,7 +386,7 @@ class TestPrivateHooks(SynchronousTestCase):
         self.assertIn(
             "render",
             vars(KleinResource),
-            f"{APP} needs KleinResource.render, which it overrides to answer what "
+            f"{ROUTING} needs KleinResource.render, which it overrides to answer what "
             "Klein can't route at all",
         )
         channel: Any = Site(app.resource(), reactor=Clock()).buildProtocol(None)
@@ -349,6 +400,33 @@ class TestPrivateHooks(SynchronousTestCase):
             f"{LISTING} needs Klein to cancel a route's Deferred when the peer goes",
         )
         self.flushLoggedErrors(CancelledError)
+
+    def test_klein_calls_what_it_holds_for_a_route_in_one_place(self) -> None:
+        class Answering(Klein):
+            def execute_endpoint(self, endpoint: str, *_: Any, **__: Any) -> Any:
+                return b"called " + endpoint.encode()
+
+        class App:
+            app = Answering()
+
+            @app.route("/")
+            def it(self, request: object) -> object:
+                return self, request
+
+        app = App()
+        self.assertEqual(
+            app.app.endpoints["it"](app, "a request"),
+            (app, "a request"),
+            f"{ROUTING} needs Klein.endpoints to be called with the app and a request",
+        )
+        channel: Any = Site(app.app.resource(), reactor=Clock()).buildProtocol(None)
+        channel.makeConnection(StringTransport())
+        channel.dataReceived(REQUEST)
+        self.assertIn(
+            b"called it",
+            channel._channel.transport.value(),
+            f"{ROUTING} needs KleinResource to call the app's execute_endpoint",
+        )
 
     def test_a_delayed_call_can_live_in_another_heap(self) -> None:
         cancelled: list[object] = []
