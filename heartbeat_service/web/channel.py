@@ -81,7 +81,6 @@ MAX_PARAMETERS = 100
 #: section 3.2.2). A URI of HTTP has a host, which counts whatever ``Host`` says.
 _AUTHORITY = re.compile(rb"https?://([^/?#@]*@)?(?P<host>[^/?#]+)", re.IGNORECASE)
 
-
 _HTTP_1_1 = b"HTTP/1.1"
 
 

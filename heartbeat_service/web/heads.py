@@ -44,7 +44,7 @@ class KnownHeads:
 
     def find(self, data: bytes) -> tuple[Head, bytes] | None:
         """The head and the body that ``data`` is; None unless it is just that."""
-        end = data.find(_END, 0, LONGEST_HEAD) + len(_END)
+        end = data.find(_END, 0, LONGEST_HEAD) + len(_END)  # 3 if there is none
         head = self._heads.get(data[:end])
         if head is None or len(data) != end + head.length:
             return None

@@ -72,7 +72,7 @@ class HeartbeatResource(KleinResource):
             return None
         try:
             answer = endpoint(request)
-        except Exception:  # noqa: BLE001 - its handlers are Klein's business
+        except Exception:  # noqa: BLE001 - Klein has handlers for each
             answer = fail()
         if isinstance(answer, bytes):
             return answer

@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web import http
 from twisted.web.http import HTTPChannel
+from twisted.web.iweb import IRequest
 from twisted.web.server import Request, Site
 from txzmq import ZmqConnection, ZmqFactory
 
@@ -410,10 +411,10 @@ class TestPrivateHooks(SynchronousTestCase):
             app = Answering()
 
             @app.route("/")
-            def it(self, request: object) -> object:
+            def it(self, request: IRequest) -> Any:
                 return self, request
 
-        app = App()
+        app: Any = App()
         self.assertEqual(
             app.app.endpoints["it"](app, "a request"),
             (app, "a request"),
