@@ -448,8 +448,8 @@ class HardenedChannel(HTTPChannel):
             return False
         head, body = known
         request = BoundedRequest(self)
-        request.requestHeaders = head.headers
-        request.method, request.path = head.method, head.path
+        request.method, request.uri = head.method, head.target
+        request.path, request.requestHeaders = head.path, head.headers
         if self.site.gate(request) or head.length > request.longest:
             return False  # it is refused on the ordinary way
         request.content, request.size = BytesIO(body), head.length

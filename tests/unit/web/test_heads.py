@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Any
+from unittest.mock import Mock
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -249,6 +250,25 @@ class TestKnownHeads(SynchronousTestCase):
         self.assertEqual(known.found, 1)
         self.assertEqual(service.wires[0].received.count(b" 200 OK"), 2)
         self.assertEqual(service.house.registry.get("1").heartbeat.beats, 2)
+
+    def test_a_route_sees_no_difference(self) -> None:
+        seen: list[object] = []
+
+        def see(request: Any) -> None:
+            target = request.method, request.uri, request.path, request.clientproto
+            seen.append((target, request.requestHeaders, request.content.getvalue()))
+
+        def render(request: Any) -> bytes:
+            see(request)
+            return b""
+
+        service = Service(KnownHeads())
+        service.site.at_once = see
+        service.site._only = Mock(render=render)
+        for _ in range(2):
+            service.do(("send", (0, PLAIN.replace(b" HTTP", b"?a=b HTTP", 1))))
+        read, *known = seen
+        self.assertEqual(known, [read] * 2)  # asked for at once, and then rendered
 
     def test_an_empty_line_behind_each_beat_is_passed_over(self) -> None:
         beat, line = ("send", (0, PLAIN)), ("send", (0, b"\r\n"))
