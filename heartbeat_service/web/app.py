@@ -31,7 +31,12 @@ from heartbeat_service.protocol.codec import (
     encode_json,
     request_id_of,
 )
-from heartbeat_service.protocol.messages import ClientID, HeartbeatMessage, Message
+from heartbeat_service.protocol.messages import (
+    ClientID,
+    ClientStateMessage,
+    HeartbeatMessage,
+    Message,
+)
 from heartbeat_service.protocol.orders import (
     KickOrder,
     KickOrders,
@@ -215,9 +220,9 @@ class HeartbeatApp:
             )
         bearer.must_speak_for(message.client_id)
         answer = self._dispatcher.dispatch(message)
-        if isinstance(answer, Deferred):
-            return answer.addCallback(_reply, request, request_id)
-        return _reply(answer, request, request_id)
+        if isinstance(answer, ClientStateMessage):
+            return _reply(answer, request, request_id)
+        return answer.addCallback(_reply, request, request_id)
 
     @app.route("/clients", methods=["GET"])
     @_for_operators(LISTED)
