@@ -33,6 +33,12 @@ ORIGIN = "http://show.example"
 #: What differs from one moment to the next.
 MOMENT = re.compile(rb'(?<=\nDate: )[^\r]*|(?<="timestamp":")[^"]*')
 
+#: Has no length.
+CHUNKED = (
+    b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2\r\n{}\r\n0\r\n\r\n"
+)
+
 PLAIN = over_http("POST /heartbeat", "Content-Type: application/json", body=heartbeat())
 
 
@@ -57,6 +63,7 @@ class Service:
 
     def __init__(self, known: KnownHeads, tokens: Tokens | None = None) -> None:
         self.house = House()
+        self.tokens = tokens or Tokens()
         doors: Any = Door() if tokens is None else Door(tokens)  # type: ignore[arg-type]  # a fake
         app = HeartbeatApp(
             self.house.dispatcher,
@@ -82,13 +89,15 @@ class Service:
         self.wires = [Wire(clock, self.site) for _ in range(3)]
 
     def do(self, step: tuple[str, Any]) -> None:
-        """A peer sends something, time passes, or the store has written."""
+        """A peer sends something, time passes, the store has written, or the like."""
         what, how = step
         if what == "send":
             number, data = how
             self.wires[number].channel.dataReceived(data)
         elif what == "wait":
             self.house.listen(how)
+        elif what == "tokens":
+            self.tokens.good = how
         elif what == "commit":
             self.house.store.finish_all()
         else:
@@ -131,6 +140,13 @@ class Counted(KnownHeads):
         self.found += found is not None
         return found
 
+
+#: After these, the first head is known, and its client lives.
+KNOWN: list[tuple[str, Any]] = [
+    ("send", (0, PLAIN)),
+    ("commit", None),
+    ("read", 0),
+]
 
 BODIES = st.sampled_from(
     [
@@ -198,15 +214,22 @@ REQUESTS = st.builds(
 @st.composite
 def streams(draw: st.DrawFn) -> list[tuple[str, Any]]:
     """What three peers send, many of it twice, cut anywhere or one behind the other."""
-    pool = [PLAIN, b"\r\n", *draw(st.lists(REQUESTS, min_size=1, max_size=3))]
-    steps: list[tuple[str, Any]] = []
-    for _ in range(draw(st.integers(1, 12))):
-        data = b"".join(draw(st.lists(st.sampled_from(pool), min_size=1, max_size=2)))
+    pool = [
+        *[PLAIN] * 4,
+        b"\r\n",
+        CHUNKED,
+        *draw(st.lists(REQUESTS, min_size=1, max_size=3)),
+    ]
+    steps = [*KNOWN]
+    for _ in range(draw(st.integers(4, 16))):
+        # Most of it comes alone and whole, as only that may be known.
+        data = draw(st.sampled_from(pool))
+        if draw(st.integers(0, 3)) == 0:
+            data += draw(st.sampled_from(pool))
         if draw(st.integers(0, 9)) == 0:  # one byte off
             place = draw(st.integers(0, min(len(data), 200) - 1))
             data = data[:place] + draw(st.binary(max_size=1)) + data[place + 1 :]
-        places = st.lists(st.integers(0, len(data)), max_size=3).map(sorted)
-        cuts = draw(st.just([]) | st.just([len(PLAIN)]) | places)
+        cuts = draw(st.sampled_from([*[[]] * 6, [1], [17, 40], [len(PLAIN)]]))
         number = draw(st.integers(0, 2))
         for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
             steps.append(("send", (number, data[begin:end])))
@@ -317,7 +340,7 @@ class TestKnownHeads(SynchronousTestCase):
     def test_an_empty_line_may_come_before_each_request(self) -> None:
         known = Counted()
         service = Service(known)
-        for step in (("send", (0, PLAIN)), ("commit", None), ("read", 0)):
+        for step in KNOWN:
             service.do(step)
         for data in (b"\r\n", PLAIN, b"\r\n", PLAIN, PLAIN):
             service.do(("send", (0, data)))
@@ -326,6 +349,41 @@ class TestKnownHeads(SynchronousTestCase):
             re.findall(rb"HTTP/1.1 (\d+)", service.wires[0].received), [b"200"] * 4
         )
         self.assertEqual(known.found, 1)  # the one with none before it
+
+    def test_behind_the_beginning_of_another_it_is_no_head(self) -> None:
+        for begin in (b"P", b"\r", PLAIN[:40], PLAIN[:-1], CHUNKED[:-2], b"\r\n"):
+            steps = [("send", (0, begin)), ("send", (0, PLAIN)), ("read", 0)]
+            self.both([*KNOWN, *steps])
+
+    def test_each_connection_has_its_deadlines(self) -> None:
+        again = [("send", (1, PLAIN)), ("read", 1)]
+        self.both([*KNOWN, *again, ("wait", 11.0), *again, ("wait", 61.0)])
+
+    def test_a_door_that_shuts_meanwhile_is_shut(self) -> None:
+        token = f"Authorization: Bearer {TOKEN.decode()}"
+        body = heartbeat("1", "UNCALIBRATED")
+        send = ("send", (0, over_http("POST /heartbeat", token, body=body)))
+        first: list[tuple[str, Any]] = [send, ("commit", None), ("read", 0)]
+        self.both([*first, ("tokens", False), send, ("read", 0)], Tokens())
+
+    def test_what_is_not_read_yet_is_not_answered(self) -> None:
+        service = Service(KnownHeads())
+        for step in KNOWN:
+            service.do(step)
+        wire = service.wires[0]
+        wire.channel.pauseProducing()
+        service.do(("send", (0, PLAIN)))
+        self.assertEqual(wire.transport.value(), b"")
+        wire.channel.resumeProducing()
+        self.assertEqual(wire.transport.value().count(b" 200 OK"), 1)
+
+    def test_what_has_no_length_is_read_each_time(self) -> None:
+        service = Service(KnownHeads())
+        for _ in range(2):
+            service.do(("send", (0, CHUNKED)))
+            service.do(("read", 0))
+        self.assertEqual(service.wires[0].received.count(b" 400 Bad Request"), 2)
+        self.assertEqual(len(service.site.heads._heads), 0)
 
     def test_what_came_of_a_head_is_kept_once(self) -> None:
         service = Service(KnownHeads())
