@@ -2,6 +2,7 @@
 # make demo   three simulated game clients and an operator, told in words
 # make test   set up and pass all tests
 # make faults kill it, stop it, starve it and flood it, in some minutes
+# make costs  whether a beat has become dearer, in half a minute
 # make bench  what a beat costs, beside what others take for one, in 15 minutes
 # make lint   style, types and the floors of the house
 # make check  all of it but the faults and the benchmark, as CI does
@@ -35,6 +36,8 @@ faults: $(DEV)
 
 # QUICK=1 make bench tries all of it within two minutes, and records nothing.
 bench: $(BENCH)
+	@command -v wrk >/dev/null && command -v redis-server >/dev/null || \
+		sh deploy/install-debian.sh wrk redis-server
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 # Has a beat become dearer? Beside peers that need no more than the tests do.
@@ -82,8 +85,6 @@ $(DEV): $(BIN)/pip
 	touch $@
 
 $(BENCH): $(DEV)
-	@command -v wrk >/dev/null && command -v redis-server >/dev/null || \
-		sh deploy/install-debian.sh wrk redis-server
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	touch $@
 

@@ -2,7 +2,7 @@
 
 The whole of it writes ``bench/results.json`` and the charts that the README shows.
 ``--quick`` measures a moment of each once, to see that all of it works, and leaves
-those alone: it writes into ``build/bench``.
+those alone: it writes into ``build/bench``, where results are also kept as they come.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import argparse
 import json
 import os
 import platform
+import sys
+from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +40,9 @@ SCENARIOS = (
 RECORDED = ROOT / "bench" / "results.json", ROOT / "docs" / "charts"
 QUICK = ROOT / "build" / "bench" / "results.json", ROOT / "build" / "bench" / "charts"
 
+#: The figures of which a ratio says something.
+COMPARED = ("cpu_us", "rate", "p50_ms", "p99_ms")
+
 LIBRARIES = (
     *("Twisted", "klein", "txZMQ", "pyzmq", "msgspec"),
     *("fastapi", "pydantic", "uvicorn", "uvloop", "httptools", "aiohttp", "redis"),
@@ -49,29 +54,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a moment of each, once")
     quick = parser.parse_args().quick
-    console = Console()
+    console = Console(highlight=False)
     drive_from_another_core()
-    results = {
+    if len(CORES) == 1:
+        console.print("On one core: who drives takes time from whom it measures.")
+    results: dict[str, Any] = {
         "date": f"{datetime.now():%Y-%m-%d}",
         "machine": machine(),
         "quick": quick,
-        "scenarios": measured(SCENARIOS, quick, console),
+        "scenarios": {},
     }
+    for name, figures in measured(SCENARIOS, quick, console):
+        results["scenarios"][name] = figures
+        write(results, QUICK[0])  # also if what follows fails
     file, charts = QUICK if quick else RECORDED
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(results, indent=2) + "\n")
+    write(results, file)
     draw(results, charts)
     for scenario in SCENARIOS:
         console.print(table(scenario, results["scenarios"][scenario.name]["figures"]))
     console.print(f"{file.relative_to(ROOT)}, {charts.relative_to(ROOT)}/")
 
 
+def write(results: dict[str, Any], file: Path) -> None:
+    """Keep what was measured."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(results, indent=2) + "\n")
+
+
 def measured(
     scenarios: tuple[Scenario, ...], quick: bool, console: Console
-) -> dict[str, Any]:
+) -> Iterator[tuple[str, Any]]:
     """Run scenarios, and show which is under way, and whose turn it is."""
     columns = (BarColumn(20), MofNCompleteColumn(), Elapsed(), "{task.description}")
-    done = {}
 
     def begun(name: str) -> None:
         shown.update(task, description=name, refresh=True)
@@ -88,8 +102,7 @@ def measured(
         for scenario in scenarios:
             console.print(scenario.title)
             figures = run(scenario, quick, begun, lambda: shown.advance(task))
-            done[scenario.name] = {"title": scenario.title, "figures": figures}
-    return done
+            yield scenario.name, {"title": scenario.title, "figures": figures}
 
 
 def machine() -> dict[str, Any]:
@@ -101,7 +114,7 @@ def machine() -> dict[str, Any]:
     ]
     return {
         "cpu": cpu[0] if cpu else platform.machine(),
-        "cores": len(CORES),
+        "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "kernel": ".".join(os.uname().release.split(".")[:2]),
         "python": platform.python_version(),
@@ -116,15 +129,23 @@ def table(scenario: Scenario, results: dict[str, Figures]) -> Table:
         shown.add_column(heading, justify="right" if heading else "left")
     first, *others = results
     for figure, value in results[first].items():
-        cells = [f"{value:,.1f}"]
+        cells = [written(value)]
         for other in others:
             theirs = results[other][figure]
-            cells.append(f"{theirs:,.1f}")
-            if first == "ours" and theirs:
+            cells.append(written(theirs))
+            if first == "ours" and theirs and figure in COMPARED:
                 cells[-1] += f" (x {ratio(results, figure, first, other):.2f})"
         shown.add_row(figure, *cells)
     return shown
 
 
+def written(value: float) -> str:
+    """A figure with as many places as it is worth."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell tells it

@@ -50,8 +50,9 @@ def _set_style() -> None:
 def caption(results: Mapping[str, Any]) -> str:
     """When and where it was measured."""
     machine = results["machine"]
+    quick = "quick, so not to be relied on; " if results["quick"] else ""
     return (
-        f"{results['date']}, {machine['cpu']}, {machine['cores']} cores,"
+        f"{quick}{results['date']}, {machine['cpu']}, {machine['cores']} cores,"
         f" Linux {machine['kernel']}, Python {machine['python']}"
     )
 
@@ -79,7 +80,10 @@ def lateness(figures: Mapping[str, Figures]) -> Figure:
     """Of each contestant a line from p50 to the latest death, on a log scale."""
     drawn = Figure((8, 2.6), layout="constrained")
     axes = drawn.subplots()
-    names = [f"{name}, {of['clients']:,.0f} clients" for name, of in figures.items()]
+    names = [
+        f"{name}, {of['clients']:,.0f} clients, {of['early']:.0f} died early"
+        for name, of in figures.items()
+    ]
     colours = [OURS if name == "ours" else PEERS for name in figures]
     of_each = figures.values()
     axes.hlines(
@@ -97,6 +101,7 @@ def lateness(figures: Mapping[str, Figures]) -> Figure:
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_minor_formatter("")
     axes.margins(y=0.25)
     axes.invert_yaxis()
     axes.set_title("From a fuse's end until the death is heard of: ms")

@@ -25,6 +25,8 @@ from bench.programs import running
 
 RECORDED = Path(__file__).with_name("recorded.json")
 
+TOO_MUCH = ": more than a quarter too much, see What it costs in CONTRIBUTING.md"
+
 #: How many times what is recorded is too much.
 MARGIN = 1.25
 
@@ -92,6 +94,7 @@ def main(
     if parser.parse_args(arguments).record:
         ratios = {name: round(each.measure(), 2) for name, each in comparisons.items()}
         file.write_text(json.dumps(ratios, indent=2) + "\n")
+        print(f"{file.name}: {ratios}")
         return 0
     recorded = json.loads(file.read_text())
     too_dear = [
@@ -108,19 +111,19 @@ def dearer(comparison: Comparison, recorded: float) -> bool:
     measured = comparison.measure()
     if measured > recorded * MARGIN:
         measured = min(measured, comparison.measure())
+    too_dear = measured > recorded * MARGIN
     print(
         f"{comparison.title} costs {measured:.2f} times what it does in plain "
         f"{comparison.peer}, {recorded:.2f} is recorded"
+        + (TOO_MUCH if too_dear else ""),
+        flush=True,
     )
-    if measured <= recorded * MARGIN:
-        return False
-    print(
-        "That is more than a quarter too much: see What it costs, in CONTRIBUTING.md.",
-        file=sys.stderr,
-    )
-    return True
+    return too_dear
 
 
 if __name__ == "__main__":
     drive_from_another_core()
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell tells it

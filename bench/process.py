@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -66,7 +67,11 @@ def started(command: Sequence[str | Path], ready: str, cwd: Path) -> Iterator[Se
         process = psutil.Popen(
             mortal,
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PYTHONUNBUFFERED": "1",  # else what it prints may stay in it
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -94,4 +99,7 @@ def _listening(
         if match := ready.search(log.read_text()):
             return match
         time.sleep(0.01)  # a file tells nobody that it has grown
-    raise RuntimeError(f"It does not listen: {log.read_text()}")
+    raise RuntimeError(
+        f"{shlex.join(process.args)} does not listen in {PATIENCE:.0f} s; it said:\n"
+        + log.read_text()
+    )
