@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 from typing import Any
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 
+from heartbeat_service.web import channel
 from heartbeat_service.web.site import HeartbeatSite
 
 MUCH = b"x" * 1_000_000
@@ -21,6 +24,11 @@ class Pair(Connection):
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """They have no such option."""
+
+    def getPeer(self) -> UNIXAddress:
+        return UNIXAddress(None)
+
+    getHost = getPeer
 
 
 class TestSending(SynchronousTestCase):
@@ -66,6 +74,19 @@ class TestSending(SynchronousTestCase):
         first, _, rest = received.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1 ")
         self.assertEqual(first, MUCH)
         self.assertTrue(rest.endswith(b"\r\n\r\nbehind it"))
+
+    def test_an_answer_has_the_date_of_its_second(self) -> None:
+        for now, second in ((0.0, 0), (0.9, 0), (1.0, 1)):
+            self.patch(channel, "time", SimpleNamespace(time=lambda now=now: now))
+            self.answer(b"")
+            date = b"\r\nDate: Thu, 01 Jan 1970 00:00:0%d GMT\r\n" % second
+            self.assertIn(date, self.received())
+
+    def test_a_refusal_has_a_date_too(self) -> None:
+        self.channel.dataReceived(b"no request\r\n")
+        head = self.received().partition(b"\r\n\r\n")[0]
+        self.assertTrue(head.startswith(b"HTTP/1.1 400 "), head)
+        self.assertIn(b"\r\nDate: ", head)
 
     def test_a_peer_that_is_gone_is_left_to_the_reactor(self) -> None:
         self.peer.close()
