@@ -3,8 +3,8 @@
 A client sends the same head with each beat, but for one that has another length. So a
 head that was read and found plain is kept, with what was read: the next request that
 begins with these very bytes is made of that. There is one parser, and nothing that is
-one byte off passes for what it has read. Whether a request is let in, depends on more
-than its head, and is asked each time. Knows no connection and no route.
+one byte off passes for what it has read. Whether a request is let in depends on more
+than its head, so that is asked each time. Knows no connection and no route.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _END = b"\r\n\r\n"
 class Head:
     """What was read from a head.
 
-    :ivar target: as it is in the request's first line, but for an authority.
+    :ivar target: as it is in the request's first line, without an authority.
     :ivar length: of the body that follows, in bytes.
     """
 
@@ -43,7 +43,10 @@ class KnownHeads:
         self._heads: dict[bytes, Head] = {}
 
     def find(self, data: bytes) -> tuple[Head, bytes] | None:
-        """The head and the body that ``data`` is; None unless it is just that."""
+        """The known head that ``data`` begins with, and its body.
+
+        None if there is no such head, or if ``data`` is more or less than one request.
+        """
         end = data.find(_END, 0, LONGEST_HEAD) + len(_END)  # 3 if there is none
         head = self._heads.get(data[:end])
         if head is None or len(data) != end + head.length:
