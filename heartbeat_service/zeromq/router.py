@@ -134,6 +134,10 @@ class RequestRouter(HardenedConnection):
 
     def _reply(self, reply: bytes, envelope: list[bytes]) -> None:
         self._replies.append([*envelope, reply])
+        if self._speaks_for is not None:
+            # The more is read first, the sooner a peer with another key may have taken
+            # the route over, and would get what is said to this one.
+            self.flush()
         self._read_later()
 
     @override

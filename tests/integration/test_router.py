@@ -115,6 +115,26 @@ async def test_the_replies_of_one_read_leave_together(hand: Hand) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_where_peers_have_keys_no_reply_waits_for_other_requests(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[list[int]] = []
+
+    def answer(request: Request) -> Answer:
+        answered.append(hand.answered())
+        return state_of(request.client_id)
+
+    hand.answer = answer
+    hand.router._speaks_for = lambda _key, _client_id: True
+    # By inproc nobody has a key to check.
+    monkeypatch.setattr(hand.router, "_check_sender", lambda _request: None)
+    hand.ask(0, 1, 2)
+    hand.router.doRead()
+    assert answered == [[], [0], [1]]
+    assert hand.answered() == [2]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_budget_that_is_spent_keeps_no_reply_back(hand: Hand) -> None:
     hand.ask(*range(IN_A_TURN + 1))
     hand.router.doRead()
