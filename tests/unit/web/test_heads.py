@@ -359,6 +359,22 @@ class TestKnownHeads(SynchronousTestCase):
         again = [("send", (1, PLAIN)), ("read", 1)]
         self.both([*KNOWN, *again, ("wait", 11.0), *again, ("wait", 61.0)])
 
+    def test_a_deadline_that_moved_holds_where_it_is_now(self) -> None:
+        service = Service(KnownHeads())
+        transport = service.wires[0].transport
+        for step in (("wait", 9.0), *KNOWN, ("wait", 20.0)):
+            service.do(step)  # past the first request's deadline, before the next
+        self.assertFalse(transport.disconnecting)
+        for step in (("send", (0, b"POST")), ("wait", 9.0)):
+            service.do(step)
+        self.assertFalse(transport.disconnecting)
+        service.do(("wait", 2.0))  # sooner than it would have been cut for its rest
+        self.assertIn(b" 408 ", transport.value())
+
+    def test_what_is_known_has_its_parameters(self) -> None:
+        ask = ("send", (0, over_http("GET /clients?no-such=parameter")))
+        self.both([*KNOWN, ask, ("read", 0), ask, ("read", 0)])
+
     def test_a_door_that_shuts_meanwhile_is_shut(self) -> None:
         token = f"Authorization: Bearer {TOKEN.decode()}"
         body = heartbeat("1", "UNCALIBRATED")
