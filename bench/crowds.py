@@ -91,7 +91,8 @@ def _die(server: Server, count: int, within: float) -> Figures:
         raise RuntimeError("Some may have died before all had beaten")
     with context() as sockets:
         ear = subscribed(sockets, server.match["pub"])
-        time.sleep(max(0.0, moment - MARGIN / 4 - time.monotonic()))
+        begin = moment - MARGIN / 4
+        time.sleep(max(0.0, begin - time.monotonic()))  # until shortly before they die
 
         def hear() -> None:
             for _ in range(count):
