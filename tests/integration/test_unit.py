@@ -121,7 +121,9 @@ async def test_its_user_reads_what_root_has_put_there_also_at_a_reload(
     service = spawn(*become, "-m", "heartbeat_service", *words)
     host = (await service.says(READY))[1]
     beat = treq.post(f"http://{host}/heartbeat", data=heartbeat("1"), persistent=False)
-    assert (await patiently(beat)).code == 200
+    answer = await patiently(beat)
+    await patiently(answer.content())  # unread, it would keep its connection open
+    assert answer.code == 200
     assert [await status(host, token) for token in TOKENS] == [200, 401]
 
     with tokens.open("a") as file:
