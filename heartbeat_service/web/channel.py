@@ -557,9 +557,13 @@ class HardenedChannel(HTTPChannel):
         lines = [b"%b %b %b" % (version, code, reason), _server_and_date(now)]
         for name, values in headers.getAllRawHeaders():
             lines += [name + b": " + value for value in values]
-        self._send(b"\r\n".join([*lines, b"", body]))
+        answer = b"\r\n".join([*lines, b"", body])
+        if body:
+            self._send_at_once(answer)
+        else:  # a body may follow, and leaves with it
+            self.transport.write(answer)
 
-    def _send(self, data: bytes) -> None:
+    def _send_at_once(self, data: bytes) -> None:
         """Write, and at once if nothing waits: it saves the reactor a turn."""
         direct = self._direct
         if direct is not None and direct.connected and not _waiting(direct):

@@ -63,6 +63,13 @@ class TestSending(SynchronousTestCase):
         self.answer(b"at once")
         self.assertEqual(self.received().partition(b"\r\n\r\n")[2], b"at once")
 
+    def test_a_head_whose_body_comes_later_leaves_with_it(self) -> None:
+        self.answer(b"")
+        self.assertEqual(self.received(), b"")
+        self.channel.write(b"later")
+        self.transport.doWrite()
+        self.assertTrue(self.received().endswith(b"\r\n\r\nlater"))
+
     def test_what_the_socket_does_not_take_follows_in_its_order(self) -> None:
         self.answer(MUCH)
         self.answer(b"behind it")
@@ -78,7 +85,7 @@ class TestSending(SynchronousTestCase):
     def test_an_answer_has_the_date_of_its_second(self) -> None:
         for now, second in ((0.0, 0), (0.9, 0), (1.0, 1)):
             self.patch(channel, "time", SimpleNamespace(time=lambda now=now: now))
-            self.answer(b"")
+            self.answer(b"x")
             date = b"\r\nDate: Thu, 01 Jan 1970 00:00:0%d GMT\r\n" % second
             self.assertIn(date, self.received())
 
