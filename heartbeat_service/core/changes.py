@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from heartbeat_service.core.heartbeat import LONGEST_FUSE
 from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.labels import NO_LABELS, Labels
 from heartbeat_service.core.states import ClientState
 
 # The bounds below are looked at where a fact is read from a store, and nowhere else.
@@ -52,6 +53,8 @@ class Life(Struct, frozen=True, gc=False):
     :ivar longest_gap_seconds: the longest time between two of its beats, or from the
         last one to its end, in which the service listened.
     :ivar left_uncalibrated: whether it was ever in another state than its first.
+    :ivar labels: those that its client had when it ended.
+    :ivar by: which operator ended it; None where that isn't known, or nobody did.
     """
 
     incarnation: Number
@@ -62,6 +65,8 @@ class Life(Struct, frozen=True, gc=False):
     beats: Number
     longest_gap_seconds: Seconds
     left_uncalibrated: bool
+    labels: Labels = NO_LABELS
+    by: str | None = None
 
 
 class DeadClient(Struct, frozen=True, gc=False):
@@ -98,6 +103,9 @@ class Snapshot(Struct, frozen=True, gc=False):
     :ivar beats: how many there were when the snapshot was taken; the same holds
         for ``reported_state`` and ``longest_gap_seconds``. An ordinary beat makes
         no new one.
+    :ivar state_since: when it entered its state, in seconds since the epoch.
+    :ivar silent_until: when a planned silence ends; 0 without one.
+    :ivar ordered: whether an operator waits for it to be kept; is not kept itself.
     """
 
     client_id: str
@@ -111,6 +119,10 @@ class Snapshot(Struct, frozen=True, gc=False):
     has_reported: bool
     beats: Number
     longest_gap_seconds: Seconds
+    labels: Labels = NO_LABELS
+    state_since: Moment = 0.0
+    silent_until: Moment = 0.0
+    ordered: bool = False
 
     @property
     def holds_answers_up(self) -> bool:
@@ -119,7 +131,7 @@ class Snapshot(Struct, frozen=True, gc=False):
         Nobody may be told of a state beyond the first who was told of it in a former
         life; and only what is kept can tell which life that was.
         """
-        return self.state is not ClientState.UNCALIBRATED
+        return self.ordered or self.state is not ClientState.UNCALIBRATED
 
     def life(self) -> Life:
         """The life that it is a picture of, as one that still lasts."""
@@ -132,6 +144,7 @@ class Snapshot(Struct, frozen=True, gc=False):
             beats=self.beats,
             longest_gap_seconds=self.longest_gap_seconds,
             left_uncalibrated=self.sequence > 1,
+            labels=self.labels,
         )
 
 
@@ -143,6 +156,7 @@ class Change(Struct, frozen=True, gc=False):
     :ivar client: the client as the change has left it.
     :ivar ended: the life that this change ended, if it ended one.
     :ivar former: the client in that life, if another one follows at once.
+    :ivar by: which operator did it; None where that isn't known, or nobody did.
     """
 
     client: Snapshot
@@ -150,6 +164,7 @@ class Change(Struct, frozen=True, gc=False):
     reason: Reason
     ended: Life | None = None
     former: Snapshot | None = None
+    by: str | None = None
 
     def before(self) -> Snapshot | None:
         """The client as it was before this change; None if it didn't live."""
@@ -179,15 +194,26 @@ class Change(Struct, frozen=True, gc=False):
         """Its number within that life."""
         return self.client.sequence
 
+    @property
+    def at(self) -> float:
+        """When it happened, in seconds since the epoch."""
+        return self.client.state_since
+
 
 class Lockout(Struct, frozen=True, gc=False):
     """An operator keeps a client out, or no longer.
 
     :ivar until: seconds since the epoch; 0 if it may come back now.
+    :ivar by: which operator did it; None where that isn't known, or nobody did.
+    :ivar incarnation: the life that it was told in; None if it wasn't here.
+    :ivar seconds: for how long, as it was ordered; is not kept itself.
     """
 
     client_id: str
     until: Moment
+    by: str | None = None
+    incarnation: int | None = None
+    seconds: float = 0.0
 
 
 #: What a store keeps: a change, or something else of a client that a restarted
@@ -205,6 +231,7 @@ class StoredState:
     :ivar lockouts: who is kept out; some may be over by now.
     :ivar gone: those that went last and didn't come back, latest last.
     :ivar lives_ended: the number of the life that ended last, as in ``gone``.
+    :ivar ended_lately: which lives ended within the last hour, latest last.
     """
 
     last_incarnation: int
@@ -213,3 +240,4 @@ class StoredState:
     lockouts: Sequence[Lockout] = ()
     gone: Sequence[GoneClient] = ()
     lives_ended: int = 0
+    ended_lately: Sequence[tuple[str, Life]] = ()

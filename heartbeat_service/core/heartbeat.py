@@ -1,11 +1,14 @@
 """A client's heartbeat: its values, its rhythm, and the timebomb that it holds.
 
-Knows one clock and one delegate; nothing of states, registries or messages.
+The timebomb is one call of the clock, and goes off twice: first as a warning, when the
+client is late, then for good. Most clients never get as far as the warning. Knows one
+clock and its two delegates; nothing of states, registries or messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 
 from msgspec import Raw
 
@@ -26,74 +29,122 @@ def clamp_fuse(seconds: float, longest: float) -> float:
     return min(max(seconds, SHORTEST_FUSE), longest)
 
 
+def told_interval(fuse: float, interval: float) -> float:
+    """Seconds between two beats, as a client with that fuse is told.
+
+    Who asks for a fuse as short as the interval has to beat faster.
+    """
+    return interval if interval < fuse else fuse / 2
+
+
+def late_after(fuse: float, interval: float) -> float:
+    """Seconds without a beat after which a client is late (contract, section 2)."""
+    return min(2 * told_interval(fuse, interval), 0.75 * fuse)
+
+
+class Stage(Enum):
+    """How far a timebomb has burnt, or why it doesn't burn as ever."""
+
+    PUNCTUAL = auto()
+    LATE = auto()
+    HELD = auto()
+    SILENT = auto()
+
+
+_PUNCTUAL = Stage.PUNCTUAL
+
+#: Hears whose heartbeat it is.
+Delegate = Callable[[str], None]
+
+
 class Heartbeat:
     """The latest values of one client, and the timebomb that each beat resets.
 
     Lit when it is made; fires ``delegate(client_id)`` once, ``fuse`` seconds
-    after the last beat, unless it is defused.
+    after the last beat, unless it is defused, and ``warn(client_id)`` before.
 
     :param fuse: seconds from a beat to the timebomb.
+    :param late_after: seconds from a beat to the warning.
     :param values: the telemetry of the first beat, a JSON object.
+    :ivar stage: what is to come: the warning or the end, and why it isn't as ever.
     """
 
     __slots__ = (
         "_clock",
         "_delegate",
         "_timebomb",
+        "_warn",
         "beats",
         "client_id",
         "fuse",
         "last_beat",
+        "late_after",
         "longest_gap",
+        "stage",
         "values",
     )
 
     def __init__(
         self,
         client_id: str,
-        delegate: Callable[[str], None],
+        delegate: Delegate,
+        warn: Delegate,
         clock: Clock,
         fuse: float,
+        late_after: float,
         values: Raw = NO_VALUES,
     ) -> None:
         self.client_id = client_id
         self.values = values
         self.fuse = fuse
+        self.late_after = late_after
         self.beats = 1
         self.longest_gap = 0.0
         self.last_beat = clock.seconds()
         self._clock = clock
         self._delegate = delegate
-        self._timebomb = clock.callLater(fuse, delegate, client_id)
+        self._warn = warn
+        self.stage = _PUNCTUAL
+        self._timebomb = clock.callLater(late_after, warn, client_id)
 
-    def update(self, values: Raw, fuse: float) -> None:
-        """Take the values of a beat and reset the timebomb.
-
-        :param fuse: seconds until the timebomb, from now.
-        """
+    def update(self, values: Raw) -> None:
+        """Take the values of a beat and reset the timebomb."""
         now = self._clock.seconds()
         if now > self.last_beat + self.longest_gap:
             self.longest_gap = now - self.last_beat
         self.last_beat = now
         self.beats += 1
         self.values = values
-        self.fuse = fuse
         self.reset_timebomb(now)
 
     def reset_timebomb(self, now: float) -> None:
-        """Start the countdown anew.
+        """Start the countdown anew, with the warning before it.
 
         :param now: how late it is, on the clock's scale.
         """
-        later = now + self.fuse - self._timebomb.getTime()
-        if later >= 0:
+        later = now + self.late_after - self._timebomb.getTime()
+        if later >= 0 and self.stage is _PUNCTUAL:
             self._timebomb.delay(later)  # as reset does, which would ask the clock
-        else:
-            # To bring a DelayedCall nearer costs a look at all of them.
-            self._timebomb.cancel()
-            self._timebomb = self._clock.callLater(
-                self.fuse, self._delegate, self.client_id
-            )
+            return
+        # To bring a DelayedCall nearer costs a look at all of them.
+        self._timebomb.cancel()
+        self.stage = _PUNCTUAL
+        self._timebomb = self._clock.callLater(
+            self.late_after, self._warn, self.client_id
+        )
+
+    def fall_late(self) -> None:
+        """The warning has come: what is left of the fuse burns on."""
+        left = self._timebomb.getTime() + self.fuse - self.late_after
+        self._light(Stage.LATE, left - self._clock.seconds())
+
+    def hold(self, seconds: float) -> None:
+        """Burn so many seconds more, though the fuse has run out."""
+        self._relight(Stage.HELD, seconds)
+
+    def silence(self, seconds: float) -> None:
+        """Burn so many seconds from now, at least what is left, and don't be late."""
+        self._relight(Stage.SILENT, max(seconds, self.seconds_left()))
 
     def defuse(self) -> None:
         """Put the timebomb out for good. Must not be called once it has fired."""
@@ -108,5 +159,19 @@ class Heartbeat:
         return max(self.longest_gap, self.seconds_since())
 
     def seconds_left(self) -> float:
-        """Seconds until the timebomb, never negative."""
-        return max(0.0, self._timebomb.getTime() - self._clock.seconds())
+        """Seconds until the timebomb, never negative; 0 for who is held."""
+        if self.stage is Stage.HELD:
+            return 0.0
+        warning = self.fuse - self.late_after if self.stage is _PUNCTUAL else 0.0
+        return max(0.0, self._timebomb.getTime() + warning - self._clock.seconds())
+
+    def _relight(self, stage: Stage, seconds: float) -> None:
+        if self._timebomb.active():
+            self._timebomb.cancel()
+        self._light(stage, seconds)
+
+    def _light(self, stage: Stage, seconds: float) -> None:
+        self.stage = stage
+        self._timebomb = self._clock.callLater(
+            max(0.0, seconds), self._delegate, self.client_id
+        )

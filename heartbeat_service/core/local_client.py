@@ -13,6 +13,7 @@ from msgspec import Raw
 from heartbeat_service.core.changes import Change, Fact, Life, Reason, Snapshot
 from heartbeat_service.core.heartbeat import Heartbeat
 from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.labels import NO_LABELS, Labels
 from heartbeat_service.core.states import ClientState
 
 # Every beat asks for it, and an Enum takes its time to find a member.
@@ -29,6 +30,9 @@ class LocalClient:
     :ivar has_reported: whether it has reported anything but DISCONNECTED.
     :ivar instances: which process it is, and which it was before.
     :ivar registered_at: seconds since the epoch, for people.
+    :ivar labels: where it is, and what it is.
+    :ivar state_since: when it entered its state, in seconds since the epoch.
+    :ivar silent_until: when a planned silence ends, on that scale; 0 without one.
     """
 
     client_id: str
@@ -38,6 +42,9 @@ class LocalClient:
     registered_at: float
     reported_state: ClientState
     instances: Instances
+    labels: Labels = NO_LABELS
+    state_since: float = 0.0
+    silent_until: float = 0.0
     state: ClientState = ClientState.UNCALIBRATED
     sequence: int = 1
     has_reported: bool = False
@@ -48,26 +55,26 @@ class LocalClient:
         restarted = self.has_reported and reported is _DISCONNECTED
         return taken_over or restarted
 
-    def beat(self, reported: ClientState, values: Raw, fuse: float) -> None:
+    def beat(self, reported: ClientState, values: Raw) -> None:
         """Take a beat of this life; an ordinary one is nobody's news.
 
         :param reported: what the client says of itself.
-        :param fuse: seconds until the timebomb, from now.
         """
-        is_news = fuse != self.heartbeat.fuse
-        self.heartbeat.update(values, fuse)
+        self.heartbeat.update(values)
         self.reported_state = reported
         if not self.has_reported and reported is not _DISCONNECTED:
-            self.has_reported = is_news = True
-        if is_news:
+            self.has_reported = True
             self.record(self.snapshot())
 
     def picture(self) -> LocalClient:
         """The client as it is now; what is done to it, nobody hears of."""
         return evolve(self, record=lambda _: None)
 
-    def snapshot(self) -> Snapshot:
-        """What a restarted service has to know of this life."""
+    def snapshot(self, ordered: bool = False) -> Snapshot:
+        """What a restarted service has to know of this life.
+
+        :param ordered: whether an operator waits for it to be kept.
+        """
         return Snapshot(
             client_id=self.client_id,
             incarnation=self.incarnation,
@@ -80,13 +87,24 @@ class LocalClient:
             has_reported=self.has_reported,
             beats=self.heartbeat.beats,
             longest_gap_seconds=self.heartbeat.longest_gap,
+            labels=self.labels,
+            state_since=self.state_since,
+            silent_until=self.silent_until,
+            ordered=ordered,
         )
 
-    def set_state(self, state: ClientState, reason: Reason) -> None:
-        """Enter another state of this life, and say so."""
+    def set_state(
+        self, state: ClientState, reason: Reason, now: float, by: str | None = None
+    ) -> None:
+        """Enter another state of this life, and say so.
+
+        :param now: seconds since the epoch, for people.
+        :param by: which operator did it, if one did.
+        """
         previous, self.state = self.state, state
         self.sequence += 1
-        self.record(self._change(previous, reason))
+        self.state_since = now
+        self.record(self._change(previous, reason, by=by))
 
     def register(self, reason: Reason, now: float, former: LocalClient | None) -> None:
         """Say that this life has begun.
@@ -100,17 +118,24 @@ class LocalClient:
         ended, snapshot = former.life(reason, now), former.snapshot()
         self.record(self._change(former.state, reason, ended, snapshot))
 
-    def die(self, reason: Reason, now: float) -> None:
+    def die(self, reason: Reason, now: float, by: str | None = None) -> None:
         """End this life, and say so.
 
         :param now: seconds since the epoch, for people.
+        :param by: which operator did it, if one did.
         """
-        life = self.life(reason, now)
+        life = self.life(reason, now, by)
         self.state = ClientState.DISCONNECTED
         self.sequence += 1
-        self.record(self._change(life.last_state, reason, life))
+        self.state_since = now
+        self.record(self._change(life.last_state, reason, life, by=by))
 
-    def life(self, reason: Reason | None = None, ended_at: float | None = None) -> Life:
+    def life(
+        self,
+        reason: Reason | None = None,
+        ended_at: float | None = None,
+        by: str | None = None,
+    ) -> Life:
         """This life as a fact; without arguments, as one that still lasts.
 
         The silence that it ended with counts among its gaps; one that may still end
@@ -129,6 +154,8 @@ class LocalClient:
                 heartbeat.longest_gap if lasts else heartbeat.longest_silence()
             ),
             left_uncalibrated=self.sequence > 1,
+            labels=self.labels,
+            by=by,
         )
 
     def _change(
@@ -137,5 +164,6 @@ class LocalClient:
         reason: Reason,
         ended: Life | None = None,
         former: Snapshot | None = None,
+        by: str | None = None,
     ) -> Change:
-        return Change(self.snapshot(), previous, reason, ended, former)
+        return Change(self.snapshot(), previous, reason, ended, former, by)

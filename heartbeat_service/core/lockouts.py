@@ -30,6 +30,7 @@ class Lockouts:
     listener: Callable[[Lockout], None]
     most: int
     _ends: dict[str, Timer] = field(factory=dict, init=False)
+    _by: dict[str, str] = field(factory=dict, init=False)
 
     def check(self, client_id: str) -> None:
         """Let pass who is not kept out.
@@ -59,29 +60,49 @@ class Lockouts:
         end = self._ends.get(client_id)
         return None if end is None else max(0.0, end.getTime() - self.clock.seconds())
 
-    def set(self, client_id: str, seconds: float) -> None:
-        """Keep a client out for so many seconds from now; with 0, no longer."""
+    def set(
+        self,
+        client_id: str,
+        seconds: float,
+        by: str | None = None,
+        incarnation: int | None = None,
+    ) -> None:
+        """Keep a client out for so many seconds from now; with 0, no longer.
+
+        :param by: which operator wants it, if that is known.
+        :param incarnation: the life that it ends, if it ends one.
+        """
         if seconds:
-            self._keep_out(client_id, seconds)
-            self.listener(Lockout(client_id, self.wall_clock() + seconds))
+            until = self.wall_clock() + seconds
+            lockout = Lockout(client_id, until, by, incarnation, seconds)
+            self._keep_out(lockout, seconds)
+            self.listener(lockout)
         elif client_id in self._ends:
-            self._let_in(client_id)
+            self._let_in(client_id, by)
 
     def restore(self, stored: Iterable[Lockout]) -> None:
         """Go on after a restart."""
         now = self.wall_clock()
         for lockout in stored:
-            self._keep_out(lockout.client_id, max(0.0, lockout.until - now))
+            self._keep_out(lockout, max(0.0, lockout.until - now))
 
-    def _keep_out(self, client_id: str, seconds: float) -> None:
+    def by(self, client_id: str) -> str | None:
+        """Which operator keeps a client out, if that is known."""
+        return self._by.get(client_id)
+
+    def _keep_out(self, lockout: Lockout, seconds: float) -> None:
+        client_id = lockout.client_id
         self._forget(client_id)
         self._ends[client_id] = self.clock.callLater(seconds, self._let_in, client_id)
+        if lockout.by is not None:
+            self._by[client_id] = lockout.by
 
-    def _let_in(self, client_id: str) -> None:
+    def _let_in(self, client_id: str, by: str | None = None) -> None:
         self._forget(client_id)
-        self.listener(Lockout(client_id, 0.0))
+        self.listener(Lockout(client_id, 0.0, by))
 
     def _forget(self, client_id: str) -> None:
+        self._by.pop(client_id, None)
         former = self._ends.pop(client_id, None)
         if former is not None and former.active():
             former.cancel()

@@ -2,7 +2,8 @@
 
 Each method is one rule of the contract's section 2, and runs to its end before
 the next begins, so no two changes interleave. Knows nothing of transports,
-stores or replies; what happened goes to ``listener`` as a :class:`Change`.
+stores or replies; what happened goes to ``listener`` as a fact, and what is told
+besides, to ``tell`` as a notice.
 """
 
 from __future__ import annotations
@@ -34,17 +35,38 @@ from heartbeat_service.core.heartbeat import (
     LONGEST_FUSE,
     NO_VALUES,
     Heartbeat,
+    Stage,
     clamp_fuse,
+    late_after,
 )
 from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.labels import NO_LABELS, Labels
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.lockouts import Lockouts
+from heartbeat_service.core.mass_loss import MassLoss
+from heartbeat_service.core.notices import (
+    Held,
+    HoldEnd,
+    LabelsChanged,
+    Late,
+    Notice,
+    Recovered,
+    Reported,
+    Silence,
+    SilenceEnd,
+)
 from heartbeat_service.core.rate_limit import RateLimit, RateLimitEach
 from heartbeat_service.core.states import ClientState, Party, check_transition
 from heartbeat_service.core.terms import ANY, Terms
 
 #: How many lives one client may begin a second (contract, section 6).
 MOST_LIVES_A_SECOND = 10
+
+#: The longest planned silence, in seconds (contract, section 2).
+LONGEST_SILENCE = 86_400.0
+
+# Every beat asks for it, and an Enum takes its time to find a member.
+_PUNCTUAL = Stage.PUNCTUAL
 
 
 @define(eq=False)
@@ -62,7 +84,12 @@ class Registry:
     :ivar max_clients: how many may live at once; of as many dead ones the instances
         are kept, and as many may be kept out.
     :ivar registrations: how many lives may begin a second; None for any number.
+    :ivar tell: hears what operators are told besides, right after it happened.
+    :ivar interval: seconds between two beats, as clients are told.
+    :ivar mass_loss_share: see :class:`MassLoss`; None for no hold ever.
+    :ivar mass_loss_hold: how long a hold may last, in seconds.
     :ivar lockouts: who is kept out.
+    :ivar mass_loss: who is late, and who is held.
     """
 
     clock: Clock
@@ -74,20 +101,34 @@ class Registry:
     max_clients: int = 250_000
     registrations: RateLimit | None = None
     longest_fuse: float = LONGEST_FUSE
+    tell: Callable[[Notice], None] = lambda _: None
+    interval: float = 2.0
+    mass_loss_share: float | None = None
+    mass_loss_hold: float = 60.0
     lockouts: Lockouts = field(init=False)
+    mass_loss: MassLoss = field(init=False)
     _lives_of_one: RateLimitEach = field(init=False)
     _clients: dict[str, LocalClient] = field(factory=dict, init=False)
     _dead: DeadClients = field(init=False)
     _delegate: Callable[[str], None] = field(init=False)
+    _warn: Callable[[str], None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # The delegate of every timebomb: one object for all of them.
+        # The delegates of every timebomb: two objects for all of them.
         self._delegate = self._explode
+        self._warn = self._fall_late
         self._dead = DeadClients(self.max_clients)
         self.lockouts = Lockouts(
             self.clock, self.wall_clock, self.listener, self.max_clients
         )
         self._lives_of_one = RateLimitEach(self.clock, MOST_LIVES_A_SECOND)
+        self.mass_loss = MassLoss(
+            self.clock,
+            self.wall_clock,
+            self.tell,
+            self.mass_loss_share,
+            self.mass_loss_hold,
+        )
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -129,11 +170,13 @@ class Registry:
         instance_id: str | None = None,
         fuse: float | None = None,
         values: Raw = NO_VALUES,
+        labels: Labels | None = None,
     ) -> LocalClient:
         """A HEARTBEAT: registers a client, begins a new life, or resets the timebomb.
 
         :param reported: what the client says of itself.
         :param fuse: seconds to the timebomb, if the client asks for its own.
+        :param labels: where it is and what it is, if it says so.
         :raises LockedOut: if an operator keeps the client out.
         :raises InstanceSuperseded: if another process has taken the client over.
         :raises Overloaded: if it would register, and can't now.
@@ -143,10 +186,18 @@ class Registry:
         self._refuse_former_instance(client_id, client, instance_id)
         if client is None or client.begins_anew(reported, instance_id):
             return self._register(
-                client_id, client, reported, instance_id, fuse, values
+                client_id, client, reported, instance_id, fuse, values, labels
             )
-        asked = client.heartbeat.fuse if fuse is None else self._granted(fuse)
-        client.beat(reported, values, asked)
+        if fuse is not None:
+            self._grant(client, fuse)
+        if client.heartbeat.stage is not _PUNCTUAL:
+            self._recover(client)
+        before = client.reported_state
+        client.beat(reported, values)
+        if reported is not before:
+            self._tell(client, Reported, reported_state=reported)
+        if labels is not None and labels != client.labels:
+            self._label(client, labels)
         return client
 
     def set_state(
@@ -176,10 +227,15 @@ class Registry:
         return client
 
     def steer(
-        self, client_id: str, state: ClientState, terms: Terms = ANY
+        self,
+        client_id: str,
+        state: ClientState,
+        terms: Terms = ANY,
+        by: str | None = None,
     ) -> LocalClient:
         """An operator sets a client's state.
 
+        :param by: which operator, if that is known.
         :return: the client, or what would be of it if that is all that is asked.
         :raises UnknownClient: if no such client lives.
         :raises StaleSequence: if it has gone on since the order was decided on.
@@ -191,8 +247,59 @@ class Registry:
         terms.check(client_id, client)
         if terms.dry_run:
             client = client.picture()
-        self._change_state(Party.OPERATOR, client, state, Reason.OPERATOR)
+        self._change_state(Party.OPERATOR, client, state, Reason.OPERATOR, by)
         return client
+
+    def silence(
+        self,
+        client_id: str,
+        seconds: float,
+        terms: Terms = ANY,
+        by: str | None = None,
+    ) -> LocalClient:
+        """An operator grants a client a planned silence, until its next beat.
+
+        :param seconds: for how long, from now; 0 takes it back.
+        :param by: which operator, if that is known.
+        :return: the client, or what would be of it if that is all that is asked.
+        :raises UnknownClient: if no such client lives.
+        :raises StaleSequence: if it has gone on since the order was decided on.
+        :raises IllegalTransition: if the order isn't for clients in this one's state.
+        :raises Overloaded: if no change can be made now.
+        """
+        client = self.get(client_id)
+        terms.check(client_id, client)
+        self.admit()
+        if terms.dry_run:
+            return client
+        if seconds:
+            self.mass_loss.forget(client_id)
+            client.heartbeat.silence(min(seconds, LONGEST_SILENCE))
+            left = client.heartbeat.seconds_left()
+            client.silent_until = self.wall_clock() + left
+            client.record(client.snapshot(ordered=True))
+            self._tell(client, Silence, seconds=left, by=by)
+        elif client.silent_until:
+            client.heartbeat.reset_timebomb(self.clock.seconds())
+            self._end_silence(client, SilenceEnd.OPERATOR, by)
+        return client
+
+    def end_mass_loss(self, hold: str | None = None) -> Iterator[None]:
+        """An operator ends the present hold: who is still held dies.
+
+        :param hold: only if it is that one.
+        :return: lights a held client's timebomb with each step.
+        """
+        present = self.mass_loss.hold
+        if present is None or hold not in (None, present.name):
+            return
+        held = list(self.mass_loss.held)
+        self.mass_loss.end(HoldEnd.OPERATOR)
+        for client_id in held:
+            client = self.find(client_id)
+            if client is not None and client.heartbeat.stage is Stage.HELD:
+                client.heartbeat.hold(0.0)
+            yield
 
     def goodbye(
         self,
@@ -208,20 +315,29 @@ class Registry:
             self._fenced(client_id, incarnation, instance_id), Reason.GOODBYE
         )
 
-    def kick(self, client_id: str, terms: Terms = ANY) -> LocalClient:
+    def kick(
+        self, client_id: str, terms: Terms = ANY, by: str | None = None
+    ) -> LocalClient:
         """An operator removes a client; answers and raises what :meth:`steer` does."""
         client = self.get(client_id)
         terms.check(client_id, client)
         if not terms.dry_run:
-            return self._remove(client, Reason.KICK)
+            return self._remove(client, Reason.KICK, by)
         self.admit()
         client = client.picture()
         client.die(Reason.KICK, self.wall_clock())
         return client
 
-    def lock_out(self, client_id: str, seconds: float, terms: Terms = ANY) -> None:
+    def lock_out(
+        self,
+        client_id: str,
+        seconds: float,
+        terms: Terms = ANY,
+        by: str | None = None,
+    ) -> None:
         """An operator keeps a client out, and kicks it if it lives.
 
+        :param by: which operator, if that is known.
         :param seconds: for how long, from now; 0 lets it come back.
         :raises StaleSequence: if it has gone on since the order was decided on.
         :raises IllegalTransition: if the order isn't for clients in this one's state.
@@ -235,8 +351,9 @@ class Registry:
         if terms.dry_run:
             return
         if seconds and client is not None:
-            self._remove(client, Reason.KICK)
-        self.lockouts.set(client_id, seconds)
+            self._remove(client, Reason.KICK, by)
+        incarnation = None if client is None else client.incarnation
+        self.lockouts.set(client_id, seconds, by, incarnation)
 
     def restore(self, stored: StoredState) -> Iterator[None]:
         """Go on after a restart: whoever lived, lives, with a full fuse.
@@ -260,6 +377,7 @@ class Registry:
         former = self._clients.pop(client_id, None)
         if former is not None:
             former.heartbeat.defuse()
+            self.mass_loss.forget(client_id)
         if snapshot is not None:
             newest = next(reversed(self._clients), None)
             self._take_in(snapshot)
@@ -288,15 +406,75 @@ class Registry:
     def _granted(self, fuse: float) -> float:
         return clamp_fuse(fuse, self.longest_fuse)
 
+    def _grant(self, client: LocalClient, asked: float) -> None:
+        heartbeat, fuse = client.heartbeat, self._granted(asked)
+        if fuse != heartbeat.fuse:
+            heartbeat.fuse = fuse
+            heartbeat.late_after = late_after(fuse, self.interval)
+            client.record(client.snapshot())
+
+    def _tell(
+        self, client: LocalClient, kind: Callable[..., Notice], **what: object
+    ) -> None:
+        incarnation = client.incarnation
+        self.tell(kind(client_id=client.client_id, incarnation=incarnation, **what))
+
+    def _fall_late(self, client_id: str) -> None:
+        client = self._clients[client_id]
+        heartbeat = client.heartbeat
+        heartbeat.fall_late()
+        self.mass_loss.late.add(client_id)
+        self._tell(
+            client,
+            Late,
+            seconds_since_heartbeat=heartbeat.seconds_since(),
+            seconds_to_timebomb=heartbeat.seconds_left(),
+            timebomb_seconds=heartbeat.fuse,
+        )
+
+    def _recover(self, client: LocalClient) -> None:
+        """It beats, and was late, held, or silent as planned."""
+        if client.silent_until:
+            self._end_silence(client, SilenceEnd.BEAT)
+        elif client.client_id in self.mass_loss.late:
+            self._tell(client, Recovered)
+            self.mass_loss.forget(client.client_id)
+
+    def _end_silence(
+        self, client: LocalClient, reason: SilenceEnd, by: str | None = None
+    ) -> None:
+        client.silent_until = 0.0
+        client.record(client.snapshot(ordered=reason is SilenceEnd.OPERATOR))
+        self._tell(client, Silence, seconds=0.0, reason=reason, by=by)
+
+    def _label(self, client: LocalClient, labels: Labels) -> None:
+        client.labels = labels
+        client.record(client.snapshot())
+        self._tell(client, LabelsChanged, labels=labels)
+
     def _explode(self, client_id: str) -> None:
-        self._bury(self._clients[client_id], Reason.TIMEBOMB)
+        client = self._clients[client_id]
+        heartbeat, mass_loss = client.heartbeat, self.mass_loss
+        if client.silent_until:
+            self._end_silence(client, SilenceEnd.ENDED)
+        if heartbeat.stage is Stage.HELD:
+            mass_loss.expire()
+        elif mass_loss.takes(client_id, len(self)):
+            heartbeat.hold(mass_loss.seconds_left())
+            since = heartbeat.seconds_since()
+            self._tell(client, Held, seconds_since_heartbeat=since)
+            return
+        self._bury(client, Reason.TIMEBOMB)
 
     def _take_in(self, snapshot: Snapshot) -> None:
         # What a former run has granted may be more than this one grants.
         fuse = min(snapshot.fuse, max(self.longest_fuse, self.default_fuse))
-        heartbeat = Heartbeat(snapshot.client_id, self._delegate, self.clock, fuse)
+        heartbeat = self._light(snapshot.client_id, fuse)
         heartbeat.beats = snapshot.beats
         heartbeat.longest_gap = snapshot.longest_gap_seconds
+        silent = snapshot.silent_until - self.wall_clock()
+        if snapshot.silent_until and silent > 0:
+            heartbeat.silence(silent)
         self.last_incarnation = max(self.last_incarnation, snapshot.incarnation)
         self._clients[snapshot.client_id] = LocalClient(
             client_id=snapshot.client_id,
@@ -306,22 +484,39 @@ class Registry:
             registered_at=snapshot.registered_at,
             reported_state=snapshot.reported_state,
             instances=snapshot.instances,
+            labels=snapshot.labels,
+            state_since=snapshot.state_since,
+            silent_until=snapshot.silent_until if silent > 0 else 0.0,
             state=snapshot.state,
             sequence=snapshot.sequence,
             has_reported=snapshot.has_reported,
         )
 
-    def _remove(self, client: LocalClient, reason: Reason) -> LocalClient:
+    def _light(self, client_id: str, fuse: float, values: Raw = NO_VALUES) -> Heartbeat:
+        warning = late_after(fuse, self.interval)
+        return Heartbeat(
+            client_id, self._delegate, self._warn, self.clock, fuse, warning, values
+        )
+
+    def _remove(
+        self, client: LocalClient, reason: Reason, by: str | None = None
+    ) -> LocalClient:
         self.admit()
         client.heartbeat.defuse()
-        self._bury(client, reason)
+        self._bury(client, reason, by)
         return client
 
-    def _bury(self, client: LocalClient, reason: Reason) -> None:
+    def _bury(self, client: LocalClient, reason: Reason, by: str | None = None) -> None:
         del self._clients[client.client_id]
         now = self.wall_clock()
         self._dead.add(client.client_id, DeadClient(client.instances, now), now)
-        client.die(reason, now)
+        if client.silent_until:
+            kicked = reason is Reason.KICK
+            end = SilenceEnd.OPERATOR if kicked else SilenceEnd.ENDED
+            client.silent_until = 0.0
+            self._tell(client, Silence, seconds=0.0, reason=end, by=by)
+        self.mass_loss.forget(client.client_id)
+        client.die(reason, now, by)
 
     def _register(
         self,
@@ -331,23 +526,29 @@ class Registry:
         instance_id: str | None,
         fuse: float | None,
         values: Raw,
+        labels: Labels | None,
     ) -> LocalClient:
         self._admit_registration(client_id, former)
         now = self.wall_clock()
         instances = self._instances(client_id, former).succeeded_by(instance_id)
         if former is not None:
+            if former.heartbeat.stage is not _PUNCTUAL:
+                self._recover(former)
             former.heartbeat.defuse()
+            labels = former.labels if labels is None else labels
         asked = self.default_fuse if fuse is None else self._granted(fuse)
         client_id = str(client_id)  # a message's own kind of string is twice as long
         self.last_incarnation += 1
         client = LocalClient(
             client_id=client_id,
             incarnation=self.last_incarnation,
-            heartbeat=Heartbeat(client_id, self._delegate, self.clock, asked, values),
+            heartbeat=self._light(client_id, asked, values),
             record=self.listener,
             registered_at=now,
             reported_state=reported,
             instances=instances,
+            labels=NO_LABELS if labels is None else labels,
+            state_since=now,
             has_reported=reported is not ClientState.DISCONNECTED,
         )
         self._clients.pop(client_id, None)  # they are listed as they registered
@@ -362,6 +563,8 @@ class Registry:
             self._admit_life(client_id, former)
         except Overloaded:
             if former is not None:  # it lives, whatever it is refused
+                if former.heartbeat.stage is not _PUNCTUAL:
+                    self._recover(former)
                 former.heartbeat.reset_timebomb(self.clock.seconds())
             raise
 
@@ -403,7 +606,12 @@ class Registry:
             )
 
     def _change_state(
-        self, party: Party, client: LocalClient, state: ClientState, reason: Reason
+        self,
+        party: Party,
+        client: LocalClient,
+        state: ClientState,
+        reason: Reason,
+        by: str | None = None,
     ) -> None:
         try:
             check_transition(party, client.state, state)
@@ -412,4 +620,4 @@ class Registry:
             raise
         if state is not client.state:
             self.admit()
-            client.set_state(state, reason)
+            client.set_state(state, reason, self.wall_clock(), by)

@@ -31,15 +31,22 @@ class Availability:
     :param clock: for patience and pauses: a :class:`ListeningClock`, so that a store
         isn't blamed for a stall, or any other with ``callLater``.
     :param on_trouble: called each time that the store turns out to be in trouble.
+    :param tell: hears why it is in trouble, and None when that is over; each once.
     :ivar trouble: why no change can be made durable now; None if it can.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: Any, on_trouble: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        on_trouble: Callable[[], object],
+        tell: Callable[[str | None], object] = lambda _: None,
+    ) -> None:
         self.trouble: str | None = "the store is not open yet"
         self._clock = clock
         self._on_trouble = on_trouble
+        self._tell = tell
         self._troubled_since: float | None = None
 
     def admit(self) -> None:
@@ -102,6 +109,7 @@ class Availability:
                 "No change is accepted until the store can keep it: {reason}",
                 reason=reason,
             )
+            self._tell(reason)
         self.trouble = reason
         self._on_trouble()
 
@@ -113,3 +121,4 @@ class Availability:
             self._log.info(
                 "The store keeps changes again, after {seconds:.1f} s", seconds=seconds
             )
+            self._tell(None)

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from heartbeat_service.core.changes import GoneClient, Life, Snapshot
 from heartbeat_service.core.errors import HeartbeatError, Overloaded, UnknownClient
-from heartbeat_service.core.heartbeat import NO_VALUES, Heartbeat
+from heartbeat_service.core.heartbeat import NO_VALUES, Heartbeat, told_interval
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
@@ -252,6 +252,7 @@ class Dispatcher:
                     _given(request.instance_id),
                     _given(request.timebomb_seconds),
                     request.values,
+                    _given(request.labels),
                 )
             case GetClientState():
                 return registry.get(request.client_id, _given(request.instance_id))
@@ -331,10 +332,7 @@ class Dispatcher:
             sequence=client.sequence,
             incarnation=client.incarnation,
             timebomb_seconds=fuse,
-            # Who asks for a fuse as short as the interval has to beat faster.
-            heartbeat_interval_seconds=(
-                self.interval if self.interval < fuse else fuse / 2
-            ),
+            heartbeat_interval_seconds=told_interval(fuse, self.interval),
             request_endpoint=self.request_endpoint,
             state_change_endpoint=self.state_change_endpoint,
             instance_id=client.instances.present or UNSET,

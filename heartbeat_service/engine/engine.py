@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from heartbeat_service.core.changes import Change, Snapshot
 from heartbeat_service.core.heartbeat import LONGEST_FUSE
 from heartbeat_service.core.listening_clock import ListeningClock
+from heartbeat_service.core.notices import News
 from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
@@ -46,12 +47,15 @@ class Engine:
     :param reactor: how late it is, and turns in which to do long work: a reactor or a
         ``task.Clock``.
     :param listeners: each hears every change, in order, once the store has it.
+    :param watchers: each hears of all that operators are told, in order.
     :param timebomb: seconds from a beat to a client's death, unless it asks for others.
     :param interval: seconds between two beats, as clients are told.
     :param max_clients: how many clients may live at once.
     :param max_registrations: how many lives may begin a second; None for any number.
     :param max_timebomb: the most seconds that a client gets if it asks.
     :param wall_clock: seconds since the epoch, for people.
+    :param mass_loss_share: how many of all must be late for a hold; None for none.
+    :param mass_loss_hold: how long a hold may last, in seconds.
     :param worked: seconds of processor time that the reactor's thread has used.
     :ivar opened: whether its clients are known.
     :ivar gone: who was here and is not.
@@ -63,11 +67,14 @@ class Engine:
         store: Store,
         listeners: Iterable[Callable[[Change], None]] = (),
         *,
+        watchers: Iterable[Callable[[News], None]] = (),
         timebomb: float = 10.0,
         interval: float = 2.0,
         max_clients: int = 250_000,
         max_registrations: int | None = None,
         max_timebomb: float = LONGEST_FUSE,
+        mass_loss_share: float | None = None,
+        mass_loss_hold: float = 60.0,
         wall_clock: Callable[[], float] = time.time,
         worked: Callable[[], float] = lambda: 0.0,
     ) -> None:
@@ -81,6 +88,7 @@ class Engine:
             reactor,
             [_log_change, self.gone.hear, self._look_for_room, *listeners],
             self._refused,
+            watchers,
         )
         self.registry = Registry(
             clock=self.clock,
@@ -91,6 +99,10 @@ class Engine:
             max_clients=max_clients,
             registrations=_limit(reactor, max_registrations),
             longest_fuse=max_timebomb,
+            tell=self.journal.tell,
+            interval=interval,
+            mass_loss_share=mass_loss_share,
+            mass_loss_hold=mass_loss_hold,
         )
         self.dispatcher = Dispatcher(self.registry, self.journal, self.gone, interval)
         self.orders = Orders(self.dispatcher, reactor)

@@ -19,8 +19,16 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from heartbeat_service.core.changes import Change, Fact, Life, Snapshot, StoredState
+from heartbeat_service.core.changes import (
+    Change,
+    Fact,
+    Life,
+    Lockout,
+    Snapshot,
+    StoredState,
+)
 from heartbeat_service.core.errors import Overloaded
+from heartbeat_service.core.notices import ClientNotice, News, Notice, StoreNotice
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.availability import Availability
 from heartbeat_service.engine.slices import in_slices
@@ -43,10 +51,12 @@ class _Entry:
     """A fact that waits for the store, or None where a commit of nothing is wanted.
 
     :ivar waiters: who waits for it; most often nobody does.
+    :ivar notices: what is told right after it: of each kind the latest.
     """
 
     fact: Fact | None
     waiters: list[Deferred[None]] | None = None
+    notices: dict[type, Notice] | None = None
 
     def wait(self) -> Deferred[None]:
         """Fires once it is durable and was heard."""
@@ -55,6 +65,13 @@ class _Entry:
             self.waiters = []
         self.waiters.append(waiter)
         return waiter
+
+    def tell_after(self, notice: Notice) -> None:
+        """Have a notice told once it is durable and was heard."""
+        if self.notices is None:
+            self.notices = {}
+        self.notices.pop(type(notice), None)
+        self.notices[type(notice)] = notice
 
     def succeed(self) -> None:
         """Let all who wait go on."""
@@ -77,6 +94,7 @@ class ChangeJournal:
     :param clock: for patience with the store: a :class:`ListeningClock`, or any other.
     :param reactor: takes the slices in which many changes are announced.
     :param listeners: each hears every durable change, once.
+    :param watchers: each hears of all that operators are told, once it is durable.
     :param on_refusal: is told which client's facts were refused, and the record that
         the store has in their place.
     """
@@ -90,15 +108,18 @@ class ChangeJournal:
         reactor: Any,
         listeners: Iterable[Callable[[Change], None]],
         on_refusal: Callable[[str, Snapshot | None], None],
+        watchers: Iterable[Callable[[News], None]] = (),
     ) -> None:
         self._store = store
         self._reactor = reactor
         self._listeners = tuple(listeners)
+        self._watchers = tuple(watchers)
         self._on_refusal = on_refusal
-        self._availability = Availability(clock, self._fail_waiters)
+        self._availability = Availability(clock, self._fail_waiters, self._tell_store)
         self._opened = False
         self._pending: deque[_Entry] = deque()
         self._latest: dict[str, _Entry] = {}
+        self._last_of: dict[str, _Entry] = {}
         self._held: dict[str, Snapshot | None] = {}
         self._check: _Entry | None = None
         self._good_until = -math.inf
@@ -138,6 +159,16 @@ class ChangeJournal:
         self._latest[fact.client_id] = entry
         self._snapshots.pop(fact.client_id, None)
         self._append(entry)
+
+    def tell(self, notice: Notice) -> None:
+        """Let operators hear of what isn't kept, behind what waits of its client."""
+        waits = None
+        if isinstance(notice, ClientNotice):
+            waits = self._last_of.get(notice.client_id)
+        if waits is None:
+            self._let_watch(notice)
+        else:
+            waits.tell_after(notice)
 
     def held(self) -> Mapping[str, Snapshot | None]:
         """Whose changes wait for the store, each with the record that the store has.
@@ -233,6 +264,8 @@ class ChangeJournal:
 
     def _append(self, entry: _Entry) -> None:
         self._pending.append(entry)
+        if entry.fact is not None:
+            self._last_of[entry.fact.client_id] = entry
         if not self._writing:
             self._writer = Deferred.fromCoroutine(self._write())
             self._writer.addErrback(_ignore, CancelledError)
@@ -285,6 +318,7 @@ class ChangeJournal:
             self._latest.pop(client_id, None)
             self._held.pop(client_id, None)
             self._snapshots.pop(client_id, None)
+            self._last_of.pop(client_id, None)
             self._on_refusal(client_id, record)
         for entry in dropped:
             entry.fail(Refused())
@@ -302,11 +336,17 @@ class ChangeJournal:
                 self._let_go(entry, fact)
             if isinstance(fact, Change):
                 self._let_hear(fact)
+            if isinstance(fact, Change | Lockout):
+                self._let_watch(fact)
+            for notice in (entry.notices or {}).values():
+                self._let_watch(notice)
             entry.succeed()
             yield
 
     def _let_go(self, entry: _Entry, fact: Fact) -> None:
         client_id = fact.client_id
+        if self._last_of.get(client_id) is entry:
+            del self._last_of[client_id]
         if self._latest.get(client_id) is entry:
             del self._latest[client_id]
             self._held.pop(client_id, None)
@@ -320,6 +360,16 @@ class ChangeJournal:
                 listener(change)
             except Exception:  # noqa: BLE001 - one deaf listener must not silence the others
                 self._log.failure("A listener failed on {change}", change=change)
+
+    def _let_watch(self, news: News) -> None:
+        for watcher in self._watchers:
+            try:
+                watcher(news)
+            except Exception:  # noqa: BLE001 - as a listener's
+                self._log.failure("A watcher failed on {news}", news=news)
+
+    def _tell_store(self, trouble: str | None) -> None:
+        self.tell(StoreNotice(trouble))
 
     def _wait_for(self, entry: _Entry | None) -> Deferred[None]:
         if not self._opened or (entry is not None and self.trouble is not None):

@@ -126,6 +126,9 @@ def _nested_in(outer: dict[str, Any] | list[Any]) -> Iterator[Any]:
 
 
 InstanceID = Annotated[str, Meta(min_length=1, max_length=64)]
+#: What a label is named, and what it says.
+Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:@-]{1,64}$")]
+Labels = Annotated[dict[Word, Word], Meta(max_length=8)]
 RequestID = Annotated[str, Meta(min_length=1, max_length=64)]
 Fuse = Annotated[float, Meta(gt=0)]
 
@@ -181,6 +184,7 @@ class HeartbeatMessage(Message, frozen=True):
     instance_id: InstanceID | UnsetType = UNSET
     timebomb_seconds: Fuse | UnsetType = UNSET
     values: Raw = NO_VALUES
+    labels: Labels | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         force_setattr(self, "values", compact_values(bytes(self.values)))
