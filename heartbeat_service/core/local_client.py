@@ -55,15 +55,17 @@ class LocalClient:
         restarted = self.has_reported and reported is _DISCONNECTED
         return taken_over or restarted
 
-    def beat(self, reported: ClientState, values: Raw) -> None:
+    def beat(self, reported: ClientState, values: Raw, is_news: bool = False) -> None:
         """Take a beat of this life; an ordinary one is nobody's news.
 
         :param reported: what the client says of itself.
+        :param is_news: whether it has brought something that has to be kept.
         """
         self.heartbeat.update(values)
         self.reported_state = reported
         if not self.has_reported and reported is not _DISCONNECTED:
-            self.has_reported = True
+            self.has_reported = is_news = True
+        if is_news:
             self.record(self.snapshot())
 
     def picture(self) -> LocalClient:

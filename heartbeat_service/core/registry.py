@@ -188,12 +188,11 @@ class Registry:
             return self._register(
                 client_id, client, reported, instance_id, fuse, values, labels
             )
-        if fuse is not None:
-            self._grant(client, fuse)
+        is_news = fuse is not None and self._grant(client.heartbeat, fuse)
         if client.heartbeat.stage is not _PUNCTUAL:
             self._recover(client)
         before = client.reported_state
-        client.beat(reported, values)
+        client.beat(reported, values, is_news)
         if reported is not before:
             self._tell(client, Reported, reported_state=reported)
         if labels is not None and labels != client.labels:
@@ -406,12 +405,14 @@ class Registry:
     def _granted(self, fuse: float) -> float:
         return clamp_fuse(fuse, self.longest_fuse)
 
-    def _grant(self, client: LocalClient, asked: float) -> None:
-        heartbeat, fuse = client.heartbeat, self._granted(asked)
-        if fuse != heartbeat.fuse:
-            heartbeat.fuse = fuse
-            heartbeat.late_after = late_after(fuse, self.interval)
-            client.record(client.snapshot())
+    def _grant(self, heartbeat: Heartbeat, asked: float) -> bool:
+        """Let it have the fuse that its client asks for; whether that is another."""
+        fuse = self._granted(asked)
+        if fuse == heartbeat.fuse:
+            return False
+        heartbeat.fuse = fuse
+        heartbeat.late_after = late_after(fuse, self.interval)
+        return True
 
     def _tell(
         self, client: LocalClient, kind: Callable[..., Notice], **what: object

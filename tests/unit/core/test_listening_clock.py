@@ -31,6 +31,9 @@ from heartbeat_service.core.states import ClientState
 STEP = 0.01
 FUSE = 10.0
 
+#: When who has that fuse is late: the interval of two seconds, missed twice.
+LATE = 4.0
+
 #: How long it takes to see that nothing has piled up, in seconds.
 LOOKING = SETTLING + 5 * STEP
 
@@ -147,7 +150,11 @@ class TestWithoutAStall(ListeningClockTestCase):
         self.house.listen(4.0)
         self.house.beat()
         self.assertEqual(self.house.clock.getDelayedCalls(), [timebomb])
-        self.assertAlmostEqual(timebomb.getTime() - self.house.clock.seconds(), FUSE)
+        now = self.house.clock.seconds()
+        self.assertAlmostEqual(timebomb.getTime() - now, LATE)
+        self.house.listen(LATE + STEP)
+        [timebomb] = self.house.clock.getDelayedCalls()
+        self.assertAlmostEqual(timebomb.getTime() - now, FUSE)
 
     def test_a_shorter_fuse_is_kept_as_well(self) -> None:
         for number in range(10):
@@ -323,12 +330,17 @@ class TestStalls(ListeningClockTestCase):
         self.house.socket.extend(["flood"] * 10_000)
         self.house.stall(3.0)
 
+        def late() -> bool:
+            return "silent" in self.house.registry.mass_loss.late
+
         def dead() -> bool:
             return not self.house.lives("silent")
 
-        took = self.house.until(dead)
+        took = self.house.until(late)
         self.assertGreaterEqual(took, 3.0 + STALL - UNSEEN - STEP)
-        self.assertLessEqual(took, 3.0 + STALL + 0.5 + LATEST + 2 * STEP)
+        self.assertLessEqual(took, 3.0 + STALL + 0.375 + LATEST + 2 * STEP)
+        took = self.house.until(dead)
+        self.assertLessEqual(took, 0.125 + LATEST + 2 * STEP)
 
     def test_what_was_missed_before_a_beat_does_not_count_for_it(self) -> None:
         self.house.stall(100.0)

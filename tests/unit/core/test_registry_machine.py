@@ -51,6 +51,7 @@ from tests.unit.fakes import stored_state
 
 CLIENTS = ("1", "10", "a")
 DEFAULT_FUSE = 2.0
+INTERVAL = 0.5
 MOST_DEAD = 1
 TICK = 0.25
 HAIR = 2**-10
@@ -83,6 +84,7 @@ class Expected:
     values: bytes
     last_beat: float
     registered_at: float
+    state_since: float
     has_reported: bool
     former: tuple[str, ...] = ()
     state: ClientState = ClientState.UNCALIBRATED
@@ -95,6 +97,12 @@ class Expected:
     def deadline(self) -> float:
         """When it dies, if it stays silent."""
         return self.last_beat + self.fuse
+
+    @property
+    def late_from(self) -> float:
+        """When it is late, if it stays silent: two beats are missing."""
+        told = INTERVAL if self.fuse > INTERVAL else self.fuse / 2
+        return self.last_beat + min(2 * told, 0.75 * self.fuse)
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -327,6 +335,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 values=bytes(client.heartbeat.values),
                 last_beat=self.clock.seconds() - client.heartbeat.seconds_since(),
                 registered_at=client.registered_at,
+                state_since=client.state_since,
                 has_reported=client.has_reported,
                 state=client.state,
                 sequence=client.sequence,
@@ -346,8 +355,12 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @invariant()
     def one_timebomb_burns_for_each_living_client(self) -> None:
+        now = self.clock.seconds()
         due = [call.getTime() for call in self.clock.getDelayedCalls()]
-        assert sorted(due) == sorted(life.deadline for life in self.living.values())
+        assert sorted(due) == sorted(
+            life.late_from if now < life.late_from else life.deadline
+            for life in self.living.values()
+        )
         assert len(self.registry) == len(self.living)
 
     @invariant()
@@ -460,6 +473,7 @@ class RegistryMachine(RuleBasedStateMachine):
             values=values,
             last_beat=self.clock.seconds(),
             registered_at=self.wall_clock(),
+            state_since=self.wall_clock(),
             has_reported=has_reported,
             former=tuple(self.instances[name][-8:]),
         )
@@ -498,6 +512,7 @@ class RegistryMachine(RuleBasedStateMachine):
         if state is not life.state:
             previous, life.state = life.state, state
             life.sequence += 1
+            life.state_since = self.wall_clock()
             life.has_left_uncalibrated = True
             yield self._fact(name, previous, reason)
 
@@ -506,6 +521,7 @@ class RegistryMachine(RuleBasedStateMachine):
         ended = self._end_of(life, reason)
         life.state = ClientState.DISCONNECTED
         life.sequence += 1
+        life.state_since = self.wall_clock()
         fact = self._fact(name, ended.last_state, reason, ended)
         del self.living[name]
         if self.latest_instance[name] is not None or self.instances[name]:
@@ -572,6 +588,7 @@ class RegistryMachine(RuleBasedStateMachine):
             has_reported=life.has_reported,
             beats=life.beats,
             longest_gap_seconds=life.longest_gap,
+            state_since=life.state_since,
         )
 
     def _changes(self) -> list[Change]:
@@ -583,6 +600,7 @@ class RegistryMachine(RuleBasedStateMachine):
             wall_clock=self.wall_clock,
             listener=self.heard.append,
             default_fuse=DEFAULT_FUSE,
+            interval=INTERVAL,
         )
         # As many as the clients that may live; for these few, fewer.
         registry._dead = DeadClients(MOST_DEAD)

@@ -50,6 +50,9 @@ LIVING = (UNCALIBRATED, CALIBRATED, RUNNING)
 
 FUSE = 10.0
 
+#: When who has that fuse is late: the interval of two seconds, missed twice.
+LATE = 4.0
+
 
 class RegistryTestCase(SynchronousTestCase):
     """A registry on a clock that the test turns."""
@@ -84,6 +87,10 @@ class RegistryTestCase(SynchronousTestCase):
             self.changes.append(fact)
         elif isinstance(fact, Snapshot):
             self.snapshots.append(fact)
+
+    def due(self) -> list[float]:
+        """When the timers go off."""
+        return [call.getTime() for call in self.clock.getDelayedCalls()]
 
     def assert_alive(self, client_id: str = "1") -> None:
         """The client lives."""
@@ -143,14 +150,15 @@ class TestRegistration(RegistryTestCase):
                 has_reported=False,
                 beats=1,
                 longest_gap_seconds=0.0,
+                state_since=1_000_000.0,
             ),
         )
 
     def test_the_first_heartbeat_lights_the_timebomb(self) -> None:
         self.registry.beat("1", DISCONNECTED)
-        self.assertEqual(
-            [call.getTime() for call in self.clock.getDelayedCalls()], [FUSE]
-        )
+        self.assertEqual(self.due(), [LATE])
+        self.clock.advance(LATE)
+        self.assertEqual(self.due(), [FUSE])
 
     def test_a_client_that_says_running_is_uncalibrated_all_the_same(self) -> None:
         client = self.registry.beat("1", RUNNING)
@@ -202,8 +210,9 @@ class TestHeartbeat(RegistryTestCase):
         [timebomb] = self.clock.getDelayedCalls()
         self.clock.advance(1)
         asked.clear()
-        self.registry.beat("1", UNCALIBRATED)
-        self.assertEqual((asked, timebomb.getTime()), ([1.0], 1.0 + FUSE))
+        client = self.registry.beat("1", UNCALIBRATED)
+        self.assertEqual((asked, timebomb.getTime()), ([1.0], 1.0 + LATE))
+        self.assertEqual(client.heartbeat.seconds_left(), FUSE)
 
     def test_no_other_message_resets_the_timebomb(self) -> None:
         self.registry.beat("1", DISCONNECTED)

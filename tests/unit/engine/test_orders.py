@@ -324,7 +324,7 @@ class TestMany(OrdersTestCase):
     def test_lock_outs_are_answered_once_they_are_durable(self) -> None:
         answer = self.house.orders.to_many(LockoutOrders(seconds=9, client_ids=["4"]))
         self.expect_answer_after(self.store.finish, answer)
-        self.assertEqual(self.store.kept[-1], Lockout("4", NOON + 9))
+        self.assertEqual(self.store.kept[-1], Lockout("4", NOON + 9, seconds=9))
 
     def test_who_dies_before_its_turn_is_unknown(self) -> None:
         self.house.register(*map(str, range(1000, 1000 + 2 * LARGEST_BATCH)))
