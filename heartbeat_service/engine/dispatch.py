@@ -399,6 +399,7 @@ def _gone_record(gone: GoneClient) -> GoneRecord:
         registered_at=moment(life.registered_at),
         beats=life.beats,
         longest_gap_seconds=life.longest_gap_seconds,
+        labels=life.labels,
     )
 
 
@@ -411,4 +412,5 @@ def _life_record(life: Life) -> LifeRecord:
         last_state=life.last_state,
         beats=life.beats,
         longest_gap_seconds=life.longest_gap_seconds,
+        by=life.by,
     )

@@ -86,6 +86,6 @@ class GoneClients:
         gone = self._gone.get(client_id)
         if gone is None:
             return None
-        how = _HOW.get(gone.life.reason, "it went at")
-        state = gone.life.last_state.value
-        return f"{how} {moment(gone.ended_at)}, {state} until then"
+        life, how = gone.life, _HOW.get(gone.life.reason, "it went at")
+        by = "" if life.by is None else f" by {life.by}"
+        return f"{how} {moment(gone.ended_at)}{by}, {life.last_state.value} until then"

@@ -126,8 +126,9 @@ class Orders:
         )
 
     def _lockout(self, client_id: str) -> LockoutRecord | None:
-        seconds = self.dispatcher.registry.lockouts.seconds_left(client_id)
-        return None if seconds is None else LockoutRecord(client_id, seconds, by=None)
+        lockouts = self.dispatcher.registry.lockouts
+        seconds, by = lockouts.seconds_left(client_id), lockouts.by(client_id)
+        return None if seconds is None else LockoutRecord(client_id, seconds, by=by)
 
     async def _to_each(self, order: ManyOrder) -> list[Answer]:
         # Else nobody is known, and "all" would mean nobody.

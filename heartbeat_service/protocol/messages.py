@@ -283,7 +283,10 @@ class ClientRecord(Body, frozen=True):
 
 
 class LifeRecord(Body, frozen=True):
-    """One life of a client, as an operator is shown it."""
+    """One life of a client, as an operator is shown it.
+
+    :ivar by: which operator ended it; null where that isn't known, or nobody did.
+    """
 
     incarnation: int
     registered_at: str
@@ -292,12 +295,13 @@ class LifeRecord(Body, frozen=True):
     last_state: ClientState
     beats: int
     longest_gap_seconds: float
+    by: str | None = None
 
 
 class GoneRecord(Body, frozen=True):
     """A client that is gone, as an operator is shown it.
 
-    :ivar labels: those that it had; none, as clients have none yet.
+    :ivar labels: those that it had when it went.
     """
 
     client_id: str

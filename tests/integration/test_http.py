@@ -36,8 +36,9 @@ LIFE = {
     "lastState",
     "beats",
     "longestGapSeconds",
+    "by",
 }
-GONE = (LIFE - {"incarnation"}) | {"clientID", "labels"}
+GONE = (LIFE - {"incarnation", "by"}) | {"clientID", "labels"}
 STATE = {
     "clientID",
     "clientState",

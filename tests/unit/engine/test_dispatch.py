@@ -957,9 +957,18 @@ class TestOperators(DispatchTestCase):
                     last_state=UNCALIBRATED,
                     beats=2,
                     longest_gap_seconds=1.5,
+                    by=None,
                 )
             ],
         )
+
+    def test_history_tells_which_operator_ended_a_life(self) -> None:
+        for by in ("Anna", None):
+            self.house.register("1")
+            self.house.registry.kick("1", by=by)
+            self.store.finish_all()
+        told = self.successResultOf(self.history())
+        self.assertEqual([life.by for life in told], [None, "Anna"])
 
     def test_history_is_told_newest_first(self) -> None:
         self.house.register("1")

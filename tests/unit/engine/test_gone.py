@@ -78,6 +78,15 @@ class TestGoneClients(GoneTestCase):
         self.restart()
         self.assertEqual(self.records(), [expected])
 
+    def test_a_record_has_the_labels_that_it_had_when_it_went(self) -> None:
+        self.house.beat("1", labels={"room": "a"})
+        self.house.beat("1", labels={"room": "b", "seat": "4"})
+        self.house.kick("1")
+        self.store.finish_all()
+        for _ in range(2):
+            self.assertEqual(self.records()[0].labels, {"room": "b", "seat": "4"})
+            self.restart()
+
     def test_whoever_went_is_gone_however_it_went_and_the_last_comes_first(self):
         self.house.register("1", "2", "3", "4")
         self.house.kick("2")
@@ -283,6 +292,12 @@ class TestWhoAsksForThem(GoneTestCase):
         self.assert_told(f"said goodbye at {at}")
         self.restart()
         self.assert_told(f"said goodbye at {at}")
+
+    def test_operator_is_told_who_has_kicked_a_client(self) -> None:
+        self.house.register("1")
+        self.house.registry.kick("1", by="Anna")
+        self.store.finish_all()
+        self.assert_told("kicked at 2022-03-29T12:00:00.000Z by Anna, UNCALIBRATED")
 
     def test_operator_is_told_that_nobody_of_this_id_is_known(self) -> None:
         self.assert_told(

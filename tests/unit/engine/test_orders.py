@@ -397,6 +397,15 @@ class TestLockouts(OrdersTestCase):
         self.store.finish_all()
         self.assertEqual(self.listed(), [("4", 55.0), ("1", 55.0)])
 
+    def test_it_is_told_which_operator_keeps_a_client_out(self) -> None:
+        self.house.registry.lock_out("1", 60, by="Anna")
+        self.house.registry.lock_out("5", 60)
+        self.store.finish_all()
+        self.assertEqual(
+            list(self.house.orders.lockouts()),
+            [LockoutRecord("1", 60.0, by="Anna"), LockoutRecord("5", 60.0, by=None)],
+        )
+
     def test_what_is_not_durable_is_waited_for(self) -> None:
         self.one("5", LockoutOrder(seconds=60))
         self.house.orders.to_one("4", LockoutOrder(seconds=60))
