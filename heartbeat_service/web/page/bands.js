@@ -1,0 +1,73 @@
+// The bands above everything: no line, a restart, a mass loss. Knows no single client.
+
+import { h, write } from "./dom.js";
+import { glyph } from "./glyphs.js";
+import { T, clock, minuteSecond, span } from "./texts.js";
+
+/** Draws the bands that apply now. */
+export function bands(app, element) {
+  const shown = { noLine: noLine(app), restart: restart(app), massLoss: massLoss(app) };
+
+  function drawAll() {
+    const now = Object.values(shown).filter((band) => band.applies());
+    for (const band of now) band.draw();
+    const boxes = now.map((band) => band.box);
+    if (boxes.length !== element.children.length || boxes.some((box, i) => box !== element.children[i])) {
+      element.replaceChildren(...boxes);
+    }
+  }
+
+  setInterval(drawAll, 200);
+  return { draw: drawAll };
+}
+
+function band(kind, sign, heading, text, ...end) {
+  return h("section", { class: `band ${kind}` }, glyph(sign), h("div", {}, heading, text), h("div", { class: "end" }, ...end));
+}
+
+function noLine(app) {
+  const [heading, waiting] = [h("h2"), h("span", { class: "wait" })];
+  const again = h("button", { type: "button", class: "btn", onclick: () => app.line.open() }, T.bands.tryNow);
+  return {
+    box: band("cutoff", "noline", heading, h("p", {}, T.bands.noLineText), waiting, again),
+    applies: () => app.line.state === "lost",
+    draw() {
+      const { since, retryAt } = app.line;
+      const wait = Math.ceil((retryAt - performance.now()) / 1000);
+      write(heading, since === null ? T.bands.neverLine : T.bands.noLine(clock(since), span(app.now() - since)));
+      write(waiting, wait > 0 ? T.bands.again(wait) : T.bands.trying);
+    },
+  };
+}
+
+function restart(app) {
+  const heading = h("h2");
+  let seen = null;
+  const dismiss = () => (seen = app.listing.restartedAt);
+  return {
+    box: band("note", "reconnect", heading, h("p", {}, T.bands.restartText),
+      h("button", { type: "button", class: "btn", onclick: dismiss }, T.bands.good)),
+    applies: () => app.listing.restartedAt !== null && app.listing.restartedAt !== seen && !app.stale,
+    draw: () => write(heading, T.bands.restart(clock(app.listing.restartedAt))),
+  };
+}
+
+function massLoss(app) {
+  const [heading, text, left, drain] = [h("h2"), h("p"), h("span", { class: "big" }), h("i", { class: "drain" })];
+  const show = h("button", { type: "button", class: "btn", onclick: () => app.set({ view: "table", filter: "attention" }) }, T.bands.show);
+  const letGo = h("button", { type: "button", class: "btn danger", onclick: () => app.hands.letGo() }, T.bands.letGo);
+  const box = band("mass", "held", heading, text, left, show, letGo);
+  box.append(drain);
+  return {
+    box,
+    applies: () => app.model.hold !== null && !app.stale,
+    draw() {
+      const { hold, counts } = app.model;
+      const [now, whole] = [app.now(), hold.until - hold.since];
+      write(heading, T.bands.massLoss(clock(hold.since), counts.held, counts.late));
+      write(text, T.bands.massLossText(clock(hold.until)));
+      write(left, minuteSecond(hold.until - now + 999));
+      drain.style.transform = `scaleX(${Math.max(0, Math.min(1, (hold.until - now) / whole)).toFixed(4)})`;
+    },
+  };
+}

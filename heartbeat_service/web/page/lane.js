@@ -1,0 +1,79 @@
+// Who has gone in the last hour, the last first; many of one group that went the same way
+// within a minute of each other are one entry. Knows no request.
+
+import { cut, h, write } from "./dom.js";
+import { glyph } from "./glyphs.js";
+import { T, clock, hourMinute, number, span } from "./texts.js";
+
+const TOGETHER = 60_000;
+const MANY = 4;
+const MOST = 60;
+
+/** Lists of gone clients, the last to go first; those of four and more went together. */
+export function bundle(gone, label) {
+  const bundles = [];
+  const latest = new Map();
+  for (const one of gone) {
+    const key = `${one.reason}\n${label === null ? "" : (one.labels[label] ?? "")}`;
+    const open = latest.get(key);
+    if (open && open.at(-1).at - one.at < TOGETHER) open.push(one);
+    else {
+      const list = [one];
+      latest.set(key, list);
+      bundles.push(list);
+    }
+  }
+  return bundles.flatMap((list) => (list.length >= MANY ? [list] : list.map((one) => [one]))).sort((a, b) => b[0].at - a[0].at);
+}
+
+export function mount(app, element) {
+  const count = h("b");
+  const list = h("ol", { tabIndex: 0, "aria-label": T.lane.title });
+  element.setAttribute("aria-label", T.lane.title);
+  element.append(h("h2", {}, T.lane.title, count), list);
+  let drawnAt = 0;
+
+  function drawList() {
+    const { model, ui } = app;
+    drawnAt = app.now();
+    const gone = model.goneList();
+    write(count, number(gone.length));
+    const entries = bundle(gone.slice(0, 2000), ui.group || null).slice(0, MOST);
+    const top = list.scrollTop;
+    list.replaceChildren(...entries.map((entry) => (entry.length > 1 ? bunch(app, entry) : single(app, entry[0]))));
+    if (!entries.length) list.append(h("li", { class: "nobody" }, T.lane.nobody));
+    list.scrollTop = top;
+  }
+
+  return {
+    draw(changes) {
+      const old = app.now() - drawnAt > 15_000;
+      if (changes.gone || changes.ui || (old && !app.stale)) drawList();
+    },
+    destroy() {},
+  };
+}
+
+const where = ({ ui }, one) => (ui.group ? T.group(ui.group, one.labels[ui.group] ?? null) : "");
+
+function single(app, one) {
+  const [word, why] = T.end[one.reason];
+  const locked = app.model.lockouts.get(one.id);
+  const facts = [T.was(T.state[one.lastState]), where(app, one), T.ago(span(app.now() - one.at))];
+  return h("li", { class: one.reason }, glyph(one.reason, `c-${one.reason}`),
+    h("button", { type: "button", class: "id", title: one.id, onclick: () => app.open(one.id) }, cut(one.id, 20)),
+    h("time", {}, clock(one.at)),
+    h("p", {}, h("b", {}, word), `, ${one.reason === "kick" && one.by ? T.by(one.by) : why}`),
+    h("p", {}, facts.filter(Boolean).join(" · ")),
+    locked && h("p", { class: "locked" }, T.lockedUntil(hourMinute(locked.until))));
+}
+
+function bunch(app, entry) {
+  const [first, last] = [entry[0], entry.at(-1)];
+  const names = entry.slice(0, MANY).map((one) => cut(one.id, 16)).join(", ");
+  return h("li", { class: first.reason }, glyph(first.reason, `c-${first.reason}`),
+    h("span", { class: "id many" }, T.lane.many(entry.length, T.end[first.reason][0])),
+    h("time", {}, clock(first.at)),
+    h("p", {}, T.lane.within(where(app, first), span(first.at - last.at))),
+    h("p", {}, entry.length > MANY ? `${names} ${T.lane.more(entry.length - MANY)}` : names));
+}

@@ -1,0 +1,131 @@
+// The head of the page: the verdict in one line, everybody in numbers, the clock and the
+// line; the same verdict as the tab's title. Knows how to judge the counts, nothing of
+// single clients.
+
+import { h, mark, write } from "./dom.js";
+import { glyph, reshape } from "./glyphs.js";
+import { T, clock, hourMinute, number, span } from "./texts.js";
+
+const COUNTS = [
+  ["alive", null], ["RUNNING", "RUNNING"], ["CALIBRATED", "CALIBRATED"], ["UNCALIBRATED", "UNCALIBRATED"],
+  ["late", "late"], ["held", "held"], ["gone", null],
+];
+const MANY_LOST = 10;
+/** A worse verdict is cried. */
+const WORSE = { well: 0, warn: 1, bad: 2 };
+
+/** The first that applies: {mood, glyph, line, second}. */
+export function judge(app) {
+  const { model, ui } = app;
+  const { counts } = model;
+  if (!model.complete) return app.line.state === "lost" ? lostLine(app) : { mood: "well", glyph: "UNCALIBRATED", line: T.top.connecting, second: "" };
+  if (app.stale) return lostLine(app);
+  if (!model.clients.size && !model.gone.size) return { mood: "well", glyph: "UNCALIBRATED", line: T.top.empty, second: T.top.listening };
+  const lost = model.lostRecently();
+  if (model.hold) return massLoss(counts, lost);
+  const troubles = [
+    counts.late && T.top.late(counts.late), counts.held && T.top.held(counts.held),
+    counts.flapping && T.top.flapping(counts.flapping), lost && T.top.lost(lost),
+  ].filter(Boolean);
+  if (model.store) return { mood: "bad", glyph: "late", line: T.top.store, second: model.store };
+  if (!troubles.length) return well(app);
+  return {
+    mood: lost >= MANY_LOST ? "bad" : "warn", glyph: counts.late || counts.held || lost ? "late" : "flapping",
+    line: troubles.join(", "), second: whereMost(model, ui),
+  };
+}
+
+function lostLine({ model, line }) {
+  const { alive, RUNNING } = model.counts;
+  const second = line.since === null ? T.top.neverLive : T.top.lastKnown(clock(line.since), alive, RUNNING);
+  return { mood: "bad", glyph: "noline", line: T.top.unknown, second };
+}
+
+function massLoss(counts, lost) {
+  const second = [T.top.network, counts.flapping && T.top.flapping(counts.flapping), lost && T.top.lost(lost)];
+  return {
+    mood: "bad", glyph: "held", line: T.top.massLoss(counts.late + counts.held, counts.alive),
+    second: second.filter(Boolean).join(" · "),
+  };
+}
+
+function well({ model, now }) {
+  const second = model.wellSince === null ? "" : T.top.since(hourMinute(model.wellSince), span(now() - model.wellSince));
+  return { mood: "well", glyph: "tick", line: T.top.well, second };
+}
+
+const needy = ({ late, held, flapping }) => late + held + flapping;
+
+function whereMost(model, ui) {
+  const all = needy(model.counts);
+  const rest = T.top.rest(model.counts.alive - all);
+  if (all < 2 || model.groupedBy === null) return rest;
+  const [worst] = [...model.groups.values()].sort((a, b) => needy(b.counts) - needy(a.counts));
+  const most = needy(worst.counts);
+  if (most < 2 || most * 2 < all) return rest;
+  return T.top.most(T.group(ui.group, worst.key), most, all);
+}
+
+/** Draws the head into its element. */
+export function top(app, element) {
+  const face = glyph("UNCALIBRATED");
+  const [line, second] = [h("h1"), h("p")];
+  const verdict = h("div", { class: "verdict well" }, face, h("div", {}, line, second));
+  const numbers = new Map(COUNTS.map(([name, sign]) => [name, countOf(name, sign)]));
+  const [time, link] = [h("div", { class: "clock" }), h("span")];
+  element.append(
+    verdict,
+    h("dl", { class: "counts", "aria-label": T.top.counts }, ...[...numbers.values()].map((one) => one.box)),
+    h("div", { class: "line" }, time, h("div", { class: "link" }, h("span", { class: "dot" }), link)),
+  );
+  let mood = "well";
+
+  function drawVerdict() {
+    const now = judge(app);
+    mark(verdict, "class", `verdict ${now.mood}`);
+    reshape(face, now.glyph);
+    write(line, now.line);
+    write(second, now.second);
+    if (WORSE[now.mood] > WORSE[mood]) app.cry(now.line);
+    mood = now.mood;
+    document.title = titleOf(app, now.mood);
+  }
+
+  function drawCounts() {
+    const { counts, gone } = app.model;
+    for (const [name, one] of numbers) {
+      const n = name === "gone" ? gone.size : counts[name];
+      write(one.value, number(n));
+      mark(one.box, "class", `${n ? "on" : "zero"} ${name}`);
+    }
+  }
+
+  function drawClock() {
+    const stopped = app.stale && app.line.since !== null;
+    if (app.service.now) write(time, clock(stopped ? app.line.since : app.now()));
+    write(link, T.top.link[app.line.state]);
+  }
+
+  setInterval(drawClock, 250);
+  return {
+    draw() {
+      drawVerdict();
+      drawCounts();
+      drawClock();
+    },
+  };
+}
+
+function countOf(name, sign) {
+  const value = h("dd");
+  const box = h("div", {}, h("dt", {}, sign && glyph(sign), T.top.count[name]), value);
+  return { box, value };
+}
+
+function titleOf({ model, stale }, mood) {
+  if (stale && model.complete) return T.top.title(T.top.titleNoLine);
+  if (mood === "well") return T.page.name;
+  const { late, held } = model.counts;
+  if (late + held) return T.top.title(T.top.late(late + held));
+  return T.top.title(model.store ? T.top.store : model.lostRecently() ? T.top.lost(model.lostRecently()) : T.top.flapping(model.counts.flapping));
+}
