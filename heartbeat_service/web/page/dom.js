@@ -40,6 +40,14 @@ export function mark(element, name, value) {
   if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
+/** Puts children in an order, and moves only what isn't at its place. */
+export function order(parent, children) {
+  children.forEach((child, i) => {
+    if (parent.children[i] !== child) parent.insertBefore(child, parent.children[i] ?? null);
+  });
+  while (parent.children.length > children.length) parent.lastChild.remove();
+}
+
 /** A long ID, cut in its middle: its end tells clients apart. */
 export function cut(id, longest) {
   if (id.length <= longest) return id;

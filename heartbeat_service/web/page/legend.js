@@ -9,7 +9,7 @@ export function legend(foot) {
   if (foot.firstChild?.classList?.contains("leg")) return;
   foot.replaceChildren(
     ...Object.entries(T.legend).map(([name, word]) =>
-      h("span", { class: "leg" }, glyph(name, `c-${name}`), word)),
+      h("span", { class: "leg" }, glyph(name, `c-${name}`), h("span", {}, word))),
     h("span", { class: "end" }, T.legendHint),
   );
 }

@@ -27,6 +27,16 @@ export class Listing {
     app.listing = this;
   }
 
+  /** What is shown may be wrong until the listing is complete. */
+  get behind() {
+    return this.#buffer !== null;
+  }
+
+  /** Lists again now: what was told while the line was away is told without its time. */
+  refresh() {
+    if (!this.behind && this.#run !== null) this.#list();
+  }
+
   /** An event has come. */
   hear(name, data, id) {
     const { run, number } = readID(id);

@@ -77,7 +77,7 @@ const app = {
   cursor: null,
   current: null,
   get stale() {
-    return line.state === "lost" || line.state === "paused" || line.state === "locked" || !model.complete;
+    return line.state !== "live" || !model.complete || listing.behind;
   },
   now: () => service.now(),
   say: (text) => speech.say(text),
@@ -224,6 +224,7 @@ line.onevent = (name, data, id) => {
   speech.hear(name, data);
 };
 line.onstate = (state) => {
+  if (state === "live") listing.refresh();
   document.body.dataset.line = state;
   speech.line(state);
   draw.everything();

@@ -71,7 +71,8 @@ export class Model {
   /** Since when nobody needs anything, or null. */
   wellSince = null;
   startedAt = null;
-  /** Label name → group key → {key, clients (in natural order), counts}; see groupBy. */
+  /** Value of the label that it is grouped by → {key, clients (in natural order), counts,
+   * version: another one when clients came, went or moved}; the key is null without it. */
   groups = new Map();
   groupedBy = "room";
   /** How many clients have each label's name. */
@@ -197,13 +198,14 @@ export class Model {
   #groupOf(client) {
     const key = this.groupedBy === null ? "" : (client.labels[this.groupedBy] ?? null);
     let group = this.groups.get(key);
-    if (!group) this.groups.set(key, (group = { key, clients: [], counts: noCounts() }));
+    if (!group) this.groups.set(key, (group = { key, clients: [], counts: noCounts(), version: 0 }));
     return group;
   }
 
   #place(client) {
     const group = (client.group = this.#groupOf(client));
     group.clients.splice(place(group.clients, client), 0, client);
+    group.version++;
     this.#changes.structure = true;
   }
 
@@ -211,6 +213,7 @@ export class Model {
     const { clients } = client.group;
     const index = place(clients, client);
     if (clients[index] === client) clients.splice(index, 1);
+    client.group.version++;
     client.group = null;
     this.#changes.structure = true;
   }
@@ -419,7 +422,7 @@ export class Model {
       client.seen = asOf;
       if (this.gone.delete(client.id)) this.#changes.gone = true;
       const fields = this.#fieldsOf(record);
-      if (!client.group || differ(client, fields)) this.#change(client, fields);
+      if (!client.group || differ(client, fields) || burnsOtherwise(client, fields)) this.#change(client, fields);
       else Object.assign(client, { fuseEnd: fields.fuseEnd, lastBeat: fields.lastBeat });
     }
     this.#tell();
@@ -536,6 +539,8 @@ const VISIBLE = ["state", "reported", "sequence", "incarnation", "late", "held",
 
 const differ = (client, fields) =>
   client.gone !== null || VISIBLE.some((name) => client[name] !== fields[name]) || !same(client.labels, fields.labels);
+
+const burnsOtherwise = (client, fields) => client.late && Math.abs(client.fuseEnd - fields.fuseEnd) > 300;
 
 function matches(client, words) {
   if (!words.length) return true;

@@ -19,6 +19,7 @@ export function judge(app) {
   const { model, ui } = app;
   const { counts } = model;
   if (!model.complete) return app.line.state === "lost" ? lostLine(app) : { mood: "well", glyph: "UNCALIBRATED", line: T.top.connecting, second: "" };
+  if (app.line.state === "live" && app.stale) return { mood: "well", glyph: "reconnect", line: T.top.catchingUp, second: T.top.listing };
   if (app.stale) return lostLine(app);
   if (!model.clients.size && !model.gone.size) return { mood: "well", glyph: "UNCALIBRATED", line: T.top.empty, second: T.top.listening };
   const lost = model.lostRecently();
@@ -102,8 +103,8 @@ export function top(app, element) {
 
   function drawClock() {
     const stopped = app.stale && app.line.since !== null;
-    if (app.service.now) write(time, clock(stopped ? app.line.since : app.now()));
-    write(link, T.top.link[app.line.state]);
+    write(time, clock(stopped ? app.line.since : app.now()));
+    write(link, app.line.state === "live" && app.stale ? T.top.catchingUp : T.top.link[app.line.state]);
   }
 
   setInterval(drawClock, 250);
