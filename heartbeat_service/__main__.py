@@ -37,5 +37,13 @@ def curve_keys() -> None:
     main()
 
 
+def operator() -> None:
+    """``heartbeatctl``: asks and steers a service, for operators."""
+    end_by_interrupt()
+    from heartbeat_service.operator.__main__ import main
+
+    main()
+
+
 if __name__ == "__main__":
     service()

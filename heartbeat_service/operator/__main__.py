@@ -1,0 +1,64 @@
+"""``heartbeatctl``: how the program begins and ends.
+
+``python -m heartbeat_service.operator`` is the same. Each way to end has its exit
+status (contract, section 6), and none of them a traceback.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":  # before the imports, which take their time
+    from heartbeat_service.host.starting import end_by_interrupt
+
+    end_by_interrupt()
+
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from heartbeat_service.operator.commands import NO_SERVER, REFUSED, cli
+from heartbeat_service.operator.server import NoServer, Refused
+from heartbeat_service.operator.text import printable
+
+if TYPE_CHECKING:
+    import httpx
+
+#: As shells tell of a program that a signal has ended: SIGINT, SIGTERM.
+INTERRUPTED, TERMINATED = 130, 143
+
+
+def run(arguments: Sequence[str], transport: httpx.BaseTransport | None = None) -> int:
+    """Run a command; its exit status. Ends with 1 if nobody reads, as click has it.
+
+    :param transport: takes the place of the network, in tests.
+    """
+    try:
+        status: int = cli.main(
+            list(arguments), "heartbeatctl", standalone_mode=False, obj=transport
+        )
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Refused as error:
+        click.echo(printable(error), err=True)
+        return REFUSED
+    except NoServer as error:
+        click.echo(printable(error), err=True)
+        return NO_SERVER
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    return status
+
+
+def main() -> None:
+    """Run the program."""
+    # So that a terminal is left as it was found.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(TERMINATED))
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
