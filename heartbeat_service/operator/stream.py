@@ -106,27 +106,27 @@ def follow(
     """
     last_id: str | None = None
     tries = 0
-    is_first = True
+    was_alive = False
     while True:
         why = "the service has ended the stream"
         try:
             with server.stream(path, last_id) as chunks:
-                if not is_first:
+                if was_alive:
                     yield LineBack()
-                is_first = False
                 parser = EventParser()
                 for chunk in chunks:
                     tries = 0
                     for event in parser.feed(chunk):
                         last_id = event.id or last_id
                         yield event
+                    was_alive = True
                     yield LineAlive()
         except NoServer as error:
-            if is_first:
+            if not was_alive:
                 raise
             why = str(error)
         except Refused as error:
-            if is_first or error.code != "OVERLOADED":
+            if not was_alive or error.code != "OVERLOADED":
                 raise
             why = str(error)
         yield LineLost(why)

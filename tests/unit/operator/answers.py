@@ -1,0 +1,124 @@
+"""A service that gives set answers and keeps what it was asked, and a program run."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+from attrs import define, field, frozen
+from typing_extensions import override
+
+from heartbeat_service.operator.__main__ import run
+
+#: The time of all answers.
+NOW = "2026-11-27T20:00:10.000Z"
+
+Answer = dict[str, Any] | Callable[[httpx.Request], Any] | Exception
+
+
+class Terminal(io.StringIO):
+    """Somebody types there."""
+
+    @override
+    def isatty(self) -> bool:
+        return True
+
+
+@frozen
+class Ended:
+    """How a run of the program went."""
+
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """What it printed, which must be one line of JSON."""
+        [line] = self.out.splitlines()
+        return json.loads(line)
+
+
+@define
+class FakeService:
+    """Answers by method and path.
+
+    :ivar asked: each request as ``METHOD PATH?QUERY`` and its body's JSON.
+    """
+
+    answers: dict[str, Answer]
+    asked: list[tuple[str, Any]] = field(factory=list)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Answer one."""
+        target = request.url.raw_path.decode()
+        body = json.loads(request.content or b"null")
+        self.asked.append((f"{request.method} {target}", body))
+        answer = self.answers.get(f"{request.method} {request.url.path}")
+        if callable(answer):
+            answer = answer(request)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, httpx.Response):
+            return answer
+        if answer is None:
+            return problem(404, "UNKNOWN_CLIENT", f"{request.url.path} is not here")
+        return httpx.Response(200, json=answer)
+
+    def run(self, *words: str, typed: str | None = None, **environment: str) -> Ended:
+        """Run ``heartbeatctl`` on it.
+
+        :param typed: at its terminal; it has none if that is None.
+        """
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+        stdin = io.StringIO() if typed is None else Terminal(typed)
+        environment = {"XDG_CONFIG_HOME": "/nonexistent", **environment}
+        with (
+            redirect_stdout(out),
+            redirect_stderr(err),
+            patch.object(sys, "stdin", stdin),
+            patch.dict("os.environ", environment),
+        ):
+            try:
+                status = run(words, httpx.MockTransport(self))
+            except SystemExit as end:  # so click ends a completion
+                status = int(end.code or 0)
+        out.seek(0)
+        return Ended(status, out.read(), err.getvalue())
+
+
+def problem(status: int, code: str, detail: str) -> httpx.Response:
+    """A refusal."""
+    return httpx.Response(status, json={"code": code, "detail": detail})
+
+
+def client(client_id: str, state: str = "RUNNING", **more: Any) -> dict[str, Any]:
+    """A living client's record."""
+    return {
+        "clientID": client_id,
+        "clientState": state,
+        "reportedState": state,
+        "sequence": 3,
+        "incarnation": 7,
+        "timebombSeconds": 10.0,
+        "secondsSinceHeartbeat": 1.0,
+        "secondsToTimebomb": 9.0,
+        "registeredAt": "2026-11-27T20:00:00.000Z",
+        "labels": {},
+        "late": False,
+        "held": False,
+        "silentSeconds": None,
+        "deathsInTenMinutes": 0,
+        **more,
+    }
+
+
+def listing(clients: Iterable[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """The answer of ``GET /clients``."""
+    rest = {"next": None, "serverTime": NOW, "asOf": "r-0"}
+    return {"clients": list(clients), **rest, **more}
