@@ -154,6 +154,13 @@ class Heartbeat:
         """Seconds since the last beat."""
         return self._clock.seconds() - self.last_beat
 
+    def due(self) -> float:
+        """When the timebomb goes off, or went off, on the clock's scale.
+
+        While the warning is to come, that is meant.
+        """
+        return self._timebomb.getTime()
+
     def longest_silence(self) -> float:
         """The longest time without a beat, in seconds: the present one counts, too."""
         return max(self.longest_gap, self.seconds_since())

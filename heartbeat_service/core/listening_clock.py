@@ -77,6 +77,8 @@ class ListeningClock:
     :param worked: how long this thread has used a processor, in seconds: work of the
         service's own is no stall.
     :ivar unread: whether something has come in that nobody has read yet.
+    :ivar on_turn: hears in each turn how much later it comes than it was aimed at, in
+        seconds.
     """
 
     _log = Logger()
@@ -88,6 +90,7 @@ class ListeningClock:
         worked: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.unread: Callable[[], bool] = lambda: False
+        self.on_turn: Callable[[float], None] = lambda _: None
         self._clock = clock
         self._on_stall = on_stall
         self._worked = worked
@@ -177,6 +180,7 @@ class ListeningClock:
         heard, worked = self._heard(now), self._worked()
         missed = now - self._turned_at - heard
         late = now - self._aim - (worked - self._worked_before)
+        self.on_turn(max(0.0, now - self._aim))
         self._turned_at, self._worked_before = now, worked
         if not self._stands:
             self._listened += heard

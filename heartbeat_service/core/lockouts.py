@@ -32,6 +32,10 @@ class Lockouts:
     _ends: dict[str, Timer] = field(factory=dict, init=False)
     _by: dict[str, str] = field(factory=dict, init=False)
 
+    def __len__(self) -> int:
+        """How many are kept out."""
+        return len(self._ends)
+
     def check(self, client_id: str) -> None:
         """Let pass who is not kept out.
 

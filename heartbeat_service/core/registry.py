@@ -62,6 +62,10 @@ from heartbeat_service.core.terms import ANY, Terms
 #: How many lives one client may begin a second (contract, section 6).
 MOST_LIVES_A_SECOND = 10
 
+#: Of the gaps between beats of punctual clients, one in so many is told of: each costs
+#: more than all else that is counted of a beat.
+GAPS_SAMPLED = 16
+
 #: The longest planned silence, in seconds (contract, section 2).
 LONGEST_SILENCE = 86_400.0
 
@@ -88,6 +92,11 @@ class Registry:
     :ivar interval: seconds between two beats, as clients are told.
     :ivar mass_loss_share: see :class:`MassLoss`; None for no hold ever.
     :ivar mass_loss_hold: how long a hold may last, in seconds.
+    :ivar on_gap: hears how long a client was silent before a beat, in seconds, and for
+        how many gaps that stands: each of who was late, of the others one in
+        :data:`GAPS_SAMPLED`.
+    :ivar on_timebomb: hears of a life that a timebomb ends, before anybody else does:
+        which, and when the timebomb was due, on the clock's scale.
     :ivar lockouts: who is kept out.
     :ivar mass_loss: who is late, and who is held.
     """
@@ -105,6 +114,8 @@ class Registry:
     interval: float = 2.0
     mass_loss_share: float | None = None
     mass_loss_hold: float = 60.0
+    on_gap: Callable[[float, int], None] = lambda _seconds, _times: None
+    on_timebomb: Callable[[int, float], None] = lambda _incarnation, _due: None
     lockouts: Lockouts = field(init=False)
     mass_loss: MassLoss = field(init=False)
     _lives_of_one: RateLimitEach = field(init=False)
@@ -188,9 +199,12 @@ class Registry:
             return self._register(
                 client_id, client, reported, instance_id, fuse, values, labels
             )
-        is_news = fuse is not None and self._grant(client.heartbeat, fuse)
-        if client.heartbeat.stage is not _PUNCTUAL:
+        heartbeat = client.heartbeat
+        is_news = fuse is not None and self._grant(heartbeat, fuse)
+        if heartbeat.stage is not _PUNCTUAL:
             self._recover(client)
+        elif not heartbeat.beats % GAPS_SAMPLED:
+            self.on_gap(heartbeat.seconds_since(), GAPS_SAMPLED)
         before = client.reported_state
         client.beat(reported, values, is_news)
         if reported is not before:
@@ -438,6 +452,7 @@ class Registry:
         if client.silent_until:
             self._end_silence(client, SilenceEnd.BEAT)
         elif client.client_id in self.mass_loss.late:
+            self.on_gap(client.heartbeat.seconds_since(), 1)
             self._tell(client, Recovered)
             self.mass_loss.forget(client.client_id)
 
@@ -465,6 +480,7 @@ class Registry:
             since = heartbeat.seconds_since()
             self._tell(client, Held, seconds_since_heartbeat=since)
             return
+        self.on_timebomb(client.incarnation, heartbeat.due())
         self._bury(client, Reason.TIMEBOMB)
 
     def _take_in(self, snapshot: Snapshot) -> None:

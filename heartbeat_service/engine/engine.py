@@ -23,6 +23,7 @@ from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.availability import PAUSE
+from heartbeat_service.engine.counters import Counters
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal
@@ -59,6 +60,7 @@ class Engine:
     :param worked: seconds of processor time that the reactor's thread has used.
     :ivar opened: whether its clients are known.
     :ivar gone: who was here and is not.
+    :ivar counters: what has happened, in numbers.
     """
 
     def __init__(
@@ -81,14 +83,23 @@ class Engine:
         self.opened = False
         self.gone = GoneClients()
         self._reactor = reactor
-        self.clock = ListeningClock(reactor, _log_stall, worked)
+        self.clock = ListeningClock(reactor, self._stalled, worked)
+        self.counters = Counters(self.clock)
+        self.clock.on_turn = self.counters.lags.add
         self.journal = ChangeJournal(
             store,
             self.clock,
             reactor,
-            [_log_change, self.gone.hear, self._look_for_room, *listeners],
+            [
+                _log_change,
+                self.gone.hear,
+                self.counters.hear,
+                self._look_for_room,
+                *listeners,
+            ],
             self._refused,
-            watchers,
+            [self.counters.watch, *watchers],
+            self.counters.count_commit,
         )
         self.registry = Registry(
             clock=self.clock,
@@ -103,6 +114,8 @@ class Engine:
             interval=interval,
             mass_loss_share=mass_loss_share,
             mass_loss_hold=mass_loss_hold,
+            on_gap=self.counters.count_gap,
+            on_timebomb=self.counters.count_timebomb,
         )
         self.dispatcher = Dispatcher(self.registry, self.journal, self.gone, interval)
         self.orders = Orders(self.dispatcher, reactor)
@@ -121,6 +134,7 @@ class Engine:
         try:
             deque(self.registry.restore(stored), maxlen=0)
             self.gone.restore(stored)
+            self.counters.restore(stored, self.registry.wall_clock())
         except Exception as error:  # whatever somebody has written into the store
             self.clock.stop()  # nobody dies who was taken in before it came to that
             raise NotRestored(f"what it holds can't be restored: {error!r}") from error
@@ -167,7 +181,20 @@ class Engine:
         elif alive < ROOM_AGAIN * most:
             self._nearly_full = False
 
+    def _stalled(self, seconds: float) -> None:
+        self.counters.count_stall(seconds)
+        _log.warn(
+            "stalled for {seconds:.1f} s: no timebomb has burnt meanwhile",
+            seconds=seconds,
+        )
+
     def _refused(self, client_id: str, record: Snapshot | None) -> None:
+        held, client = self.journal.held(), self.registry.find(client_id)
+        if client_id in held:
+            former = held[client_id]
+        else:
+            former = None if client is None else client.snapshot()
+        self.counters.replace(former, record)
         self.registry.replace(client_id, record)
         if record is not None:
             self.gone.forget(client_id)
@@ -194,12 +221,6 @@ def _log_restored(registry: Registry) -> None:
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _log_stall(seconds: float) -> None:
-    _log.warn(
-        "stalled for {seconds:.1f} s: no timebomb has burnt meanwhile", seconds=seconds
-    )
 
 
 def _log_change(change: Change) -> None:

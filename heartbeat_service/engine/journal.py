@@ -96,7 +96,8 @@ class ChangeJournal:
     :param listeners: each hears every durable change, once.
     :param watchers: each hears of all that operators are told, once it is durable.
     :param on_refusal: is told which client's facts were refused, and the record that
-        the store has in their place.
+        the store has in their place; the journal still holds the one that it had.
+    :param on_commit: is told after how many seconds how many facts were durable.
     """
 
     _log = Logger()
@@ -109,12 +110,14 @@ class ChangeJournal:
         listeners: Iterable[Callable[[Change], None]],
         on_refusal: Callable[[str, Snapshot | None], None],
         watchers: Iterable[Callable[[News], None]] = (),
+        on_commit: Callable[[float, int], None] = lambda _seconds, _facts: None,
     ) -> None:
         self._store = store
         self._reactor = reactor
         self._listeners = tuple(listeners)
         self._watchers = tuple(watchers)
         self._on_refusal = on_refusal
+        self._on_commit = on_commit
         self._availability = Availability(clock, self._fail_waiters, self._tell_store)
         self._opened = False
         self._pending: deque[_Entry] = deque()
@@ -131,6 +134,11 @@ class ChangeJournal:
     def trouble(self) -> str | None:
         """Why no change can be made durable now; None if it can."""
         return self._availability.trouble
+
+    @property
+    def pending(self) -> int:
+        """How many facts wait for the store, those of the present commit among them."""
+        return len(self._pending)
 
     async def open(self) -> StoredState:
         """Open the store; what it has kept.
@@ -277,7 +285,9 @@ class ChangeJournal:
                 batch = list(islice(self._pending, LARGEST_BATCH))
                 facts = self._hand_over(batch)
                 commit = partial(self._store.commit, facts)
+                began = self._reactor.seconds()
                 refusals = await self._availability.insist(commit)
+                self._on_commit(self._reactor.seconds() - began, len(facts))
                 refused = self._drop(refusals, len(batch)) if refusals else 0
                 kept = len(batch) - refused
                 await in_slices(self._reactor, self._announce(kept))
@@ -315,11 +325,11 @@ class ChangeJournal:
                 refused += place < handed_over
         self._pending = kept
         for client_id, record in refusals.items():
+            self._on_refusal(client_id, record)
             self._latest.pop(client_id, None)
             self._held.pop(client_id, None)
             self._snapshots.pop(client_id, None)
             self._last_of.pop(client_id, None)
-            self._on_refusal(client_id, record)
         for entry in dropped:
             entry.fail(Refused())
         return refused
