@@ -31,6 +31,12 @@ Seconds = Annotated[float, Meta(ge=0, lt=253_402_300_799)]
 #: Any count. It has to be able to grow before the integers of SQLite end.
 Number = Annotated[int, Meta(ge=0, le=2**62)]
 
+#: The most characters of an operator's name.
+LONGEST_NAME = 64
+
+#: What an operator is called, by the operators' token file.
+Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
+
 
 class Reason(str, Enum):
     """Why a client changed (contract, section 1)."""
@@ -66,7 +72,7 @@ class Life(Struct, frozen=True, gc=False):
     longest_gap_seconds: Seconds
     left_uncalibrated: bool
     labels: Labels = NO_LABELS
-    by: str | None = None
+    by: Name | None = None
 
 
 class DeadClient(Struct, frozen=True, gc=False):
@@ -205,13 +211,14 @@ class Lockout(Struct, frozen=True, gc=False):
 
     :ivar until: seconds since the epoch; 0 if it may come back now.
     :ivar by: which operator did it; None where that isn't known, or nobody did.
-    :ivar incarnation: the life that it was told in; None if it wasn't here.
-    :ivar seconds: for how long, as it was ordered; is not kept itself.
+    :ivar incarnation: the life that it was told in; None if it wasn't here. It is not
+        kept, nor is ``seconds``.
+    :ivar seconds: for how long, as it was ordered.
     """
 
     client_id: str
     until: Moment
-    by: str | None = None
+    by: Name | None = None
     incarnation: int | None = None
     seconds: float = 0.0
 
@@ -231,7 +238,8 @@ class StoredState:
     :ivar lockouts: who is kept out; some may be over by now.
     :ivar gone: those that went last and didn't come back, latest last.
     :ivar lives_ended: the number of the life that ended last, as in ``gone``.
-    :ivar ended_lately: which lives ended within the last hour, latest last.
+    :ivar ended_lately: the lives that ended within the last hour, each with whose it
+        was, latest last.
     """
 
     last_incarnation: int

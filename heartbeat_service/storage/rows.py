@@ -9,7 +9,7 @@ may be written again, as a commit is whose outcome nobody knows. Knows the table
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import chain
 from sqlite3 import Connection
@@ -31,9 +31,17 @@ from heartbeat_service.core.changes import (
 )
 from heartbeat_service.core.dead import KEPT_FOR
 from heartbeat_service.core.instances import REMEMBERED_INSTANCES, Instances
+from heartbeat_service.core.labels import NO_LABELS, Labels
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol import messages
 from heartbeat_service.protocol.messages import ClientID, InstanceID
-from heartbeat_service.storage.store import KEPT_LIVES, MOST_GONE, MOST_LIVES
+from heartbeat_service.storage.store import (
+    KEPT_LIVES,
+    LATELY,
+    MOST_GONE,
+    MOST_LATELY,
+    MOST_LIVES,
+)
 
 T = TypeVar("T")
 
@@ -42,7 +50,9 @@ Row = tuple[Any, ...]
 # What most clients have.
 NO_INSTANCES = Instances()
 NO_FORMER = "[]"
+NO_LABELS_TEXT = "{}"
 
+_LABELS = msgspec.json.Decoder(messages.Labels)
 _FORMER = msgspec.json.Decoder(
     Annotated[tuple[InstanceID, ...], Meta(max_length=REMEMBERED_INSTANCES)]
 )
@@ -54,7 +64,7 @@ _WRITE_CLIENTS = """
     INSERT INTO clients (
         client_id, incarnation, sequence, state, instance_id, former_instances,
         fuse, registered_at, has_reported, reported_state, beats,
-        longest_gap_seconds
+        longest_gap_seconds, labels, state_since, silent_until
     ) VALUES {rows} ON CONFLICT (client_id) DO UPDATE SET
         incarnation = excluded.incarnation,
         sequence = excluded.sequence,
@@ -66,13 +76,16 @@ _WRITE_CLIENTS = """
         has_reported = excluded.has_reported,
         reported_state = excluded.reported_state,
         beats = excluded.beats,
-        longest_gap_seconds = excluded.longest_gap_seconds
+        longest_gap_seconds = excluded.longest_gap_seconds,
+        labels = excluded.labels,
+        state_since = excluded.state_since,
+        silent_until = excluded.silent_until
 """
 _READ_CLIENTS = """
     SELECT
         client_id, incarnation, sequence, state, instance_id, former_instances,
         fuse, registered_at, has_reported, reported_state, beats,
-        longest_gap_seconds
+        longest_gap_seconds, labels, state_since, silent_until
     FROM clients ORDER BY incarnation
 """
 _FORGET_CLIENTS = """
@@ -118,20 +131,21 @@ _MAKE_ROOM = (
 _WRITE_LIVES = """
     INSERT INTO lives (
         client_id, incarnation, registered_at, ended_at, reason, last_state, beats,
-        longest_gap_seconds, left_uncalibrated
+        longest_gap_seconds, left_uncalibrated, labels, by_whom
     ) VALUES {rows} ON CONFLICT (client_id, incarnation) DO NOTHING
 """
 _READ_LIVES = """
     SELECT
         incarnation, registered_at, ended_at, reason, last_state, beats,
-        longest_gap_seconds, left_uncalibrated
+        longest_gap_seconds, left_uncalibrated, labels, by_whom AS "by"
     FROM lives WHERE client_id = ? ORDER BY incarnation DESC LIMIT ?
 """
 # From the newest life on, and no further than it takes.
 _READ_GONE = """
     SELECT
         client_id, life.rowid AS number, incarnation, registered_at, ended_at, reason,
-        last_state, beats, longest_gap_seconds, left_uncalibrated
+        last_state, beats, longest_gap_seconds, left_uncalibrated, labels,
+        by_whom AS "by"
     FROM lives AS life
     WHERE NOT EXISTS (SELECT 1 FROM clients WHERE client_id = life.client_id)
     AND NOT EXISTS (
@@ -139,6 +153,16 @@ _READ_GONE = """
         WHERE client_id = life.client_id AND incarnation > life.incarnation
     )
     ORDER BY life.rowid DESC LIMIT ?
+"""
+# Not those that ended in the time to come: the clock was set back, nobody knows by how
+# much. A little ahead is as good as now.
+_READ_ENDED_LATELY = """
+    SELECT
+        client_id, rowid AS number, incarnation, registered_at, ended_at, reason,
+        last_state, beats, longest_gap_seconds, left_uncalibrated, labels,
+        by_whom AS "by"
+    FROM lives WHERE abs(:now - ended_at) <= :lately
+    ORDER BY rowid DESC LIMIT :most
 """
 _READ_LIVES_ENDED = "SELECT coalesce(max(rowid), 0) AS number FROM lives"
 
@@ -163,9 +187,9 @@ _FORGET_OLD_LIVES = """
 """
 
 _WRITE_LOCKOUTS = """
-    INSERT INTO lockouts (client_id, until) VALUES {rows}
+    INSERT INTO lockouts (client_id, until, by_whom) VALUES {rows}
 """
-_READ_LOCKOUTS = "SELECT client_id, until FROM lockouts"
+_READ_LOCKOUTS = 'SELECT client_id, until, by_whom AS "by" FROM lockouts'
 _FORGET_LOCKOUTS = """
     DELETE FROM lockouts WHERE client_id IN (SELECT value FROM json_each(?))
 """
@@ -177,15 +201,18 @@ _WRITE_SERVICE = """
 _READ_SERVICE = "SELECT last_incarnation FROM service"
 
 
-def read(connection: Connection) -> StoredState:
+def read(connection: Connection, now: float) -> StoredState:
     """All that a restarted service has to know.
 
+    :param now: seconds since the epoch.
     :raises ValueError: if a row makes no sense: which one, and what is wrong with it.
     """
     service = list(_each(connection, "service", _READ_SERVICE, _last_incarnation))
     if not service:
         raise ValueError("the row of service is gone")
     gone = _each(connection, "lives", _READ_GONE, _gone, (MOST_GONE,))
+    which = {"now": now, "lately": LATELY, "most": MOST_LATELY}
+    lately = _each(connection, "lives", _READ_ENDED_LATELY, _gone, which)
     (lives_ended,) = connection.execute(_READ_LIVES_ENDED).fetchone()
     return StoredState(
         last_incarnation=service[0],
@@ -194,6 +221,7 @@ def read(connection: Connection) -> StoredState:
         lockouts=list(_each(connection, "lockouts", _READ_LOCKOUTS, _lockout)),
         gone=list(filter(None, gone))[::-1],
         lives_ended=lives_ended,
+        ended_lately=[(one.client_id, one.life) for one in filter(None, lately)][::-1],
     )
 
 
@@ -284,7 +312,7 @@ def _write_lockouts(connection: Connection, lockouts: Collection[Lockout]) -> No
     _insert(
         connection,
         _WRITE_LOCKOUTS,
-        [(one.client_id, one.until) for one in lockouts if one.until],
+        [(one.client_id, one.until, one.by) for one in lockouts if one.until],
     )
 
 
@@ -323,6 +351,9 @@ def _of_client(client: Snapshot) -> Row:
         client.reported_state.value,
         client.beats,
         client.longest_gap_seconds,
+        _of_labels(client.labels),
+        client.state_since,
+        client.silent_until,
     )
 
 
@@ -336,6 +367,8 @@ def _of_life(life: Life) -> Row:
         life.beats,
         life.longest_gap_seconds,
         life.left_uncalibrated,
+        _of_labels(life.labels),
+        life.by,
     )
 
 
@@ -344,7 +377,7 @@ def _each(
     table: str,
     statement: str,
     read_row: Callable[[dict[str, Any]], T],
-    parameters: Sequence[Any] = (),
+    parameters: Sequence[Any] | Mapping[str, Any] = (),
 ) -> Iterator[T]:
     # A connection isn't really closed as long as it has an open cursor.
     with closing(connection.execute(statement, parameters)) as cursor:
@@ -364,6 +397,7 @@ def _last_incarnation(row: dict[str, Any]) -> int:
 def _snapshot(row: dict[str, Any]) -> Snapshot:
     ClientID.parse(row["client_id"])
     row["instances"] = _instances(row.pop("instance_id"), row.pop("former_instances"))
+    row["labels"] = _labels(row["labels"])
     # Not strict, as SQLite has no bool.
     return msgspec.convert(row, Snapshot, strict=False)
 
@@ -381,6 +415,7 @@ def _lockout(row: dict[str, Any]) -> Lockout:
 
 
 def _life(row: dict[str, Any]) -> Life:
+    row["labels"] = _labels(row["labels"])
     # Not strict, as SQLite has no bool.
     return msgspec.convert(row, Life, strict=False)
 
@@ -407,3 +442,16 @@ def _instances(present: str | None, former: str) -> Instances:
     if former != NO_FORMER:
         return Instances(present, _FORMER.decode(former))
     return NO_INSTANCES if present is None else Instances(present)
+
+
+def _of_labels(labels: Labels) -> str:
+    return msgspec.json.encode(labels).decode() if labels else NO_LABELS_TEXT
+
+
+def _labels(text: str) -> Labels:
+    if text == NO_LABELS_TEXT:
+        return NO_LABELS
+    try:
+        return _LABELS.decode(text)
+    except ValueError as error:
+        raise ValueError(f"labels: {error}") from None

@@ -230,7 +230,7 @@ class Database:
                     )
 
     def _read(self, connection: sqlite3.Connection) -> StoredState:
-        stored = rows.read(connection)
+        stored = rows.read(connection, self._wall_clock())
         past = incarnations_so_far(self._wall_clock)
         return evolve(stored, last_incarnation=max(past, stored.last_incarnation))
 

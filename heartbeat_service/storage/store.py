@@ -20,6 +20,9 @@ MOST_LIVES = 200_000
 #: How many of those who went it tells of when it is opened: of the last.
 MOST_GONE = 10_000
 
+#: It tells as well of the lives that ended within so many seconds, of the last of them.
+LATELY = 3600.0
+MOST_LATELY = 100_000
 
 #: For each client whose facts were refused, its record as the store has it, or None if
 #: it doesn't live there. Whoever isn't in it was kept.

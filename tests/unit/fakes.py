@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from attrs import define, field
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -43,31 +44,36 @@ def folder_for(test: SynchronousTestCase) -> Path:
 
 
 def stored_state(facts: Iterable[Fact], last_incarnation: int = 0) -> StoredState:
-    """What a store that has kept these facts must tell when it is opened again."""
+    """What a store that has kept these facts must tell when it is opened again.
+
+    All lives are taken to have ended lately.
+    """
     clients: dict[str, Snapshot] = {}
     of_dead: dict[str, DeadClient] = {}
     lockouts: dict[str, Lockout] = {}
     gone: dict[str, GoneClient] = {}
-    lives_ended = 0
+    ended: list[tuple[str, Life]] = []
     for fact in facts:
         if isinstance(fact, Lockout):
             lockouts.pop(fact.client_id, None)
             if fact.until:
-                lockouts[fact.client_id] = fact
+                kept = replace(fact, incarnation=None, seconds=0.0)
+                lockouts[fact.client_id] = kept
             continue
         client = fact.client if isinstance(fact, Change) else fact
         name = client.client_id
         last_incarnation = max(last_incarnation, client.incarnation)
         life = fact.ended if isinstance(fact, Change) else None
-        lives_ended += life is not None
+        if life is not None:
+            ended.append((name, life))
         of_dead.pop(name, None)
         gone.pop(name, None)
         if client.state is not ClientState.DISCONNECTED:
-            clients[name] = client
+            clients[name] = replace(client, ordered=False)
             continue
         del clients[name]
         if life is not None:
-            gone[name] = GoneClient(lives_ended, name, life)
+            gone[name] = GoneClient(len(ended), name, life)
         if client.instances != Instances():
             assert life is not None
             assert life.ended_at is not None
@@ -78,7 +84,8 @@ def stored_state(facts: Iterable[Fact], last_incarnation: int = 0) -> StoredStat
         instances_of_dead=of_dead,
         lockouts=list(lockouts.values()),
         gone=list(gone.values()),
-        lives_ended=lives_ended,
+        lives_ended=len(ended),
+        ended_lately=ended,
     )
 
 

@@ -98,6 +98,8 @@ SOME_ID = st.sampled_from(["1", "10", "a.b_c:d@e-f"])
 SOME_STATE = st.sampled_from(ClientState)
 SOME_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
 SOME_SECONDS = st.floats(0, 253_402_300_798)  # as far as a date can show them
+SOME_WORD = st.text("aZ9._:@-", min_size=1, max_size=64)
+SOME_LABELS = st.dictionaries(SOME_WORD, SOME_WORD, max_size=8)
 SOME_INSTANCES = st.builds(
     Instances,
     present=st.none() | SOME_TEXT,
@@ -116,6 +118,10 @@ SOME_SNAPSHOT = st.builds(
     has_reported=st.booleans(),
     beats=st.integers(1, 2**62),
     longest_gap_seconds=SOME_SECONDS,
+    labels=SOME_LABELS,
+    state_since=SOME_SECONDS,
+    silent_until=SOME_SECONDS,
+    ordered=st.booleans(),
 )
 
 
@@ -142,7 +148,8 @@ def some_facts(draw: st.DrawFn) -> list[Fact]:
                 else same
             )
         if draw(st.booleans()):
-            facts.append(Lockout(name, draw(st.just(0.0) | SOME_SECONDS)))
+            until, by = draw(st.just(0.0) | SOME_SECONDS), draw(st.none() | SOME_TEXT)
+            facts.append(Lockout(name, until, by, number, 60.0))
     return facts
 
 
@@ -269,6 +276,8 @@ class StoreSuite(_Mixin):
                     beats=2**40,
                     longest_gap_seconds=0.1,
                     left_uncalibrated=state is not DISCONNECTED,
+                    labels={"room": state.value, "seat": "4"},
+                    by="Anna Ł." if reason is Reason.KICK else None,
                 )
                 client_id = f"{reason.value}-{state.value}"
                 self.commit(
@@ -517,9 +526,35 @@ class LastingStoreSuite(StoreSuite):
             has_reported=True,
             beats=2**40,
             longest_gap_seconds=0.1,
+            labels={"room": "a", "a:_.-@9": "x" * 64},
+            state_since=1648549290.25,
+            silent_until=1648549999.75,
         )
         told = self.kept_of(registration("1", 101), entry("1", 101, 2), last)
         self.assertEqual(list(told.clients), [last])
+
+    def test_labels_are_back_as_the_last_beat_has_brought_them(self) -> None:
+        most = {f"label-{n}": f"{n}" * 60 for n in range(8)}
+        told = self.kept_of(
+            registration("1", 101, labels={"room": "a"}),
+            snapshot("1", 101, labels=most),
+            registration("2", 102, labels=most),
+            snapshot("2", 102, labels={}),
+        )
+        self.assertEqual([client.labels for client in told.clients], [most, {}])
+
+    def test_silence_that_was_taken_back_is_not_back(self) -> None:
+        told = self.kept_of(
+            registration("1", 101),
+            snapshot("1", 101, silent_until=3000.0, ordered=True),
+            registration("2", 102),
+            snapshot("2", 102, silent_until=3000.0, ordered=True),
+            snapshot("2", 102, silent_until=0.0, ordered=True),
+        )
+        self.assertEqual(
+            list(told.clients),
+            [snapshot("1", 101, silent_until=3000.0), snapshot("2", 102)],
+        )
 
     def test_dead_client_is_not_back(self) -> None:
         told = self.kept_of(
@@ -615,6 +650,62 @@ class LastingStoreSuite(StoreSuite):
         self.commit(store, Lockout("2", 0.0), Lockout("3", 3000.0), Lockout("4", 0.0))
         kept = self.reopened(store).lockouts
         self.assertCountEqual(kept, [Lockout("1", 2000.5), Lockout("3", 3000.0)])
+
+    def test_who_has_locked_out_a_client_is_known_after_a_restart(self) -> None:
+        told = self.kept_of(
+            Lockout("1", 2000.5, "Anna", incarnation=7, seconds=60.0),
+            Lockout("2", 2000.5, "Anna"),
+            Lockout("2", 3000.0, "Bo"),
+            Lockout("3", 2000.5, "Anna"),
+            Lockout("3", 2000.5),
+        )
+        self.assertCountEqual(
+            told.lockouts,
+            [
+                Lockout("1", 2000.5, "Anna"),
+                Lockout("2", 3000.0, "Bo"),
+                Lockout("3", 2000.5),
+            ],
+        )
+
+    def test_lives_that_ended_within_an_hour_are_told_latest_last(self) -> None:
+        def ended(ago: float, incarnation: int, reason: Reason) -> Life:
+            return life(
+                incarnation,
+                reason,
+                ended_at=self.now() - ago,
+                labels={"room": "a"},
+                by="Anna" if reason is Reason.KICK else None,
+            )
+
+        too_old = ended(3601, 101, Reason.TIMEBOMB)
+        first = ended(3600, 102, Reason.TIMEBOMB)
+        second = ended(1800, 103, Reason.RECONNECT)
+        third = ended(7, 104, Reason.KICK)
+        fourth = ended(-5, 106, Reason.GOODBYE)  # the clock was ahead
+        told = self.kept_of(
+            death("1", too_old),
+            death("2", first),
+            reconnect("1", second, 104),
+            death("1", third),
+            registration("1", 105),
+            death("3", fourth),
+        )
+        self.assertEqual(
+            list(told.ended_lately),
+            [("2", first), ("1", second), ("1", third), ("3", fourth)],
+        )
+
+    def test_life_that_is_to_end_in_more_than_an_hour_did_not_end_lately(self) -> None:
+        told = self.kept_of(death("1", life(1, ended_at=self.now() + 3601)))
+        self.assertEqual(list(told.ended_lately), [])
+
+    def test_of_the_lives_that_ended_lately_the_last_are_told(self) -> None:
+        self.patch(self.bounds, "MOST_LATELY", 3)
+        told = self.kept_of(
+            *(death(str(n), life(n, ended_at=self.now())) for n in range(1, 8))
+        )
+        self.assertEqual([name for name, _ in told.ended_lately], ["5", "6", "7"])
 
     @settings(
         max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import json
+
 from heartbeat_service.core.changes import Lockout
 from heartbeat_service.core.instances import Instances
 from tests.unit.storage.store_suite import death, life, registration
 from tests.unit.storage.test_sqlite import DatabaseTestCase
+
+#: What no labels can be.
+OF_LABELS = [
+    ("labels", "''"),
+    ("labels", "'null'"),
+    ("labels", "'[]'"),
+    ("labels", """'{"room":"a"'"""),
+    ("labels", """'{"room":1}'"""),
+    ("labels", """'{"room":""}'"""),
+    ("labels", """'{"room":"a b"}'"""),
+    ("labels", """'{"ro/om":"a"}'"""),
+    ("labels", """printf('{"room":"%.65c"}', 'x')"""),
+    ("labels", """printf('{"%.65c":"a"}', 'x')"""),
+    ("labels", f"'{json.dumps(dict.fromkeys('123456789', 'a'))}'"),
+]
+
+#: What no operator is called.
+OF_A_NAME = [("by_whom", "''"), ("by_whom", "printf('%.65c', 'x')")]
 
 #: A column of the clients' table, and what somebody has written there.
 OF_A_CLIENT = [
@@ -40,6 +60,11 @@ OF_A_CLIENT = [
     ("beats", "-1"),
     ("longest_gap_seconds", "-0.5"),
     ("longest_gap_seconds", "9e999"),
+    ("state_since", "-1.0"),
+    ("state_since", "9e999"),
+    ("silent_until", "-1.0"),
+    ("silent_until", "253402300800.0"),
+    *OF_LABELS,
 ]
 
 OF_A_LIFE = [
@@ -51,6 +76,8 @@ OF_A_LIFE = [
     ("beats", "-1"),
     ("longest_gap_seconds", "9e999"),
     ("left_uncalibrated", "2"),
+    *OF_LABELS,
+    *OF_A_NAME,
 ]
 
 
@@ -112,7 +139,8 @@ class TestRowsThatMakeNoSense(DatabaseTestCase):
             database.write([death("spoilt", life(2))])
             self.spoil("lives", column, value)
             self.assert_trouble("lives, the row (", database.former_lives, "spoilt")
-            self.assert_trouble(column, database.former_lives, "spoilt")
+            wrong = "`by`" if column == "by_whom" else column
+            self.assert_trouble(wrong, database.former_lives, "spoilt")
             self.assertEqual(database.former_lives("dead"), [life(3)])
             database.write([registration("new", 4)])
             database.close()
@@ -131,6 +159,7 @@ class TestRowsThatMakeNoSense(DatabaseTestCase):
         for column, value in (
             *[one for one in OF_A_CLIENT if one[0] == "client_id"],
             *(("until", "-1.0"), ("until", "9e999"), ("until", "1e300")),
+            *OF_A_NAME,
         ):
             self.begin()
             database = self.opened()

@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Fact
+from heartbeat_service.core.changes import Fact, Lockout
 from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.states import ClientState
 from heartbeat_service.storage import rows, sqlite
 from heartbeat_service.storage.sqlite import (
     APPLICATION_ID,
@@ -38,8 +39,10 @@ from tests.unit.storage.store_suite import (
     entry,
     life,
     registration,
+    snapshot,
 )
 
+_, _, CALIBRATED, RUNNING = ClientState
 NOON = 1648555200.0
 
 
@@ -369,6 +372,45 @@ class TestMigrations(DatabaseTestCase):
         lives = self.opened().former_lives("1")
         self.assertEqual([one.left_uncalibrated for one in lives], [True, False, True])
 
+    def test_file_of_version_five_keeps_its_clients_lives_and_lockouts(self) -> None:
+        all_versions = migrations()
+        self.patch(sqlite, "migrations", lambda: all_versions[:5])
+        with closing(sqlite3.connect(self.path)) as connection:
+            Database._migrate(connection)
+        self.patch(sqlite, "migrations", lambda: all_versions)
+        self.sql(
+            "INSERT INTO clients VALUES ('1', 101, 4, 'RUNNING', 'b', '[\"a\"]', 2.5,"
+            " 1001.5, 1, 'CALIBRATED', 7, 0.25)",
+            "INSERT INTO lives VALUES"
+            " ('2', 102, 0.5, 1.5, 'kick', 'RUNNING', 3, 0.25, 1)",
+            "INSERT INTO lockouts VALUES ('2', 2000.5)",
+        )
+        told = self.database().open()
+        self.assertEqual(
+            list(told.clients),
+            [
+                snapshot(
+                    "1",
+                    101,
+                    sequence=4,
+                    state=RUNNING,
+                    instances=Instances("b", ("a",)),
+                    fuse=2.5,
+                    registered_at=1001.5,
+                    has_reported=True,
+                    reported_state=CALIBRATED,
+                    beats=7,
+                    longest_gap_seconds=0.25,
+                    labels={},
+                    state_since=1001.5,
+                    silent_until=0.0,
+                )
+            ],
+        )
+        self.assertEqual(list(told.lockouts), [Lockout("2", 2000.5, by=None)])
+        (gone,) = told.gone
+        self.assertEqual((gone.life.labels, gone.life.by), ({}, None))
+
     def test_names_are_numbered_without_a_gap(self) -> None:
         folder = Path(sqlite.__file__).with_name("schema")
         names = sorted(file.name for file in folder.glob("*.sql"))
@@ -552,7 +594,9 @@ class TestFileInUse(DatabaseTestCase):
         for _ in range(2):
             database.write([])
         self.assertLessEqual(log.stat().st_size, LOG_LIMIT)
-        self.assertEqual(len(rows.read(self.connection(database)).clients), number)
+        self.assertEqual(
+            len(rows.read(self.connection(database), NOON).clients), number
+        )
 
 
 class TestFileTakenAway(DatabaseTestCase):
@@ -670,7 +714,8 @@ class TestCost(DatabaseTestCase):
             WITH RECURSIVE number(n) AS (
                 SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?
             )
-            INSERT INTO lives SELECT 'former ' || n, n, 0, 0, 'kick', 'RUNNING', 1, 0, 1
+            INSERT INTO lives SELECT
+                'former ' || n, n, 0, 0, 'kick', 'RUNNING', 1, 0, 1, '{}', NULL
             FROM number
             """,
             (lives,),
