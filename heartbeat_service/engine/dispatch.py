@@ -7,7 +7,7 @@ durable"). The same for every transport. Knows the registry and the journal; no 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import merge
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -19,13 +19,19 @@ from twisted.python.failure import Failure
 
 from heartbeat_service.core.changes import GoneClient, Life, Snapshot
 from heartbeat_service.core.errors import HeartbeatError, Overloaded, UnknownClient
-from heartbeat_service.core.heartbeat import NO_VALUES, Heartbeat, told_interval
+from heartbeat_service.core.heartbeat import (
+    NO_VALUES,
+    Heartbeat,
+    Stage,
+    told_interval,
+)
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
-from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal, Refused
 from heartbeat_service.engine.refusals import RefusedRequests
+from heartbeat_service.engine.summary import Summary
+from heartbeat_service.engine.which import EVERYBODY, AnyOf, Which
 from heartbeat_service.protocol.codec import moment
 from heartbeat_service.protocol.messages import (
     ClientID,
@@ -36,9 +42,11 @@ from heartbeat_service.protocol.messages import (
     GoneRecord,
     Goodbye,
     HeartbeatMessage,
+    HoldRecord,
     LifeRecord,
     Request,
     SetClientState,
+    SummaryRecord,
     as_state,
 )
 from heartbeat_service.storage.store import MOST_GONE
@@ -70,19 +78,27 @@ class Dispatcher:
     """Turns requests into what the registry does, and that into replies.
 
     :ivar gone: who was here and is not.
+    :ivar summary: how many are in which state, and who is late.
     :ivar interval: seconds between two beats, as clients are told.
     :ivar request_endpoint: where clients send requests; known once it is bound.
     :ivar state_change_endpoint: where they subscribe; known once it is bound.
+    :ivar as_of: the id of the last event that was told, for listings.
     :ivar refusals: is told by each transport of what it refuses.
     """
 
     registry: Registry
     journal: ChangeJournal
     gone: GoneClients
+    summary: Summary
     interval: float
     request_endpoint: str = ""
     state_change_endpoint: str = ""
+    as_of: Callable[[], str] = lambda: ""
     refusals: RefusedRequests = field(factory=RefusedRequests, init=False)
+    _started_at: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._started_at = self.registry.wall_clock()
 
     def dispatch(
         self, request: Request
@@ -110,17 +126,15 @@ class Dispatcher:
             return record
 
         return self.for_operator(
-            client_id, lambda: _record(self.registry.get(client_id))
+            client_id, lambda: self.record(self.registry.get(client_id))
         ).addErrback(as_kept)
 
     def clients(
-        self, after: int = 0, prefix: str = "", state: ClientState | None = None
+        self, after: int = 0, which: Which = EVERYBODY
     ) -> Deferred[Iterator[Shown]]:
         """The living clients, one with each step, in the order of registration.
 
         :param after: only those of a later incarnation.
-        :param prefix: only those whose ID begins so.
-        :param state: only those that are in it.
 
         A step is a Deferred where the client has a change that waits for the store;
         it fires with the record, and the next step has to wait for it. Whoever dies
@@ -133,7 +147,7 @@ class Dispatcher:
             self.journal.held()  # if it is open
 
         waiting = self.journal.all_settled().addErrback(without_waiting)
-        return waiting.addCallback(lambda _: self._each_shown(after, prefix, state))
+        return waiting.addCallback(lambda _: self._each_shown(after, which))
 
     def server_time(self) -> str:
         """What time it is here, for people."""
@@ -143,6 +157,7 @@ class Dispatcher:
         self,
         since: float | None = None,
         prefix: str = "",
+        label: Collection[AnyOf] = (),
         after: int | None = None,
         limit: int | None = None,
     ) -> tuple[Iterator[GoneRecord], int | None]:
@@ -150,6 +165,7 @@ class Dispatcher:
 
         :param since: only those who went within so many seconds.
         :param prefix: only those whose ID begins so.
+        :param label: only those that had each of these.
         :param after: only those who went before the one at that place.
         :param limit: how many, at the most.
         :return: besides, the ``after`` of the next page; None if there is none.
@@ -157,8 +173,47 @@ class Dispatcher:
         """
         self.journal.held()
         begin = -math.inf if since is None else self.registry.wall_clock() - since
-        page, following = self.gone.page(begin, prefix, after, limit)
+        page, following = self.gone.page(begin, prefix, label, after, limit)
         return map(_gone_record, page), following
+
+    def summarized(self) -> SummaryRecord:
+        """How the service and its clients are, in one look.
+
+        :raises Overloaded: if the store isn't open.
+        """
+        self.journal.held()
+        summary, hold = self.summary, self.hold()
+        return SummaryRecord(
+            alive=summary.alive(),
+            states=summary.states(),
+            late=len(summary.late),
+            held=len(summary.held),
+            silent=len(summary.silent),
+            flapping=0,
+            gone_last_hour=0,
+            lost_last_hour=0,
+            mass_loss=None if hold.hold is None else hold,
+            store=self.journal.trouble,
+            started_at=moment(self._started_at),
+            as_of=self.as_of(),
+            server_time=self.server_time(),
+        )
+
+    def hold(self) -> HoldRecord:
+        """The present hold of a mass loss; all null without one.
+
+        :raises Overloaded: if the store isn't open.
+        """
+        self.journal.held()
+        mass_loss = self.registry.mass_loss
+        hold = mass_loss.hold
+        if hold is None:
+            return HoldRecord()
+        return HoldRecord(hold.name, moment(hold.since), mass_loss.seconds_left())
+
+    def held(self) -> list[str]:
+        """Who is held, the first whose fuse ran out first."""
+        return list(self.registry.mass_loss.held)
 
     async def history(self, client_id: str) -> list[LifeRecord]:
         """The lives of a client, newest first; in trouble those that the store has.
@@ -271,17 +326,13 @@ class Dispatcher:
                     _given(request.instance_id),
                 )
 
-    def _each_shown(
-        self, after: int, prefix: str, state: ClientState | None
-    ) -> Iterator[Shown]:
+    def _each_shown(self, after: int, which: Which) -> Iterator[Shown]:
         def chosen(record: ClientRecord | None) -> ClientRecord | None:
-            if record is None or state in (None, record.client_state):
-                return record
-            return None
+            return record if record is None or which.has(record) else None
 
         # The names are taken with the first step, which is in somebody's slice.
         for client_id in self._names(after):
-            if not client_id.startswith(prefix):
+            if not client_id.startswith(which.prefix):
                 yield None
                 continue
             shown = self._shown(client_id)
@@ -315,13 +366,59 @@ class Dispatcher:
         client = self.registry.find(client_id)
         held = self.journal.held()
         if client_id not in held:
-            return None if client is None else _record(client)
+            return None if client is None else self.record(client)
         kept = held[client_id]
         if kept is None:
             return None
         if client is None:
-            return _record_of(kept, kept.fuse, None)
-        return _record_of(kept, client.heartbeat.fuse, client.heartbeat)
+            return self._record_of(kept, kept.fuse, None)
+        return self._record_of(kept, client.heartbeat.fuse, client.heartbeat)
+
+    def record(self, client: LocalClient) -> ClientRecord:
+        """A client as operators are shown it."""
+        return self._record_of(client, client.heartbeat.fuse, client.heartbeat)
+
+    def _record_of(
+        self, client: LocalClient | Snapshot, fuse: float, heartbeat: Heartbeat | None
+    ) -> ClientRecord:
+        """A client as operators are shown it.
+
+        :param heartbeat: None if it has died, which the store doesn't know yet.
+        """
+        client_id, mass_loss = client.client_id, self.registry.mass_loss
+        return ClientRecord(
+            client_id=client_id,
+            client_state=client.state,
+            reported_state=client.reported_state,
+            sequence=client.sequence,
+            incarnation=client.incarnation,
+            instance_id=client.instances.present,
+            values=NO_VALUES if heartbeat is None else heartbeat.values,
+            timebomb_seconds=fuse,
+            seconds_since_heartbeat=fuse
+            if heartbeat is None
+            else heartbeat.seconds_since(),
+            seconds_to_timebomb=0.0 if heartbeat is None else heartbeat.seconds_left(),
+            registered_at=moment(client.registered_at),
+            labels=client.labels,
+            late=client_id in mass_loss.late,
+            held=client_id in mass_loss.held,
+            silent_seconds=self._silent_seconds(client, heartbeat),
+            state_since=moment(client.state_since),
+            deaths_in_ten_minutes=self._deaths(client_id),
+        )
+
+    def _silent_seconds(
+        self, client: LocalClient | Snapshot, heartbeat: Heartbeat | None
+    ) -> float | None:
+        if not client.silent_until:
+            return None
+        if heartbeat is not None and heartbeat.stage is Stage.SILENT:
+            return heartbeat.seconds_left()  # the service may have stalled meanwhile
+        return max(0.0, client.silent_until - self.registry.wall_clock())
+
+    def _deaths(self, client_id: str) -> int:  # noqa: ARG002 - nobody counts them yet
+        return 0
 
     def reply(self, client: LocalClient) -> ClientStateMessage:
         """What is told of a client."""
@@ -359,34 +456,6 @@ def _nobody(failure: Failure) -> None:
 
 def _given(value: T | UnsetType) -> T | None:
     return None if isinstance(value, UnsetType) else value
-
-
-def _record(client: LocalClient) -> ClientRecord:
-    return _record_of(client, client.heartbeat.fuse, client.heartbeat)
-
-
-def _record_of(
-    client: LocalClient | Snapshot, fuse: float, heartbeat: Heartbeat | None
-) -> ClientRecord:
-    """A client as operators are shown it.
-
-    :param heartbeat: None if it has died, which the store doesn't know yet.
-    """
-    return ClientRecord(
-        client_id=client.client_id,
-        client_state=client.state,
-        reported_state=client.reported_state,
-        sequence=client.sequence,
-        incarnation=client.incarnation,
-        instance_id=client.instances.present,
-        values=NO_VALUES if heartbeat is None else heartbeat.values,
-        timebomb_seconds=fuse,
-        seconds_since_heartbeat=fuse
-        if heartbeat is None
-        else heartbeat.seconds_since(),
-        seconds_to_timebomb=0.0 if heartbeat is None else heartbeat.seconds_left(),
-        registered_at=moment(client.registered_at),
-    )
 
 
 def _gone_record(gone: GoneClient) -> GoneRecord:

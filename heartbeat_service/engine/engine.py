@@ -29,6 +29,7 @@ from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.engine.orders import Orders
 from heartbeat_service.engine.slices import in_slices
+from heartbeat_service.engine.summary import Summary
 from heartbeat_service.storage.store import Store, StoreTrouble
 
 #: The share of the clients that may live from which on the log warns; and below which
@@ -61,6 +62,7 @@ class Engine:
     :ivar opened: whether its clients are known.
     :ivar gone: who was here and is not.
     :ivar counters: what has happened, in numbers.
+    :ivar summary: how many are in which state, and who is late.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Engine:
     ) -> None:
         self.opened = False
         self.gone = GoneClients()
+        self.summary = Summary()
         self._reactor = reactor
         self.clock = ListeningClock(reactor, self._stalled, worked)
         self.counters = Counters(self.clock)
@@ -98,7 +101,7 @@ class Engine:
                 *listeners,
             ],
             self._refused,
-            [self.counters.watch, *watchers],
+            [self.counters.watch, self.summary.hear, *watchers],
             self.counters.count_commit,
         )
         self.registry = Registry(
@@ -117,7 +120,9 @@ class Engine:
             on_gap=self.counters.count_gap,
             on_timebomb=self.counters.count_timebomb,
         )
-        self.dispatcher = Dispatcher(self.registry, self.journal, self.gone, interval)
+        self.dispatcher = Dispatcher(
+            self.registry, self.journal, self.gone, self.summary, interval
+        )
         self.orders = Orders(self.dispatcher, reactor)
         self._nearly_full = False
 
@@ -135,6 +140,7 @@ class Engine:
             deque(self.registry.restore(stored), maxlen=0)
             self.gone.restore(stored)
             self.counters.restore(stored, self.registry.wall_clock())
+            self.summary.restore(self.registry)
         except Exception as error:  # whatever somebody has written into the store
             self.clock.stop()  # nobody dies who was taken in before it came to that
             raise NotRestored(f"what it holds can't be restored: {error!r}") from error
@@ -195,6 +201,9 @@ class Engine:
         else:
             former = None if client is None else client.snapshot()
         self.counters.replace(former, record)
+        told = self.journal.held().get(client_id, self.registry.find(client_id))
+        state = None if told is None else told.state
+        self.summary.replace(client_id, state, record)
         self.registry.replace(client_id, record)
         if record is not None:
             self.gone.forget(client_id)

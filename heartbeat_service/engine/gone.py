@@ -9,13 +9,14 @@ store doesn't have. Knows no transport.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
 
 from attrs import define, field
 
 from heartbeat_service.core.changes import Change, GoneClient, Reason, StoredState
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.engine.which import AnyOf, has_labels
 from heartbeat_service.protocol.codec import moment
 from heartbeat_service.storage.store import MOST_GONE
 
@@ -60,6 +61,7 @@ class GoneClients:
         self,
         since: float,
         prefix: str = "",
+        label: Collection[AnyOf] = (),
         after: int | None = None,
         limit: int | None = None,
     ) -> tuple[list[GoneClient], int | None]:
@@ -67,6 +69,7 @@ class GoneClients:
 
         :param since: only who went then or later, in seconds since the epoch.
         :param prefix: only whose ID begins so.
+        :param label: only who had each of these.
         :param after: only who went before the one of this number.
         :param limit: how many, at the most.
         """
@@ -76,6 +79,7 @@ class GoneClients:
             if (after is None or one.number < after)
             and one.ended_at >= since
             and one.client_id.startswith(prefix)
+            and has_labels(one.life.labels, label)
         )
         page = list(islice(those, limit))
         is_last = next(those, None) is None

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from attrs import define, field
+from msgspec.structs import replace
 from twisted.internet.defer import (
     Deferred,
     DeferredLock,
@@ -22,11 +23,13 @@ from twisted.internet.defer import (
 from twisted.python.failure import Failure
 
 from heartbeat_service.core.errors import HeartbeatError, Overloaded, UnknownClient
+from heartbeat_service.core.registry import LONGEST_SILENCE
 from heartbeat_service.core.terms import Terms
 from heartbeat_service.engine.dispatch import Dispatcher, error_message
 from heartbeat_service.engine.journal import LARGEST_BATCH, Refused
 from heartbeat_service.engine.slices import in_slices
 from heartbeat_service.protocol.messages import (
+    ClientRecord,
     ClientStateMessage,
     ErrorMessage,
     as_state,
@@ -37,6 +40,9 @@ from heartbeat_service.protocol.orders import (
     LockoutOrder,
     LockoutOrders,
     LockoutRecord,
+    SilenceOrder,
+    SilenceOrders,
+    SilenceRecord,
     StateOrder,
     StateOrders,
 )
@@ -45,11 +51,11 @@ from heartbeat_service.protocol.orders import (
 #: Each has the IDs that it names, and its replies: 200 bytes a client.
 MOST_ORDERS = 8
 
-OneOrder = StateOrder | LockoutOrder | KickOrder
-ManyOrder = StateOrders | LockoutOrders | KickOrders
+OneOrder = StateOrder | SilenceOrder | LockoutOrder | KickOrder
+ManyOrder = StateOrders | SilenceOrders | LockoutOrders | KickOrders
 
 #: What has become of one client.
-Done = ClientStateMessage | LockoutRecord
+Done = ClientStateMessage | ClientRecord | SilenceRecord | LockoutRecord
 Answer = Done | ErrorMessage
 
 #: What a list of those who are kept out has at a client's turn; None if it is over.
@@ -69,23 +75,29 @@ class Orders:
     _one_by_one: DeferredLock = field(factory=DeferredLock, init=False)
     _stopped: bool = field(default=False, init=False)
 
-    def to_one(self, client_id: str, order: OneOrder | ManyOrder) -> Deferred[Any]:
+    def to_one(
+        self, client_id: str, order: OneOrder | ManyOrder, by: str | None = None
+    ) -> Deferred[Any]:
         """Carry out an order to one client.
 
+        :param by: which operator gives it, if that is known.
         :return: fires with a :data:`Done`, or fails with a
             :class:`HeartbeatError`.
         """
         return self.dispatcher.for_operator(
-            client_id, lambda: self._act(client_id, order)
+            client_id, lambda: self._act(client_id, order, by)
         )
 
-    def to_many(self, order: ManyOrder) -> Deferred[list[Answer]]:
+    def to_many(
+        self, order: ManyOrder, by: str | None = None
+    ) -> Deferred[list[Answer]]:
         """Carry out an order to many, and answer for each, in the order asked for.
 
         One order after the other, in slices, and no faster than the store: whom it is
         for waits for no more than two of its batches. Whoever waits for the answer may
         go away: the order is carried out to its end.
 
+        :param by: which operator gives it, if that is known.
         :return: fails with :class:`Overloaded` while the store isn't open, or if too
             many orders are under way.
         """
@@ -94,8 +106,20 @@ class Orders:
             return fail(Overloaded("too many orders are being carried out"))
         answer: Deferred[list[Answer]] = Deferred()
         self._one_by_one.run(
-            lambda: Deferred.fromCoroutine(self._to_each(order))
+            lambda: Deferred.fromCoroutine(self._to_each(order, by))
         ).chainDeferred(answer)
+        return answer
+
+    def end_mass_loss(self, hold: str | None = None) -> Deferred[None]:
+        """End the present hold: who is still held dies, once that is durable.
+
+        :param hold: only if it is that one.
+        :return: fires once their timebombs are lit, however many they are; whoever
+            waits for it may go away.
+        """
+        answer: Deferred[None] = Deferred()
+        ending = in_slices(self.reactor, self.dispatcher.registry.end_mass_loss(hold))
+        Deferred.fromCoroutine(ending).chainDeferred(answer)
         return answer
 
     def stop(self) -> None:
@@ -130,24 +154,44 @@ class Orders:
         seconds, by = lockouts.seconds_left(client_id), lockouts.by(client_id)
         return None if seconds is None else LockoutRecord(client_id, seconds, by=by)
 
-    async def _to_each(self, order: ManyOrder) -> list[Answer]:
+    async def _to_each(self, order: ManyOrder, by: str | None) -> list[Answer]:
         # Else nobody is known, and "all" would mean nobody.
         self._check_running()
         self.dispatcher.journal.held()
-        whom = list(order.whom(self.dispatcher.registry.client_ids()))
+        whom = await self._whom(order)
         each = list(dict.fromkeys(whom))  # who is named twice is dealt with once
         answers: dict[str, Answer] = {}
         kept: Deferred[Any] = succeed(None)
         for start in range(0, len(each), LARGEST_BATCH):
             batch = each[start : start + LARGEST_BATCH]
-            await in_slices(self.reactor, self._answer_each(batch, order, answers))
+            await in_slices(self.reactor, self._answer_each(batch, order, by, answers))
             await kept  # the batch before: one is kept while the next is applied
-            kept = self._kept(batch, order, answers)
+            kept = self._kept(batch, order, by, answers)
         await kept
         return [answers[client_id] for client_id in whom]
 
+    async def _whom(self, order: ManyOrder) -> list[str]:
+        """For whom an order is; those whom it doesn't name as they registered."""
+        named = order.named()
+        if named is not None:
+            return named
+        chosen: list[str] = []
+
+        def choose() -> Iterator[None]:
+            for client in self.dispatcher.registry:
+                if order.is_for(client.labels):
+                    chosen.append(client.client_id)
+                yield
+
+        await in_slices(self.reactor, choose())
+        return chosen
+
     def _kept(
-        self, batch: Sequence[str], order: ManyOrder, answers: dict[str, Answer]
+        self,
+        batch: Sequence[str],
+        order: ManyOrder,
+        by: str | None,
+        answers: dict[str, Answer],
     ) -> Deferred[Any]:
         """Fires once what was answered is durable; fails if something can't be."""
 
@@ -159,7 +203,7 @@ class Orders:
 
         def act_again(failure: Failure, client_id: str) -> Deferred[None]:
             failure.trap(Refused)
-            again = self.to_one(client_id, order).addErrback(_as_error_message)
+            again = self.to_one(client_id, order, by).addErrback(_as_error_message)
             return again.addCallback(partial(answers.__setitem__, client_id))
 
         settled = self.dispatcher.journal.settled
@@ -170,11 +214,15 @@ class Orders:
         return gatherResults(waiting, consumeErrors=True).addErrback(_raise_first)
 
     def _answer_each(
-        self, batch: Sequence[str], order: ManyOrder, answers: dict[str, Answer]
+        self,
+        batch: Sequence[str],
+        order: ManyOrder,
+        by: str | None,
+        answers: dict[str, Answer],
     ) -> Iterator[None]:
         for client_id in batch:
             try:
-                answers[client_id] = self._act(client_id, order)
+                answers[client_id] = self._act(client_id, order, by)
             except HeartbeatError as error:
                 answers[client_id] = error_message(error)
             yield
@@ -183,19 +231,54 @@ class Orders:
         if self._stopped:
             raise Overloaded("the service is stopping", client_id)
 
-    def _act(self, client_id: str, order: OneOrder | ManyOrder) -> Done:
+    def _act(self, client_id: str, order: OneOrder | ManyOrder, by: str | None) -> Done:
         self._check_running(client_id)
         registry, reply = self.dispatcher.registry, self.dispatcher.reply
         terms = Terms(order.states(), order.expected_of(client_id), order.dry_run)
         match order:
             case StateOrder() | StateOrders():
                 state = as_state(order.client_state)
-                return reply(registry.steer(client_id, state, terms))
+                return reply(registry.steer(client_id, state, terms, by))
             case KickOrder() | KickOrders():
-                return reply(registry.kick(client_id, terms))
+                return reply(registry.kick(client_id, terms, by))
+            case SilenceOrder():
+                return self._silence(client_id, order, terms, by)
+            case SilenceOrders():
+                record = self._silence(client_id, order, terms, by)
+                return SilenceRecord(client_id, record.silent_seconds or 0.0)
             case LockoutOrder() | LockoutOrders():
-                registry.lock_out(client_id, order.seconds, terms)
+                registry.lock_out(client_id, order.seconds, terms, by)
                 return LockoutRecord(client_id, order.seconds)
+
+    def _silence(
+        self,
+        client_id: str,
+        order: SilenceOrder | SilenceOrders,
+        terms: Terms,
+        by: str | None,
+    ) -> ClientRecord:
+        registry = self.dispatcher.registry
+        client = registry.silence(client_id, order.seconds, terms, by)
+        record = self.dispatcher.record(client)
+        return _as_if_silenced(record, order.seconds) if terms.dry_run else record
+
+
+def _as_if_silenced(record: ClientRecord, seconds: float) -> ClientRecord:
+    """What would be told of a client after an order to be silent for so long."""
+    left = record.seconds_to_timebomb
+    if seconds:
+        left = max(min(seconds, LONGEST_SILENCE), left)
+    elif record.silent_seconds is not None:
+        left = record.timebomb_seconds
+    else:
+        return record
+    return replace(
+        record,
+        late=False,
+        held=False,
+        seconds_to_timebomb=left,
+        silent_seconds=left if seconds else None,
+    )
 
 
 def _as_error_message(failure: Failure) -> ErrorMessage:

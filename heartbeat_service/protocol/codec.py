@@ -37,6 +37,8 @@ from heartbeat_service.protocol.orders import (
     LockoutOrder,
     LockoutOrders,
     Order,
+    SilenceOrder,
+    SilenceOrders,
     StateOrder,
     StateOrders,
 )
@@ -139,8 +141,8 @@ _PROBLEM = _decoder(ErrorMessage)
 _ORDERS: Mapping[type[Order], msgspec.json.Decoder[Any]] = {
     order: _decoder(order)
     for order in (
-        *(StateOrder, StateOrders, LockoutOrder, LockoutOrders),
-        *(KickOrder, KickOrders),
+        *(StateOrder, StateOrders, SilenceOrder, SilenceOrders),
+        *(LockoutOrder, LockoutOrders, KickOrder, KickOrders),
     )
 }
 _ENCODER = msgspec.json.Encoder(enc_hook=str)

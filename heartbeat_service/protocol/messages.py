@@ -33,6 +33,7 @@ _Value = str | float | bool | None
 _Inner = _Value | list[_Value] | dict[str, _Value]
 _USUAL = msgspec.json.Decoder(dict[str, _Value | list[_Inner] | dict[str, _Inner]])
 
+_WORD = re.compile(r"[A-Za-z0-9._:@-]{1,64}", re.ASCII)
 _CLIENT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:@-]{1,64}", re.ASCII)
 
 
@@ -125,10 +126,17 @@ def _nested_in(outer: dict[str, Any] | list[Any]) -> Iterator[Any]:
             float(value)
 
 
+def is_word(value: str) -> bool:
+    """Whether a label can be named so, or say so."""
+    return bool(_WORD.fullmatch(value))
+
+
 InstanceID = Annotated[str, Meta(min_length=1, max_length=64)]
-#: What a label is named, and what it says.
-Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:@-]{1,64}$")]
+#: What a label is named, and what it says. A `$` alone lets a line's end pass.
+Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:@-]{1,64}$(?!\n)")]
 Labels = Annotated[dict[Word, Word], Meta(max_length=8)]
+#: The same for people.
+WORD = "1 to 64 characters of A-Z a-z 0-9 . _ : @ -"
 RequestID = Annotated[str, Meta(min_length=1, max_length=64)]
 Fuse = Annotated[float, Meta(gt=0)]
 
@@ -139,16 +147,21 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 #: Python's names and the wire's.
 CAMEL = {
     "all_": "all",
+    "as_of": "asOf",
     "client_id": "clientID",
     "client_ids": "clientIDs",
     "client_state": "clientState",
+    "deaths_in_ten_minutes": "deathsInTenMinutes",
     "dry_run": "dryRun",
     "ended_at": "endedAt",
     "from_states": "from",
+    "gone_last_hour": "goneLastHour",
     "heartbeat_interval_seconds": "heartbeatIntervalSeconds",
     "instance_id": "instanceID",
     "last_state": "lastState",
     "longest_gap_seconds": "longestGapSeconds",
+    "lost_last_hour": "lostLastHour",
+    "mass_loss": "massLoss",
     "message_type": "messageType",
     "previous_state": "previousState",
     "registered_at": "registeredAt",
@@ -157,9 +170,14 @@ CAMEL = {
     "request_id": "requestID",
     "retry_after_seconds": "retryAfterSeconds",
     "sdk_version": "sdkVersion",
+    "seconds_left": "secondsLeft",
     "seconds_since_heartbeat": "secondsSinceHeartbeat",
     "seconds_to_timebomb": "secondsToTimebomb",
+    "server_time": "serverTime",
+    "silent_seconds": "silentSeconds",
+    "started_at": "startedAt",
     "state_change_endpoint": "stateChangeEndpoint",
+    "state_since": "stateSince",
     "timebomb_seconds": "timebombSeconds",
 }
 
@@ -267,7 +285,13 @@ Reply = ClientStateMessage | ErrorMessage
 
 
 class ClientRecord(Body, frozen=True):
-    """All that an operator is shown of a living client."""
+    """All that an operator is shown of a living client.
+
+    :ivar late: whether it has missed two of its intervals; who is held is late, too.
+    :ivar held: whether it lives on though its fuse has run out.
+    :ivar silent_seconds: what is left of a planned silence; None without one.
+    :ivar deaths_in_ten_minutes: how often it died by its timebomb.
+    """
 
     client_id: str
     client_state: ClientState
@@ -280,6 +304,12 @@ class ClientRecord(Body, frozen=True):
     seconds_since_heartbeat: float
     seconds_to_timebomb: float
     registered_at: str
+    labels: dict[str, str]
+    late: bool
+    held: bool
+    silent_seconds: float | None
+    state_since: str
+    deaths_in_ten_minutes: int
 
 
 class LifeRecord(Body, frozen=True):
@@ -312,3 +342,42 @@ class GoneRecord(Body, frozen=True):
     beats: int
     longest_gap_seconds: float
     labels: dict[str, str] = {}
+
+
+class HoldRecord(Body, frozen=True):
+    """The present hold of a mass loss, as an operator is shown it; without one, nulls.
+
+    :ivar hold: its ID.
+    :ivar since: when it began.
+    :ivar seconds_left: for how much longer it can last.
+    """
+
+    hold: str | None = None
+    since: str | None = None
+    seconds_left: float | None = None
+
+
+class SummaryRecord(Body, frozen=True):
+    """How the service and its clients are, in one look.
+
+    :ivar states: how many are in each living state.
+    :ivar flapping: how many have died three times in ten minutes.
+    :ivar gone_last_hour: of how many a life ended for good, also if they came back.
+    :ivar lost_last_hour: how many of them were lost by their timebombs.
+    :ivar mass_loss: the present hold.
+    :ivar store: why nothing can be kept; None if it can.
+    """
+
+    alive: int
+    states: dict[ClientState, int]
+    late: int
+    held: int
+    silent: int
+    flapping: int
+    gone_last_hour: int
+    lost_last_hour: int
+    mass_loss: HoldRecord | None
+    store: str | None
+    started_at: str
+    as_of: str
+    server_time: str

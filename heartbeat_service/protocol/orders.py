@@ -7,7 +7,7 @@ whom it means. Knows no route, and nothing of how an order is carried out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from msgspec import UNSET, Meta, UnsetType
@@ -19,6 +19,7 @@ from heartbeat_service.protocol.messages import (
     ClientID,
     Count,
     WireState,
+    Word,
     are_client_ids,
     as_state,
 )
@@ -30,6 +31,9 @@ LONGEST_LOCKOUT = 100 * 365.25 * 24 * 3600
 Point = tuple[Count, Count]
 
 Seconds = Annotated[float, Meta(ge=0, le=LONGEST_LOCKOUT)]
+
+#: Labels by which clients are chosen; none at all would choose everybody.
+Chosen = Annotated[dict[Word, Word], Meta(min_length=1, max_length=8)]
 
 _States = Annotated[list[WireState], Meta(min_length=1)]
 
@@ -74,19 +78,25 @@ class OrderToOne(Order, frozen=True, kw_only=True):
 
 
 class OrderToMany(Order, frozen=True, kw_only=True):
-    """An order to those whom it names, or to all who live when it is carried out."""
+    """An order to those whom it names, or who live when it is carried out.
 
-    fields = f"exactly one of `clientIDs` and `all`, and {OrderToOne.fields}"
+    :cvar whom: in which ways it may say for whom it is, for people.
+    """
+
+    whom: ClassVar[str] = "exactly one of `clientIDs`, `labels` and `all`"
+    fields = f"{whom}, and {OrderToOne.fields}"
     expects = "`{clientID: [incarnation, sequence]}`"
 
     client_ids: list[Any] | UnsetType = UNSET
+    labels: Chosen | UnsetType = UNSET
     all_: bool | UnsetType = UNSET
     expected: dict[str, Point] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.client_ids, UnsetType) == isinstance(self.all_, UnsetType):
-            raise ValueError("Expected exactly one of `clientIDs` and `all`")
+        ways = (self.client_ids, self.labels, self.all_)
+        if sum(not isinstance(way, UnsetType) for way in ways) != 1:
+            raise ValueError(f"Expected {self.whom}")
         if self.all_ is False:
             raise ValueError("Expected `true` - at `$.all`")
         if not isinstance(self.client_ids, UnsetType):
@@ -97,21 +107,23 @@ class OrderToMany(Order, frozen=True, kw_only=True):
 
     def _check_expected(self, expected: dict[str, Point]) -> None:
         _read_ids(expected.keys(), "expected")
-        others = expected.keys() - self.whom(expected)
+        named = self.named()
+        others = set() if named is None else expected.keys() - named
         if others:
             raise ValueError(
                 f"Expected nobody but those of `clientIDs`, got {min(others)!r} "
                 "- at `$.expected`"
             )
 
-    def whom(self, everybody: Iterable[str]) -> Iterable[str]:
-        """Those whom it is for, in the order asked for.
+    def named(self) -> list[str] | None:
+        """Those whom it names, in the order asked for; None if it names nobody."""
+        return None if isinstance(self.client_ids, UnsetType) else self.client_ids
 
-        :param everybody: who they are if it is for all.
-        """
-        if isinstance(self.client_ids, UnsetType):
-            return everybody
-        return self.client_ids
+    def is_for(self, labels: Mapping[str, str]) -> bool:
+        """Whether it is for a client with these labels, if it names nobody."""
+        if isinstance(self.labels, UnsetType):
+            return True
+        return self.labels.items() <= labels.items()
 
     def expected_of(self, client_id: str) -> Point | None:
         """Where a client must be still, if the order says so."""
@@ -134,6 +146,22 @@ class StateOrders(OrderToMany, frozen=True, kw_only=True):
     fields = f"`clientState`, {OrderToMany.fields}"
 
     client_state: WireState
+
+
+class SilenceOrder(OrderToOne, frozen=True, kw_only=True):
+    """The body of ``PUT /clients/{id}/silence``."""
+
+    fields = f"`seconds`, and {OrderToOne.fields}"
+
+    seconds: Seconds
+
+
+class SilenceOrders(OrderToMany, frozen=True, kw_only=True):
+    """The body of ``PUT /clients/silence``."""
+
+    fields = f"`seconds`, {OrderToMany.fields}"
+
+    seconds: Seconds
 
 
 class LockoutOrder(OrderToOne, frozen=True, kw_only=True):
@@ -160,6 +188,16 @@ class KickOrder(OrderToOne, frozen=True, kw_only=True):
 
 class KickOrders(OrderToMany, frozen=True, kw_only=True):
     """The body of ``POST /clients/kick``."""
+
+
+class SilenceRecord(Body, frozen=True):
+    """What is told of one of many that were granted a planned silence.
+
+    :ivar seconds: for how long, from now on; 0 if it has none.
+    """
+
+    client_id: str
+    seconds: float
 
 
 class LockoutRecord(Body, frozen=True):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from heartbeat_service.core.changes import Reason
-from heartbeat_service.protocol.messages import StateNumber
+from heartbeat_service.protocol.messages import WORD, StateNumber
 from heartbeat_service.protocol.orders import LONGEST_LOCKOUT, Order
 
 _LIVING = ", ".join(state.name for state in StateNumber if state)
@@ -44,6 +44,7 @@ _UNLIKE = re.compile(
     r"(Expected `(?!true`)[a-z]+`|Number out|Integer value out).* "
     r"- at `\$\.(?P<field>\w+)[][.\d]*`"
 )
+_LABELS = re.compile(r".* - at (`key` in )?`\$\.labels(\[\.\.\.\])?`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `\w+`")
 _UNKNOWN = re.compile(r"Object contains unknown field (?P<field>`.*`)", re.DOTALL)
 
@@ -57,6 +58,9 @@ def say(detail: str, type_: type) -> str:
             return (
                 f"Expected one of {allowed}, got {wrong['got']} - at `{wrong['place']}`"
             )
+    if _LABELS.fullmatch(detail):
+        number = "at most 8" if order is None else "1 to 8"
+        return f"Expected {number} labels, names and values {WORD} - at `$.labels`"
     return detail if order is None else _say_of_order(detail, order)
 
 

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
+from msgspec import to_builtins
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,7 +23,13 @@ from werkzeug.exceptions import NotImplemented as MethodUnknown
 from heartbeat_service.core.errors import BadMessage, HeartbeatError, UnknownClient
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.dispatch import Dispatcher
-from heartbeat_service.engine.orders import MOST_ORDERS, Orders
+from heartbeat_service.engine.orders import (
+    MOST_ORDERS,
+    ManyOrder,
+    OneOrder,
+    Orders,
+)
+from heartbeat_service.engine.which import Which
 from heartbeat_service.protocol.codec import (
     MAX_ORDER,
     decode_order,
@@ -42,6 +49,8 @@ from heartbeat_service.protocol.orders import (
     KickOrders,
     LockoutOrder,
     LockoutOrders,
+    SilenceOrder,
+    SilenceOrders,
     StateOrder,
     StateOrders,
 )
@@ -52,7 +61,9 @@ from heartbeat_service.web.names import Names, is_preflight
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 from heartbeat_service.web.query import (
     Parameters,
+    Repeated,
     decimal,
+    label,
     one_of,
     read_query,
     start_of_id,
@@ -71,15 +82,27 @@ MOST_LISTINGS = 32
 
 _LIVING = [state for state in ClientState if state is not ClientState.DISCONNECTED]
 
+_YES_OR_NO = one_of({"true": True, "false": False})
+
 #: What ``GET /clients`` may be asked with.
 LISTED: Parameters = {
     "state": one_of({state.value: state for state in _LIVING}),
+    "label": Repeated(label),
+    "late": _YES_OR_NO,
     "prefix": start_of_id,
     "limit": whole_number(1, 10_000),
     "after": whole_number(0, 2**63 - 1),
-    "gone": one_of({"true": True, "false": False}),
+    "gone": _YES_OR_NO,
     "since": decimal,
 }
+
+
+def _hold(value: str) -> str:
+    """Reads the ID of a hold."""
+    if not value:
+        raise ValueError("Expected the `hold` of `GET /mass-loss`")
+    return value
+
 
 #: The endpoints that most often answer at once, with bytes.
 _AT_ONCE = frozenset(("heartbeat",))
@@ -241,7 +264,8 @@ class HeartbeatApp:
             raise BadMessage(
                 "`since` is about those who are gone: it wants `gone=true`"
             )
-        clients = await self._dispatcher.clients(**which)
+        after = which.pop("after", 0)
+        clients = await self._dispatcher.clients(after, Which(**which))
         if limit is None:
             await self._list(request, clients)
         else:
@@ -251,8 +275,8 @@ class HeartbeatApp:
     async def _list_gone(
         self, request: IRequest, limit: int | None, **which: Any
     ) -> None:
-        if "state" in which:
-            raise BadMessage("`state` is about those who live: not with `gone=true`")
+        for name in which.keys() & {"state", "late"}:
+            raise BadMessage(f"`{name}` is about those who live: not with `gone=true`")
         gone, following = self._dispatcher.gone_clients(limit=limit, **which)
         page: dict[str, object] = {} if limit is None else {"next": following}
         await self._list(request, gone, lambda: page)
@@ -261,20 +285,32 @@ class HeartbeatApp:
         self,
         request: IRequest,
         steps: Steps,
-        page: Callable[[], dict[str, object]] = dict,
+        tail: Callable[[], dict[str, object]] = dict,
+        name: str = "clients",
     ) -> None:
-        """Answer with clients, and behind them what else is told of the page."""
+        """Answer with a list, and behind it what else is told of it.
 
-        def tail() -> dict[str, object]:
-            return {**page(), "serverTime": self._dispatcher.server_time()}
+        :param tail: what that is, known once the list is whole.
+        """
+        as_of = self._dispatcher.as_of()  # before the first of them is looked at
 
-        await Listing(request, steps, self._listings, tail=tail).send()
+        def whole_tail() -> dict[str, object]:
+            time = self._dispatcher.server_time()
+            return {**tail(), "asOf": as_of, "serverTime": time}
+
+        await Listing(request, steps, self._listings, name, whole_tail).send()
 
     @app.route("/clients/state", methods=["PUT"])
     @_for_operators()
     async def steer_many(self, request: IRequest) -> None:
         """An operator sets the state of many."""
         await self._carry_out(request, StateOrders)
+
+    @app.route("/clients/silence", methods=["PUT"])
+    @_for_operators()
+    async def silence_many(self, request: IRequest) -> None:
+        """An operator grants many a planned silence."""
+        await self._carry_out(request, SilenceOrders)
 
     @app.route("/clients/lockout", methods=["PUT"])
     @_for_operators()
@@ -288,21 +324,41 @@ class HeartbeatApp:
         """An operator removes many."""
         await self._carry_out(request, KickOrders)
 
-    async def _carry_out(
-        self, request: IRequest, kind: type[StateOrders | LockoutOrders | KickOrders]
-    ) -> None:
+    async def _carry_out(self, request: IRequest, kind: type[ManyOrder]) -> None:
         order = decode_order(_read(request), kind)
         with self._being_carried_out.taken():  # what is carried out is answered, too
-            answers = await self._orders.to_many(order)
+            answers = await self._orders.to_many(order, self._operator(request))
             await Listing(request, iter(answers)).send()
 
     @app.route("/lockouts", methods=["GET"])
     @_for_operators()
     async def lockouts(self, request: IRequest) -> None:
         """Who is kept out."""
-        await Listing(
-            request, self._orders.lockouts(), self._listings, "lockouts"
-        ).send()
+        await self._list(request, self._orders.lockouts(), name="lockouts")
+
+    @app.route("/mass-loss", methods=["GET"])
+    @_for_operators()
+    async def mass_loss(self, request: IRequest) -> None:
+        """The present hold, and who is held."""
+        hold = to_builtins(self._dispatcher.hold())
+        held = self._dispatcher.held()
+        await self._list(request, iter(held), lambda: hold, "held")
+
+    @app.route("/mass-loss", methods=["DELETE"])
+    @_for_operators({"hold": _hold})
+    def end_mass_loss(
+        self, request: IRequest, hold: str | None = None
+    ) -> Deferred[None]:
+        """An operator ends the present hold."""
+        if _read(request):
+            raise BadMessage("Takes no body, only the parameter `hold`")
+        return self._orders.end_mass_loss(hold).addCallback(_done, request)
+
+    @app.route("/summary", methods=["GET"])
+    @_for_operators()
+    def summary(self, request: IRequest) -> bytes:
+        """How all is, in one look."""
+        return _json(request, self._dispatcher.summarized())
 
     @app.route("/clients/<client_id>", methods=["GET"])
     @_for_operators()
@@ -317,23 +373,46 @@ class HeartbeatApp:
     def kick(self, request: IRequest, client_id: str) -> Deferred[None]:
         """An operator removes a client."""
         order = decode_order(_read(request) or b"{}", KickOrder)
-        return self._orders.to_one(_known(client_id), order).addCallback(_done, request)
+        return self._carry_out_one(request, client_id, order).addCallback(
+            _done, request
+        )
 
     @app.route("/clients/<client_id>/lockout", methods=["PUT"])
     @_for_operators()
     def lock_out(self, request: IRequest, client_id: str) -> Deferred[None]:
         """An operator keeps a client out for so many seconds."""
         order = decode_order(_read(request), LockoutOrder)
-        return self._orders.to_one(_known(client_id), order).addCallback(_done, request)
+        return self._carry_out_one(request, client_id, order).addCallback(
+            _done, request
+        )
+
+    @app.route("/clients/<client_id>/silence", methods=["PUT"])
+    @_for_operators()
+    def silence(self, request: IRequest, client_id: str) -> Deferred[bytes]:
+        """An operator grants a client a planned silence."""
+        order = decode_order(_read(request), SilenceOrder)
+        return self._carry_out_one(request, client_id, order).addCallback(
+            lambda record: _json(request, record)
+        )
 
     @app.route("/clients/<client_id>/state", methods=["PUT"])
     @_for_operators()
     def steer(self, request: IRequest, client_id: str) -> Deferred[bytes]:
         """An operator sets one client's state."""
         order = decode_order(_read(request), StateOrder)
-        return self._orders.to_one(_known(client_id), order).addCallback(
+        return self._carry_out_one(request, client_id, order).addCallback(
             _reply, request
         )
+
+    def _carry_out_one(
+        self, request: IRequest, client_id: str, order: OneOrder
+    ) -> Deferred[Any]:
+        by = self._operator(request)
+        return self._orders.to_one(_known(client_id), order, by)
+
+    def _operator(self, request: IRequest) -> str | None:
+        """Which operator asks; None where that isn't known."""
+        return self.operator_door.admit(authorization_of(request)).name or None
 
     @app.route("/clients/<client_id>/history", methods=["GET"])
     @_for_operators()

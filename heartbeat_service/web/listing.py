@@ -27,7 +27,7 @@ from heartbeat_service.protocol.messages import Body, ClientRecord
 CHUNK = 64 * 1024
 
 #: What is listed, one with each step; None is left out. A Deferred is waited for.
-Steps = Iterator[Body | Deferred[Any] | None]
+Steps = Iterator[Body | str | Deferred[Any] | None]
 
 
 class Places:
@@ -191,7 +191,7 @@ class Listing:
             self._place.enter_context(self._places.taken())
         self._begun = True
 
-    def _add(self, item: Body | None) -> None:
+    def _add(self, item: Body | str | None) -> None:
         if item is not None:
             self._chunk += self._comma + encode_json(item)
             self._comma = b","

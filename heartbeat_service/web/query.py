@@ -12,12 +12,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from attrs import frozen
+
 from heartbeat_service.core.errors import BadMessage
-from heartbeat_service.protocol.messages import are_client_ids
+from heartbeat_service.protocol.messages import WORD, are_client_ids, is_word
+
+
+@frozen
+class Repeated:
+    """A parameter that may be given several times: what is read is a tuple.
+
+    :ivar read: reads one value.
+    """
+
+    read: Callable[[str], Any]
+
 
 #: What a route may be asked with: each parameter's name, and what reads its value or
 #: raises a ValueError that says what is expected.
-Parameters = Mapping[str, Callable[[str], Any]]
+Parameters = Mapping[str, Callable[[str], Any] | Repeated]
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
@@ -32,10 +45,14 @@ def read_query(target: bytes, parameters: Parameters) -> dict[str, Any]:
     for name, value in _pairs(target):
         if name not in parameters:
             raise BadMessage(f"Unknown parameter `{name[:64]}`; {_known(parameters)}")
-        if name in read:
+        reader = parameters[name]
+        if name in read and not isinstance(reader, Repeated):
             raise BadMessage(f"The parameter `{name}` is given twice")
         try:
-            read[name] = parameters[name](value)
+            if isinstance(reader, Repeated):
+                read[name] = (*read.get(name, ()), reader.read(value))
+            else:
+                read[name] = reader(value)
         except ValueError as error:
             raise BadMessage(
                 f"{error}, got {value[:64]!r} - at the parameter `{name}`"
@@ -80,6 +97,20 @@ def start_of_id(value: str) -> str:
             "Expected the first of a client ID's characters: A-Z a-z 0-9 . _ : @ -"
         )
     return value
+
+
+def label(value: str) -> list[tuple[str, str]]:
+    """Reads ``NAME:VALUE``, as all the labels that it can mean.
+
+    Both may have colons of their own: ``a:b:c`` is ``a`` with ``b:c``, or ``a:b`` with
+    ``c``.
+    """
+    parts = value.split(":")
+    pairs = [(":".join(parts[:i]), ":".join(parts[i:])) for i in range(1, len(parts))]
+    labels = [pair for pair in pairs if all(map(is_word, pair))]
+    if not labels:
+        raise ValueError(f"Expected NAME:VALUE, each {WORD}")
+    return labels
 
 
 def _pairs(target: bytes) -> list[tuple[str, str]]:

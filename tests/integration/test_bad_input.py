@@ -413,6 +413,8 @@ async def test_a_problem_leaves_the_connection_for_the_next_request(
 ORDERS = {
     "order": "PUT /clients/1/state",
     "orders": "PUT /clients/state",
+    "silence": "PUT /clients/1/silence",
+    "silences": "PUT /clients/silence",
     "lockout": "PUT /clients/1/lockout",
     "lockouts": "PUT /clients/lockout",
     "kick": "DELETE /clients/1",

@@ -39,6 +39,11 @@ OPERATOR_ROUTES = [
     ("PUT", "/clients/lockout", b'{"seconds": 60, "all": true}'),
     ("POST", "/clients/kick", b'{"all": true}'),
     ("GET", "/lockouts", b""),
+    ("PUT", "/clients/1/silence", b'{"seconds": 60}'),
+    ("PUT", "/clients/silence", b'{"seconds": 60, "all": true}'),
+    ("GET", "/mass-loss", b""),
+    ("DELETE", "/mass-loss", b""),
+    ("GET", "/summary", b""),
 ]
 CLIENT_ROUTES = [
     ("POST", "/heartbeat", heartbeat("1")),

@@ -27,6 +27,12 @@ RECORD = {
     "secondsSinceHeartbeat",
     "secondsToTimebomb",
     "registeredAt",
+    "labels",
+    "late",
+    "held",
+    "silentSeconds",
+    "stateSince",
+    "deathsInTenMinutes",
 }
 LIFE = {
     "incarnation",
@@ -116,7 +122,7 @@ async def test_get_clients_lists_everyone(running: Running) -> None:
     for client_id in ("1", "10"):
         await running.beat(client_id)
     status, content = await ask(running, "GET", "/clients")
-    assert (status, set(content)) == (200, {"clients", "serverTime"})
+    assert (status, set(content)) == (200, {"clients", "asOf", "serverTime"})
     assert is_moment(content["serverTime"])
     assert [record["clientID"] for record in content["clients"]] == ["1", "10"]
     assert all(set(record) == RECORD for record in content["clients"])
@@ -125,11 +131,17 @@ async def test_get_clients_lists_everyone(running: Running) -> None:
 @pytest_twisted.ensureDeferred
 async def test_get_client_shows_every_field(running: Running) -> None:
     reply = await running.beat(
-        "1", "RUNNING", instanceID="a", timebombSeconds=60, values={"fps": [59.9, None]}
+        "1",
+        "RUNNING",
+        instanceID="a",
+        timebombSeconds=60,
+        values={"fps": [59.9, None]},
+        labels={"room": "a"},
     )
     status, record = await ask(running, "GET", "/clients/1")
     assert status == 200
     assert is_moment(record.pop("registeredAt"))
+    assert is_moment(record.pop("stateSince"))
     since, left = record.pop("secondsSinceHeartbeat"), record.pop("secondsToTimebomb")
     assert 0 <= since < 60
     assert 0 < left <= 60
@@ -143,6 +155,11 @@ async def test_get_client_shows_every_field(running: Running) -> None:
         "instanceID": "a",
         "values": {"fps": [59.9, None]},
         "timebombSeconds": 60,
+        "labels": {"room": "a"},
+        "late": False,
+        "held": False,
+        "silentSeconds": None,
+        "deathsInTenMinutes": 0,
     }
 
 
@@ -512,7 +529,7 @@ async def test_operators_are_told_who_is_gone_also_after_a_restart(
 
     await until(is_lost)
     told = await running.get("/clients?gone=true")
-    assert set(told) == {"clients", "serverTime"}
+    assert set(told) == {"clients", "asOf", "serverTime"}
     assert all(set(record) == GONE for record in told["clients"])
     first = await running.get("/clients?gone=true&limit=1")
     await running.stop()

@@ -37,7 +37,6 @@ from heartbeat_service.core.errors import (
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.core.terms import Terms
 from heartbeat_service.engine.availability import PATIENCE, PAUSE
 from heartbeat_service.engine.dispatch import TRIES, Shown, error_message
 from heartbeat_service.engine.engine import Engine
@@ -799,7 +798,8 @@ class TestOperators(DispatchTestCase):
         return Deferred.fromCoroutine(self.dispatcher.history(client_id))
 
     def test_record_says_all_about_a_client(self) -> None:
-        self.house.beat("1", RUNNING, instance_id="i", values=Raw(b'{"fps":60}'))
+        said = {"values": Raw(b'{"fps":60}'), "labels": {"room": "a"}}
+        self.house.beat("1", RUNNING, instance_id="i", **said)
         self.store.finish_all()
         self.house.listen(4)
         self.assertEqual(
@@ -816,6 +816,12 @@ class TestOperators(DispatchTestCase):
                 seconds_since_heartbeat=4.0,
                 seconds_to_timebomb=6.0,
                 registered_at="2022-03-29T12:00:00.000Z",
+                labels={"room": "a"},
+                late=True,
+                held=False,
+                silent_seconds=None,
+                state_since="2022-03-29T12:00:00.000Z",
+                deaths_in_ten_minutes=0,
             ),
         )
 
@@ -885,10 +891,10 @@ class TestOperators(DispatchTestCase):
         clock, steer = self.house.clock, Registry.steer
 
         def steer_slowly(
-            registry: Registry, client_id: str, state: ClientState, terms: Terms
+            registry: Registry, client_id: str, state: ClientState, *more: Any
         ) -> LocalClient:
             clock.rightNow += SLICE / 4
-            return steer(registry, client_id, state, terms)
+            return steer(registry, client_id, state, *more)
 
         def take_turn() -> None:
             self.turns += 1

@@ -49,6 +49,8 @@ from heartbeat_service.protocol.orders import (
     KickOrders,
     LockoutOrder,
     LockoutOrders,
+    SilenceOrder,
+    SilenceOrders,
     StateOrder,
     StateOrders,
 )
@@ -60,6 +62,8 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "any transport": decode_request,
     "order": partial(decode_order, type_=StateOrder),
     "orders": partial(decode_order, type_=StateOrders),
+    "silence": partial(decode_order, type_=SilenceOrder),
+    "silences": partial(decode_order, type_=SilenceOrders),
     "lockout": partial(decode_order, type_=LockoutOrder),
     "lockouts": partial(decode_order, type_=LockoutOrders),
     "kick": partial(decode_order, type_=KickOrder),

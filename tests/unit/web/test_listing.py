@@ -315,7 +315,7 @@ class TestGone(PagesTestCase):
         self.house.register("lives")
         self.bury("1", "2")
         listed = self.get("gone=true")
-        self.assertEqual(set(listed), {"clients", "serverTime"})
+        self.assertEqual(set(listed), {"clients", "asOf", "serverTime"})
         self.assertEqual(
             listed["clients"][1],
             {

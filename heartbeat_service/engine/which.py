@@ -1,0 +1,51 @@
+"""Which clients an operator asks for: by ID, state, labels and lateness.
+
+A listing looks at each record, and shows it or doesn't. Knows no registry and no route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from attrs import frozen
+
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol.messages import ClientRecord
+
+#: Labels, each a name and a value, of which one is meant: in ``NAME:VALUE`` both may
+#: have colons of their own.
+AnyOf = Collection[tuple[str, str]]
+
+
+def has_labels(labels: Mapping[str, str], wanted: Collection[AnyOf]) -> bool:
+    """Whether somebody with these labels has all that are wanted."""
+    return all(any(labels.get(name) == v for name, v in one) for one in wanted)
+
+
+@frozen
+class Which:
+    """Those for whom all of this holds.
+
+    :ivar prefix: their IDs begin so.
+    :ivar state: they are in it; None for any.
+    :ivar label: they have each of these.
+    :ivar late: whether they are late; None for both.
+    """
+
+    prefix: str = ""
+    state: ClientState | None = None
+    label: Collection[AnyOf] = ()
+    late: bool | None = None
+
+    def has(self, client: ClientRecord) -> bool:
+        """Whether a client is one of them."""
+        return (
+            client.client_id.startswith(self.prefix)
+            and self.state in (None, client.client_state)
+            and self.late in (None, client.late)
+            and has_labels(client.labels, self.label)
+        )
+
+
+#: Everybody.
+EVERYBODY = Which()
