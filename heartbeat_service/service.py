@@ -48,6 +48,7 @@ from heartbeat_service.web.access import (
     operator_pass,
 )
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.events import MOST_STREAMS, EventStreams
 from heartbeat_service.web.names import Names, machine_names
 from heartbeat_service.web.port import (
     ForwardSecret,
@@ -234,6 +235,11 @@ class HeartbeatService(Service):
             "operator-token-file", settings.operator_token_file, operator_pass
         )
         names = Names(_hosts(settings), settings.allow_origin)
+        # The other half is for ZeroMQ's peers, the store and the rest (see _start).
+        connections = allowed() // 2
+        streams = EventStreams(
+            engine.events, self._reactor, min(MOST_STREAMS, connections // 4)
+        )
         app = HeartbeatApp(
             engine.dispatcher,
             engine.orders,
@@ -241,19 +247,20 @@ class HeartbeatService(Service):
             clients,
             operators,
             names,
+            streams,
         )
         resource = app.resource()
-        # The other half is for ZeroMQ's peers, the store and the rest (see _start).
         site = HeartbeatSite(
             resource,
             self._reactor,
-            allowed() // 2,
+            connections,
             engine.clock,
             app.gate,
             engine.dispatcher.refusals.add,
             resource.at_once,
         )
         self._closers.append(site.disconnect_all)
+        self._closers.append(streams.stop)
         self._closers.append(engine.journal.flush)
         guarded = settings.operator_token_file or settings.allow_open_control
         if not guarded:  # until it is known who can reach it

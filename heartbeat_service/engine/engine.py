@@ -25,6 +25,7 @@ from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.availability import PAUSE
 from heartbeat_service.engine.counters import Counters
 from heartbeat_service.engine.dispatch import Dispatcher
+from heartbeat_service.engine.events import EventLog
 from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.engine.orders import Orders
@@ -63,6 +64,7 @@ class Engine:
     :ivar gone: who was here and is not.
     :ivar counters: what has happened, in numbers.
     :ivar summary: how many are in which state, and who is late.
+    :ivar events: what operators were told.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Engine:
         self.opened = False
         self.gone = GoneClients()
         self.summary = Summary()
+        self.events = EventLog(wall_clock)
         self._reactor = reactor
         self.clock = ListeningClock(reactor, self._stalled, worked)
         self.counters = Counters(self.clock)
@@ -101,7 +104,12 @@ class Engine:
                 *listeners,
             ],
             self._refused,
-            [self.counters.watch, self.summary.hear, *watchers],
+            [
+                self.events.hear,
+                self.counters.watch,
+                self.summary.hear,
+                *watchers,
+            ],
             self.counters.count_commit,
         )
         self.registry = Registry(

@@ -56,6 +56,7 @@ from heartbeat_service.protocol.orders import (
 )
 from heartbeat_service.web.access import Door, authorization_of
 from heartbeat_service.web.channel import BoundedRequest
+from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.listing import Listing, Page, Places, Steps
 from heartbeat_service.web.names import Names, is_preflight
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
@@ -164,6 +165,7 @@ class HeartbeatApp:
     :param client_door: where heartbeats ask to be let in.
     :param operator_door: where all other routes do, but for the service's health.
     :param names: which Hosts it is known by, and which pages may ask.
+    :param streams: all who read events.
     """
 
     client_door: Door
@@ -182,6 +184,7 @@ class HeartbeatApp:
         client_door: Door,
         operator_door: Door,
         names: Names,
+        streams: EventStreams,
     ) -> None:
         self._dispatcher = dispatcher
         self._trouble = trouble
@@ -193,6 +196,7 @@ class HeartbeatApp:
         self.client_door = client_door
         self.operator_door = operator_door
         self.names = names
+        self._streams = streams
         self._mapper = self.app.url_map.bind("")
         # Most requests are beats: their route is found without the mapper.
         self._fixed: dict[tuple[bytes, bytes], str] = {
@@ -420,6 +424,27 @@ class HeartbeatApp:
         """The lives of one client."""
         lives = await self._dispatcher.history(_known(client_id))
         return _json(request, {"lives": lives})
+
+    @app.route("/events", methods=["GET"])
+    @_for_operators()
+    async def events(self, request: IRequest) -> None:
+        """All that operators are told, as it happens."""
+        await self._streams.follow(
+            request, lambda: self.operator_door.admit(authorization_of(request))
+        )
+
+    @app.route("/clients/<client_id>/events", methods=["GET"])
+    @_for_clients
+    async def client_events(self, request: IRequest, client_id: str) -> None:
+        """What a client is told of itself, as it happens, also before it registers."""
+        name = _known(client_id)
+
+        def admit() -> None:
+            bearer = self.client_door.admit(authorization_of(request))
+            bearer.must_speak_for(name)
+
+        admit()
+        await self._streams.follow(request, admit, name)
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: IRequest) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
@@ -251,6 +252,7 @@ class HardenedChannel(HTTPChannel):
     _begins = b""  # the bytes that came with the beginning of the request
     _lines = 0  # of a head, read in this turn
     _turn: IDelayedCall | None = None
+    _reader_is_deaf: Callable[[], object] | None = None  # of an answer without an end
     _alarm: Timer | None = None
     _deadline = 0.0  # of the peer, if timeOut says that it has one
 
@@ -271,7 +273,8 @@ class HardenedChannel(HTTPChannel):
         for call in (self._turn, self._alarm):
             if call is not None:
                 cancel(call)
-        self._transferDecoder = None  # it knows this channel: a circle
+        # They know this channel: circles.
+        self._transferDecoder = self._reader_is_deaf = None
         self.site.forget(self)
 
     # Not TimeoutMixin's timer, which is made anew for each answer: one call looks, when
@@ -324,8 +327,8 @@ class HardenedChannel(HTTPChannel):
         if self.requests:
             kept += self.requests[-1].size + sum(map(len, self._dataBuffer))
             kept += self._receivedHeaderSize + HEADER_COST * self._receivedHeaderCount
-        if self._waitingForTransport and isinstance(self._socket, FileDescriptor):
-            kept += _waiting(self._socket)
+        if self._waitingForTransport:
+            kept += self.waiting()
         if kept != self._kept:
             self._kept = kept
             self.site.keeps(self, kept)
@@ -351,9 +354,35 @@ class HardenedChannel(HTTPChannel):
     @override
     def registerProducer(self, producer: object, streaming: bool) -> None:
         super().registerProducer(producer, streaming)
-        socket = getattr(self.transport, "socket", None)
+        self._bound_kernel_buffer()
+
+    def _bound_kernel_buffer(self) -> None:
+        socket = getattr(self._socket, "socket", None)
         if socket is not None:
             socket.setsockopt(SOL_SOCKET, SO_SNDBUF, KERNEL_BUFFER)
+
+    # An answer without an end has no producer. It comes in pieces, the next one when
+    # nothing waits any more; no deadline is set for that, and whoever pushes them ends
+    # what isn't read.
+
+    def stream(self, reader_is_deaf: Callable[[], object]) -> None:
+        """Get ready for an answer without an end.
+
+        :param reader_is_deaf: called when its reader sends no more: it may be gone.
+        """
+        self._bound_kernel_buffer()
+        if self._deaf:
+            reader_is_deaf()
+        self._reader_is_deaf = reader_is_deaf
+
+    def push(self, piece: bytes) -> None:
+        """Write a piece of an answer without an end."""
+        self._send_at_once(piece)
+
+    def waiting(self) -> int:
+        """How many bytes wait to be sent."""
+        socket = self._socket
+        return _waiting(socket) if isinstance(socket, FileDescriptor) else 0
 
     # Who has sent its last word may still wait for answers (RFC 9112, section 9.6).
 
@@ -362,6 +391,8 @@ class HardenedChannel(HTTPChannel):
         self._deaf = True
         if self.refused:
             self.transport.loseConnection()
+        if self._reader_is_deaf is not None:
+            self._reader_is_deaf()
         self._keep_time()
 
     def writeConnectionLost(self) -> None:
@@ -377,6 +408,7 @@ class HardenedChannel(HTTPChannel):
     @override
     def requestDone(self, request: Request) -> None:
         self._savedTimeOut = None  # _keep_time knows better than Twisted
+        self._reader_is_deaf = None
         self.setTimeout(None)
         self.site.answered(self)
         super().requestDone(request)

@@ -34,6 +34,7 @@ from heartbeat_service.web import port as port_module
 from heartbeat_service.web import site as site_module
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.framing import MAX_CHUNKS, Chunks
 from heartbeat_service.web.names import Names
 from heartbeat_service.web.port import BACKLOG, PatientPort
@@ -482,7 +483,13 @@ async def crowd() -> AsyncIterator[Crowd]:
     for number in range(2000):
         engine.registry.beat(f"c{number}", ClientState.RUNNING, None, 3600.0, values)
     app = HeartbeatApp(
-        engine.dispatcher, engine.orders, engine.trouble, Door(), Door(), Names([])
+        engine.dispatcher,
+        engine.orders,
+        engine.trouble,
+        Door(),
+        Door(),
+        Names([]),
+        EventStreams(engine.events, reactor, 1),
     )
     site = HeartbeatSite(app.resource(), reactor, 100, engine.clock, app.gate)
     port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")

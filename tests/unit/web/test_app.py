@@ -16,6 +16,7 @@ from heartbeat_service.engine.engine import Engine
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.names import Names
 from tests.messages import envelope
 
@@ -45,6 +46,7 @@ class TestApp(SynchronousTestCase):
             Door(),
             Door(),
             Names([]),
+            EventStreams(engine.events, clock, 1),
         )
         self.web: Any = StubTreq(self.app.resource())  # its methods have no types
 

@@ -14,6 +14,7 @@ from twisted.web.http_headers import Headers
 
 from heartbeat_service.web.access import Door, Pass
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.heads import (
     LONGEST_HEAD,
     MOST_HEADS,
@@ -72,6 +73,7 @@ class Service:
             doors,
             Door(),
             Names(["show"], [ORIGIN]),
+            EventStreams(self.house.engine.events, self.house.clock, 1),
         )
         clock = self.house.clock
         resource = app.resource()

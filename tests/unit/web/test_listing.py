@@ -26,6 +26,7 @@ from heartbeat_service.web import listing as listing_module
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import MOST_LISTINGS, HeartbeatApp
 from heartbeat_service.web.channel import IDLE, LINGER, REQUEST_DEADLINE
+from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.listing import CHUNK
 from heartbeat_service.web.names import Names
 from heartbeat_service.web.site import HeartbeatSite
@@ -165,6 +166,7 @@ class ListingTestCase(SynchronousTestCase):
             Door(),
             Door(),
             Names([]),
+            EventStreams(self.house.engine.events, self.clock, 1),
         )
         self.site = HeartbeatSite(app.resource(), self.clock, 100, self.clock, app.gate)
 
