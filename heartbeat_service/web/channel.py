@@ -15,7 +15,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
-from socket import SO_SNDBUF, SOL_SOCKET
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_TCP,
+    SO_SNDBUF,
+    SOL_SOCKET,
+    TCP_USER_TIMEOUT,
+)
 from typing import Any, Protocol
 
 from twisted.internet.abstract import FileDescriptor
@@ -362,8 +369,8 @@ class HardenedChannel(HTTPChannel):
             socket.setsockopt(SOL_SOCKET, SO_SNDBUF, KERNEL_BUFFER)
 
     # An answer without an end has no producer. It comes in pieces, the next one when
-    # nothing waits any more; no deadline is set for that, and whoever pushes them ends
-    # what isn't read.
+    # nothing waits any more; whoever pushes them ends what isn't read, and the kernel
+    # finds out whose machine is gone.
 
     def stream(self, reader_is_deaf: Callable[[], object]) -> None:
         """Get ready for an answer without an end.
@@ -371,6 +378,7 @@ class HardenedChannel(HTTPChannel):
         :param reader_is_deaf: called when its reader sends no more: it may be gone.
         """
         self._bound_kernel_buffer()
+        _expect_acknowledgements(self._socket)
         if self._deaf:
             reader_is_deaf()
         self._reader_is_deaf = reader_is_deaf
@@ -692,6 +700,13 @@ def _waiting(transport: FileDescriptor) -> int:
     """How many bytes wait to be sent."""
     later: int = transport._tempDataLen  # noqa: SLF001 - it is told nowhere else
     return len(transport.dataBuffer) + later
+
+
+def _expect_acknowledgements(transport: Any) -> None:
+    """Have the kernel end a connection that takes nothing for :data:`IDLE` seconds."""
+    socket = getattr(transport, "socket", None)
+    if socket is not None and socket.family in (AF_INET, AF_INET6):
+        socket.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, int(IDLE * 1000))
 
 
 @lru_cache(maxsize=1)

@@ -30,8 +30,12 @@ from heartbeat_service.protocol.events import (
 from heartbeat_service.web.channel import HardenedChannel
 from heartbeat_service.web.listing import Places
 
-#: How many operators may read events at once, and how many clients (one each).
+#: How many operators may read events at once, and how many streams clients may have.
 MOST_STREAMS = 1_000
+
+#: How many of one client; one more takes the place of the oldest, as a client that lost
+#: its line leaves one behind that nobody reads.
+MOST_OF_ONE = 4
 
 #: How often a comment shows that the line is alive, in seconds (contract, section 3a).
 COMMENT_EVERY = 5.0
@@ -90,12 +94,6 @@ class _Stream:
             return True
         return event.client_id == self.client_id and event.name in FOR_CLIENTS
 
-    def offer(self, number: int, size: int) -> None:
-        """There is more for it, from this event on."""
-        if self.next is None:
-            self.next = number
-        self.owed += size
-
     def push(self, piece: bytes) -> None:
         """Write a piece, in its framing."""
         self.channel.push(_chunk(piece) if self.request.chunked else piece)
@@ -115,7 +113,7 @@ class EventStreams:
         self._operators = Places(most, "too many operators read events")
         self._clients = Places(most, "too many clients read events")
         self._of_all: set[_Stream] = set()
-        self._of_one: dict[str, set[_Stream]] = {}
+        self._of_one: dict[str | None, dict[_Stream, None]] = {}  # None isn't in it
         self._restless: dict[_Stream, None] = {}  # who may have something to get
         self._offered = 0  # the number of the last event that was offered
         self._pieces: dict[int, tuple[bytes, int]] = {}  # those of this round
@@ -154,6 +152,8 @@ class EventStreams:
             return
         if self._stopped:
             raise Overloaded("the service is stopping")
+        if len(self._of_one.get(client_id, ())) >= MOST_OF_ONE:
+            self._cut(next(iter(self._of_one[client_id])))
         places = self._operators if client_id is None else self._clients
         with places.taken():
             stream = self._open(request, may_stay, client_id)
@@ -169,7 +169,7 @@ class EventStreams:
             pass
         for stream in self:
             if stream.next is not None or stream.channel.waiting():
-                stream.channel.cut()  # nobody waits for a slow one
+                self._cut(stream)  # nobody waits for a slow one
             else:
                 self._end(stream)
         self._rest()
@@ -177,7 +177,7 @@ class EventStreams:
     def _open(
         self, request: IRequest, may_stay: Callable[[], object], client_id: str | None
     ) -> _Stream:
-        if not len(self):
+        if not self._of_all and not self._of_one:
             self._offered = self._events.last
         last_id = request.getHeader(b"last-event-id") or b""
         following = self._events.next_after(last_id.decode("latin-1"))
@@ -191,7 +191,7 @@ class EventStreams:
         if client_id is None:
             self._of_all.add(stream)
         else:
-            self._of_one.setdefault(client_id, set()).add(stream)
+            self._of_one.setdefault(client_id, {})[stream] = None
         self._restless[stream] = None
         self._wake()
         if self._comments is None:
@@ -201,15 +201,20 @@ class EventStreams:
     def _forget(self, stream: _Stream) -> None:
         self._restless.pop(stream, None)
         self._of_all.discard(stream)
-        if stream.client_id is not None:
-            streams = self._of_one.get(stream.client_id, set())
-            streams.discard(stream)
-            if not streams:
-                self._of_one.pop(stream.client_id, None)
-        if not len(self):
+        of_one = self._of_one.get(stream.client_id, {})
+        of_one.pop(stream, None)
+        if not of_one:
+            self._of_one.pop(stream.client_id, None)
+        if not self._of_all and not self._of_one:
             self._rest()
 
+    def _cut(self, stream: _Stream) -> None:
+        """End one at once."""
+        self._forget(stream)
+        stream.channel.cut()
+
     def _end(self, stream: _Stream) -> None:
+        """End one, so that its reader sees that it is whole."""
         if not stream.ended.called:
             stream.ended.callback(None)
 
@@ -239,7 +244,8 @@ class EventStreams:
 
     def _wake(self) -> None:
         """Have a round, not too soon after the one before."""
-        if self._round is None and not self._working and len(self):
+        idle = self._round is None and not self._working
+        if idle and not self._stopped and (self._of_all or self._of_one):
             delay = max(0.0, self._rests_until - self._reactor.seconds())
             self._round = self._reactor.callLater(delay, self._begin_round)
 
@@ -268,28 +274,32 @@ class EventStreams:
             yield
 
     def _offer(self) -> None:
-        """Tell all streams that there is more for them."""
+        """Tell the streams that there is more for them."""
         first, self._offered = self._offered + 1, self._events.last
-        size = 0
+        if first > self._offered:
+            return
         kept = max(first, self._events.first)
+        size = sum(len(event.data) for event in self._events.since(kept))
+        # Nobody knows for whom it was what is no longer kept.
+        for stream in self._of_all if kept == first else self:
+            self._offer_to(stream, first, size)
         for number, event in enumerate(self._events.since(kept), kept):
-            size += len(event.data)
             if event.client_id in self._of_one and event.name in FOR_CLIENTS:
                 for stream in self._of_one[event.client_id]:
-                    stream.offer(number, len(event.data))
-                    self._restless[stream] = None
-        if first <= self._offered:
-            for stream in self._of_all:
-                stream.offer(first, size)
-                self._restless[stream] = None
+                    self._offer_to(stream, number, len(event.data))
+
+    def _offer_to(self, stream: _Stream, first: int, size: int) -> None:
+        if stream.next is None:
+            stream.next = first
+        stream.owed += size
+        self._restless[stream] = None
 
     def _serve(self, stream: _Stream) -> None:
         """Write the next piece to one that has taken the former."""
         waiting = stream.channel.waiting()
         lost = stream.next is not None and stream.next < self._events.first
         if lost or (waiting and waiting + stream.owed > MOST_WAITING):
-            self._restless.pop(stream)
-            stream.channel.cut()
+            self._cut(stream)
             return
         if waiting:
             return
