@@ -67,6 +67,8 @@ beat = {
 url = f"http://{sys.argv[1]}/heartbeat"
 answer = json.load(urlopen(url, json.dumps(beat).encode(), timeout=30))
 assert answer["body"]["clientState"] == "UNCALIBRATED", answer
+page = urlopen(f"http://{sys.argv[1]}/page/main.js", timeout=30)
+assert page.status == 200, page.status
 END
     kill "$service"
     wait "$service" 2>/dev/null || : # twistd ends by the signal that it was sent

@@ -59,6 +59,7 @@ from heartbeat_service.web.channel import BoundedRequest
 from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.listing import Listing, Page, Places, Steps
 from heartbeat_service.web.names import Names, is_preflight
+from heartbeat_service.web.pages import INDEX, Pages
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 from heartbeat_service.web.query import (
     Parameters,
@@ -197,6 +198,7 @@ class HeartbeatApp:
         self.operator_door = operator_door
         self.names = names
         self._streams = streams
+        self._pages = Pages()
         self._mapper = self.app.url_map.bind("")
         # Most requests are beats: their route is found without the mapper.
         self._fixed: dict[tuple[bytes, bytes], str] = {
@@ -445,6 +447,16 @@ class HeartbeatApp:
 
         admit()
         await self._streams.follow(request, admit, name)
+
+    @app.route("/", methods=["GET"])
+    def page(self, request: IRequest) -> bytes:
+        """The operators' page; what it shows, it asks of the other routes."""
+        return self._pages.answer(request, INDEX)
+
+    @app.route("/page/<name>", methods=["GET"])
+    def page_file(self, request: IRequest, name: str) -> bytes:
+        """What the page is made of."""
+        return self._pages.answer(request, name)
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: IRequest) -> bytes:
