@@ -71,7 +71,7 @@ class TestProtocolDocument(SynchronousTestCase):
         self.assertTrue(rules)
         for rule in rules:
             [method] = (rule.methods or set()) - {"HEAD"}
-            path = rule.rule.replace("<client_id>", "{id}")
+            path = re.sub("<(?:client_)?(.*?)>", r"{\1}", rule.rule)
             with self.subTest(rule=path):
                 self.assertIn(f"`{method} {path}`", PROTOCOL)
 
