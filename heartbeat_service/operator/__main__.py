@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from heartbeat_service.operator.commands import NO_SERVER, REFUSED, cli
+from heartbeat_service.operator.commands import cli
+from heartbeat_service.operator.options import NO_SERVER, REFUSED
 from heartbeat_service.operator.server import NoServer, Refused
 from heartbeat_service.operator.text import printable
 
@@ -48,6 +49,7 @@ def run(arguments: Sequence[str], transport: httpx.BaseTransport | None = None) 
         click.echo(printable(error), err=True)
         return NO_SERVER
     except (KeyboardInterrupt, click.Abort):
+        click.echo(err=True)  # the shell goes on in a line of its own
         return INTERRUPTED
     return status
 

@@ -56,6 +56,8 @@ def print_lines(server: Server) -> None:
     watch = Watch(server)
     for told in watch.told():
         match told:
+            case Event(name="Reset"):
+                pass  # the list comes next
             case Event():
                 click.echo(watch.board.changes[-1])
             case dict():

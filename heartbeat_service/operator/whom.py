@@ -6,7 +6,7 @@ reaches those who were shown and nobody else. Knows no order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
@@ -53,10 +53,11 @@ def find(server: Server, whom: Whom) -> Found:
     """
     if not whom.client_ids:
         # A repeated parameter is a list for httpx.
-        return Found(by_id(living(server, label=list(whom.labels) or None)))
+        pages = server.pages(label=list(whom.labels) or None)
+        return Found(by_id(together(pages)))
     wanted = list(dict.fromkeys(whom.client_ids))
     if len(wanted) > ONE_BY_ONE:
-        everybody = by_id(living(server))
+        everybody = by_id(together(server.pages()))
         here = {one: everybody[one] for one in wanted if one in everybody}
         missing = [one for one in wanted if one not in everybody]
     else:
@@ -72,12 +73,38 @@ def find(server: Server, whom: Whom) -> Found:
     return Found({one: here[one] for one in wanted if one in here}, details)
 
 
-def living(server: Server, **which: Any) -> Iterator[Record]:
-    """The records of those who live, page by page."""
-    for page in server.pages(**which):
-        yield from page["clients"]
+def find_locked_out(server: Server, whom: Whom) -> Found:
+    """Who of them is kept out; raises what :func:`find` does."""
+    locked_out = by_id(server.get("/lockouts")["lockouts"])
+    wanted: Iterable[str] = locked_out
+    if whom.client_ids:
+        wanted = dict.fromkeys(whom.client_ids)
+    elif whom.labels:  # they aren't here: what labels had they?
+        gone = together(gone_pages(server))
+        wanted = [one["clientID"] for one in gone if has_labels(one, whom.labels)]
+        wanted = [one for one in wanted if one in locked_out]
+    return Found(
+        {one: locked_out[one] for one in wanted if one in locked_out},
+        {one: f"{one} isn't kept out" for one in wanted if one not in locked_out},
+    )
 
 
-def by_id(records: Iterator[Record]) -> dict[str, Record]:
+def gone_pages(server: Server, **which: Any) -> Iterator[Record]:
+    """The answers to who was here and is not; raises what :func:`find` does."""
+    return server.pages(gone="true", **which)
+
+
+def together(pages: Iterable[Record]) -> list[Record]:
+    """The clients of all pages."""
+    return [client for page in pages for client in page["clients"]]
+
+
+def by_id(records: Iterable[Record]) -> dict[str, Record]:
     """Records by their clients' IDs."""
     return {record["clientID"]: record for record in records}
+
+
+def has_labels(client: Record, labelled: Sequence[str]) -> bool:
+    """Whether a record has all of some labels, as ``NAME:VALUE``."""
+    has = {f"{name}:{value}" for name, value in client.get("labels", {}).items()}
+    return has.issuperset(labelled)

@@ -345,7 +345,9 @@ class TestShowing(SynchronousTestCase):
         self.assertEqual(away.run("status").status, 3)
 
     def test_a_service_that_is_not_ready_is_not_well(self) -> None:
-        stopped = lambda _: problem(503, "OVERLOADED", "the disk is full")  # noqa: E731 - three times
+        def stopped(_: httpx.Request) -> httpx.Response:
+            return problem(503, "OVERLOADED", "the disk is full")
+
         fake = service(
             {
                 "GET /readyz": stopped,
