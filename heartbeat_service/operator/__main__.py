@@ -49,7 +49,8 @@ def run(arguments: Sequence[str], transport: httpx.BaseTransport | None = None) 
         click.echo(printable(error), err=True)
         return NO_SERVER
     except (KeyboardInterrupt, click.Abort):
-        click.echo(err=True)  # the shell goes on in a line of its own
+        if sys.stderr.isatty():
+            click.echo(err=True)  # the shell goes on in a line of its own
         return INTERRUPTED
     return status
 

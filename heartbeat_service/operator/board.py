@@ -46,7 +46,8 @@ class Shown:
     def of(cls, record: Record, now: float) -> Shown:
         """As a listing has it."""
         silent = record.get("silentSeconds")
-        left = record["secondsToTimebomb"] if silent is None else silent
+        # What the service doesn't know, of a client elsewhere, is null.
+        left = (record["secondsToTimebomb"] or 0) if silent is None else silent
         return cls(
             client_id=record["clientID"],
             state=record["clientState"],
@@ -56,7 +57,7 @@ class Shown:
             late=bool(record.get("late")),
             held=bool(record.get("held")),
             silent=silent is not None,
-            silent_since=now - record["secondsSinceHeartbeat"],
+            silent_since=now - (record["secondsSinceHeartbeat"] or 0),
             ends=now + left,
         )
 

@@ -80,7 +80,7 @@ def list_(
                 Cell(client["clientID"]),
                 Cell(client["clientState"]),
                 Cell(attention(client), style_of(client)),
-                Cell(duration(max(client["secondsToTimebomb"], 0))),
+                Cell(duration(client["secondsToTimebomb"])),
                 Cell(labels(client.get("labels", {}))),
                 Cell(_since(client["registeredAt"], now)),
             )
@@ -276,7 +276,7 @@ def _what_is_wrong(trouble: str | None, summary: Record, hold: Record) -> list[s
 def _figures(summary: Record | None) -> Iterator[str]:
     if summary is None:
         return
-    states = ", ".join(f"{summary['byState'].get(each, 0):,} {each}" for each in STATES)
+    states = ", ".join(f"{summary['states'].get(each, 0):,} {each}" for each in STATES)
     yield f"{count(summary['alive'])} alive: {states}"
     signs = ("late", "held", "flapping", "silent")
     yield ", ".join(f"{summary[sign]:,} {sign}" for sign in signs)

@@ -36,8 +36,14 @@ def parse_duration(text: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
-def duration(seconds: float) -> str:
-    """Such as ``4.1 s``, ``5 min``, ``1 h 30 min``, ``2 d 3 h``: at most two units."""
+def duration(seconds: float | None) -> str:
+    """Such as ``4.1 s``, ``5 min``, ``1 h 30 min``, ``2 d 3 h``: at most two units.
+
+    What the service doesn't know is None, and a question mark.
+    """
+    if seconds is None:
+        return "?"
+    seconds = max(seconds, 0)
     if seconds < 60:  # noqa: PLR2004 - of a minute
         return f"{seconds:.1f} s".replace(".0 ", " ")
     minutes, seconds = divmod(round(seconds), 60)

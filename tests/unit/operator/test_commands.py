@@ -306,7 +306,7 @@ class TestShowing(SynchronousTestCase):
     def test_status_is_well_or_says_what_is_not(self) -> None:
         well = {
             "alive": 3,
-            "byState": {"RUNNING": 1, "CALIBRATED": 2},
+            "states": {"RUNNING": 1, "CALIBRATED": 2},
             **dict.fromkeys(("late", "held", "flapping", "silent"), 0),
             "goneLastHour": 2,
             "lostLastHour": 1,
