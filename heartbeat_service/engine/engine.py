@@ -131,6 +131,7 @@ class Engine:
         self.dispatcher = Dispatcher(
             self.registry, self.journal, self.gone, self.summary, interval
         )
+        self.dispatcher.as_of = lambda: self.events.last_id
         self.orders = Orders(self.dispatcher, reactor)
         self._nearly_full = False
 
