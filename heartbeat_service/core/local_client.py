@@ -6,18 +6,23 @@ Changes only in the registry's hands; knows nothing of transports or stores.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from attrs import define, evolve
 from msgspec import Raw
 
 from heartbeat_service.core.changes import Change, Fact, Life, Reason, Snapshot
-from heartbeat_service.core.heartbeat import Heartbeat
+from heartbeat_service.core.heartbeat import Heartbeat, Stage
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.labels import NO_LABELS, Labels
+from heartbeat_service.core.notices import ClientNotice
 from heartbeat_service.core.states import ClientState
 
-# Every beat asks for it, and an Enum takes its time to find a member.
+# Every beat asks for them, and an Enum takes its time to find a member.
 _DISCONNECTED = ClientState.DISCONNECTED
+_PUNCTUAL = Stage.PUNCTUAL
+
+Told = TypeVar("Told", bound=ClientNotice)
 
 
 @define(eq=False)
@@ -55,18 +60,45 @@ class LocalClient:
         restarted = self.has_reported and reported is _DISCONNECTED
         return taken_over or restarted
 
-    def beat(self, reported: ClientState, values: Raw, is_news: bool = False) -> None:
-        """Take a beat of this life; an ordinary one is nobody's news.
+    def is_as_before(
+        self, reported: ClientState, fuse: float | None, labels: Labels | None
+    ) -> bool:
+        """Whether a beat that says so brings nothing new but its values."""
+        heartbeat = self.heartbeat
+        return (
+            reported is self.reported_state
+            and heartbeat.stage is _PUNCTUAL
+            and (fuse is None or fuse == heartbeat.fuse)
+            and (labels is None or labels == self.labels)
+        )
+
+    def beat(
+        self,
+        reported: ClientState,
+        fuse: float,
+        late_after: float,
+        values: Raw,
+        labels: Labels,
+    ) -> None:
+        """Take a beat of this life, and record what is new and has to be kept.
 
         :param reported: what the client says of itself.
-        :param is_news: whether it has brought something that has to be kept.
+        :param fuse: seconds to the timebomb, from now on.
+        :param late_after: seconds to the warning before it.
         """
+        before = self._kept_of_beats()
+        self.heartbeat.fuse = fuse
+        self.heartbeat.late_after = late_after
         self.heartbeat.update(values)
         self.reported_state = reported
-        if not self.has_reported and reported is not _DISCONNECTED:
-            self.has_reported = is_news = True
-        if is_news:
+        self.has_reported |= reported is not _DISCONNECTED
+        self.labels = labels
+        self.silent_until = 0.0
+        if self._kept_of_beats() != before:
             self.record(self.snapshot())
+
+    def _kept_of_beats(self) -> tuple[object, ...]:
+        return self.heartbeat.fuse, self.has_reported, self.labels, self.silent_until
 
     def picture(self) -> LocalClient:
         """The client as it is now; what is done to it, nobody hears of."""
@@ -159,6 +191,10 @@ class LocalClient:
             labels=self.labels,
             by=by,
         )
+
+    def notice(self, kind: Callable[..., Told], **what: object) -> Told:
+        """What operators are told of this life."""
+        return kind(client_id=self.client_id, incarnation=self.incarnation, **what)
 
     def _change(
         self,

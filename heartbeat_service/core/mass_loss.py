@@ -1,9 +1,10 @@
 """Mass loss: when so many are late at once, nobody dies of it for a while.
 
 The fault is more likely the network's than theirs then (contract, section 2, "Mass
-loss"). A hold begins with the first whose fuse runs out, ends after a fixed time at the
-latest, and doesn't begin again before as much time has passed without one. Knows client
-IDs and one clock; what becomes of a client is the registry's part.
+loss"). A hold begins with the first whose fuse runs out. It ends when nobody is late
+any more, when an operator says so, or after a fixed time, and begins anew only after as
+much time without one. Knows client IDs and one clock; what becomes of a client is the
+registry's part.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 from attrs import define, field, frozen
 
-from heartbeat_service.core.clock import Clock
+from heartbeat_service.core.clock import Clock, Timer
 from heartbeat_service.core.notices import (
     HoldEnd,
     MassLossBegun,
@@ -30,12 +31,12 @@ class Hold:
 
     :ivar name: names this one, and no other, of any run.
     :ivar since: when it began, in seconds since the epoch.
-    :ivar until: when it ends at the latest, on the clock's scale.
+    :ivar end: ends it at the latest.
     """
 
     name: str
     since: float
-    until: float
+    end: Timer
 
 
 @define(eq=False)
@@ -63,55 +64,64 @@ class MassLoss:
         """For how much longer the present hold can last; 0 without one."""
         if self.hold is None:
             return 0.0
-        return max(0.0, self.hold.until - self.clock.seconds())
+        return max(0.0, self.hold.end.getTime() - self.clock.seconds())
 
     def takes(self, client_id: str, alive: int) -> bool:
         """Whether the hold takes a client whose fuse has run out; else it dies.
 
         :param alive: how many live, this one among them.
         """
-        if self.hold is not None and not self.seconds_left():
-            self.expire()
-        begins = self.hold is None and self._begins(alive)
-        if self.hold is None:
+        begins = self.hold is None and self._is_mass(alive)
+        if self.hold is None and not begins:
             return False
         self.late.add(client_id)
         self.held[client_id] = None
         if begins:
-            left = self.seconds_left()
-            self.tell(MassLossBegun(self.hold.name, len(self.held), left))
+            self._begin()
         return True
+
+    def forget(self, client_id: str) -> None:
+        """A client isn't late any more: it has beaten, is gone, or may be silent.
+
+        With the last of them the hold ends, and not as soon as nobody is held: those
+        that are late may have lost the same network, and be about to beat.
+        """
+        self.late.discard(client_id)
+        self.held.pop(client_id, None)
+        if not self.late:
+            self.end(HoldEnd.RECOVERED)
 
     def expire(self) -> None:
         """The time of the present hold is up, if there is one."""
-        if self.hold is not None:
-            self.end(HoldEnd.TIME)
-
-    def forget(self, client_id: str) -> bool:
-        """A client has beaten, or is gone; whether it was late or held."""
-        if client_id not in self.late:
-            return False
-        self.late.remove(client_id)
-        if client_id in self.held:
-            del self.held[client_id]
-            if not self.held and self.hold is not None:
-                self.end(HoldEnd.RECOVERED)
-        return True
+        self.end(HoldEnd.TIME)
 
     def end(self, reason: HoldEnd) -> None:
-        """End the present hold; who is still held dies once its timebomb is lit."""
+        """End the present hold, if there is one.
+
+        Who is still held dies once its timebomb goes off.
+        """
         hold, left = self.hold, self.seconds_left()
-        assert hold is not None
-        self.hold = None
+        if hold is None:
+            return
+        self.stop()
         self._rests_until = self.clock.seconds() + self.longest
         self.tell(MassLossOver(hold.name, len(self.held), left, reason))
 
-    def _begins(self, alive: int) -> bool:
-        now = self.clock.seconds()
-        if self.share is None or now < self._rests_until:
+    def stop(self) -> None:
+        """Let the present hold be none, and tell nobody: the service stops."""
+        hold, self.hold = self.hold, None
+        if hold is not None and hold.end.active():
+            hold.end.cancel()
+
+    def _is_mass(self, alive: int) -> bool:
+        if self.share is None or self.clock.seconds() < self._rests_until:
             return False
-        if len(self.late) < max(FEWEST, self.share * alive):
-            return False
+        late = len(self.late)
+        # A product of the two would be rounded to more than so many.
+        return late >= FEWEST and late / alive >= self.share
+
+    def _begin(self) -> None:
         since = self.wall_clock()
-        self.hold = Hold(str(int(since * 1e6)), since, now + self.longest)
-        return True
+        end = self.clock.callLater(self.longest, self.expire)
+        self.hold = Hold(str(int(since * 1e6)), since, end)
+        self.tell(MassLossBegun(self.hold.name, len(self.held), self.longest))

@@ -45,16 +45,13 @@ from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.lockouts import Lockouts
 from heartbeat_service.core.mass_loss import MassLoss
 from heartbeat_service.core.notices import (
-    Held,
     HoldEnd,
     LabelsChanged,
-    Late,
     Notice,
-    Recovered,
     Reported,
-    Silence,
     SilenceEnd,
 )
+from heartbeat_service.core.quiet import QuietClients
 from heartbeat_service.core.rate_limit import RateLimit, RateLimitEach
 from heartbeat_service.core.states import ClientState, Party, check_transition
 from heartbeat_service.core.terms import ANY, Terms
@@ -68,9 +65,6 @@ GAPS_SAMPLED = 16
 
 #: The longest planned silence, in seconds (contract, section 2).
 LONGEST_SILENCE = 86_400.0
-
-# Every beat asks for it, and an Enum takes its time to find a member.
-_PUNCTUAL = Stage.PUNCTUAL
 
 
 @define(eq=False)
@@ -118,6 +112,7 @@ class Registry:
     on_timebomb: Callable[[int, float], None] = lambda _incarnation, _due: None
     lockouts: Lockouts = field(init=False)
     mass_loss: MassLoss = field(init=False)
+    _quiet: QuietClients = field(init=False)
     _lives_of_one: RateLimitEach = field(init=False)
     _clients: dict[str, LocalClient] = field(factory=dict, init=False)
     _dead: DeadClients = field(init=False)
@@ -139,6 +134,9 @@ class Registry:
             self.tell,
             self.mass_loss_share,
             self.mass_loss_hold,
+        )
+        self._quiet = QuietClients(
+            self.clock, self.wall_clock, self.tell, self.mass_loss
         )
 
     def __len__(self) -> int:
@@ -193,24 +191,19 @@ class Registry:
         :raises Overloaded: if it would register, and can't now.
         """
         self.lockouts.check(client_id)
-        client = self.find(client_id)
+        client = self._clients.get(client_id)
         self._refuse_former_instance(client_id, client, instance_id)
         if client is None or client.begins_anew(reported, instance_id):
             return self._register(
                 client_id, client, reported, instance_id, fuse, values, labels
             )
         heartbeat = client.heartbeat
-        is_news = fuse is not None and self._grant(heartbeat, fuse)
-        if heartbeat.stage is not _PUNCTUAL:
-            self._recover(client)
-        elif not heartbeat.beats % GAPS_SAMPLED:
-            self.on_gap(heartbeat.seconds_since(), GAPS_SAMPLED)
-        before = client.reported_state
-        client.beat(reported, values, is_news)
-        if reported is not before:
-            self._tell(client, Reported, reported_state=reported)
-        if labels is not None and labels != client.labels:
-            self._label(client, labels)
+        if client.is_as_before(reported, fuse, labels):
+            if not heartbeat.beats % GAPS_SAMPLED:
+                self.on_gap(heartbeat.seconds_since(), GAPS_SAMPLED)
+            heartbeat.update(values)
+        else:
+            self._beat(client, reported, fuse, values, labels)
         return client
 
     def set_state(
@@ -286,15 +279,9 @@ class Registry:
         if terms.dry_run:
             return client
         if seconds:
-            self.mass_loss.forget(client_id)
-            client.heartbeat.silence(min(seconds, LONGEST_SILENCE))
-            left = client.heartbeat.seconds_left()
-            client.silent_until = self.wall_clock() + left
-            client.record(client.snapshot(ordered=True))
-            self._tell(client, Silence, seconds=left, by=by)
-        elif client.silent_until:
-            client.heartbeat.reset_timebomb(self.clock.seconds())
-            self._end_silence(client, SilenceEnd.OPERATOR, by)
+            self._quiet.silence(client, min(seconds, LONGEST_SILENCE), by)
+        else:
+            self._quiet.take_silence_back(client, by)
         return client
 
     def end_mass_loss(self, hold: str | None = None) -> Iterator[None]:
@@ -412,6 +399,7 @@ class Registry:
             client.heartbeat.longest_gap = client.heartbeat.longest_silence()
             client.record(client.snapshot())
             yield
+        self.mass_loss.stop()
 
     def _birth(self, client_id: str) -> int:
         return self._clients[client_id].incarnation
@@ -419,69 +407,38 @@ class Registry:
     def _granted(self, fuse: float) -> float:
         return clamp_fuse(fuse, self.longest_fuse)
 
-    def _grant(self, heartbeat: Heartbeat, asked: float) -> bool:
-        """Let it have the fuse that its client asks for; whether that is another."""
-        fuse = self._granted(asked)
-        if fuse == heartbeat.fuse:
-            return False
-        heartbeat.fuse = fuse
-        heartbeat.late_after = late_after(fuse, self.interval)
-        return True
-
-    def _tell(
-        self, client: LocalClient, kind: Callable[..., Notice], **what: object
+    def _beat(
+        self,
+        client: LocalClient,
+        reported: ClientState,
+        fuse: float | None,
+        values: Raw,
+        labels: Labels | None,
     ) -> None:
-        incarnation = client.incarnation
-        self.tell(kind(client_id=client.client_id, incarnation=incarnation, **what))
+        """Take a beat that may bring something new, and tell of that."""
+        stage = client.heartbeat.stage
+        if client.client_id in self.mass_loss.late:
+            self.on_gap(client.heartbeat.seconds_since(), 1)
+        reported_before, labels_before = client.reported_state, client.labels
+        fuse = client.heartbeat.fuse if fuse is None else self._granted(fuse)
+        labels = labels_before if labels is None else labels
+        warning = late_after(fuse, self.interval)
+        client.beat(reported, fuse, warning, values, labels)
+        self._quiet.end(client, stage, SilenceEnd.BEAT)
+        if reported is not reported_before:
+            self.tell(client.notice(Reported, reported_state=reported))
+        if labels != labels_before:
+            self.tell(client.notice(LabelsChanged, labels=labels))
 
     def _fall_late(self, client_id: str) -> None:
-        client = self._clients[client_id]
-        heartbeat = client.heartbeat
-        heartbeat.fall_late()
-        self.mass_loss.late.add(client_id)
-        self._tell(
-            client,
-            Late,
-            seconds_since_heartbeat=heartbeat.seconds_since(),
-            seconds_to_timebomb=heartbeat.seconds_left(),
-            timebomb_seconds=heartbeat.fuse,
-        )
-
-    def _recover(self, client: LocalClient) -> None:
-        """It beats, and was late, held, or silent as planned."""
-        if client.silent_until:
-            self._end_silence(client, SilenceEnd.BEAT)
-        elif client.client_id in self.mass_loss.late:
-            self.on_gap(client.heartbeat.seconds_since(), 1)
-            self._tell(client, Recovered)
-            self.mass_loss.forget(client.client_id)
-
-    def _end_silence(
-        self, client: LocalClient, reason: SilenceEnd, by: str | None = None
-    ) -> None:
-        client.silent_until = 0.0
-        client.record(client.snapshot(ordered=reason is SilenceEnd.OPERATOR))
-        self._tell(client, Silence, seconds=0.0, reason=reason, by=by)
-
-    def _label(self, client: LocalClient, labels: Labels) -> None:
-        client.labels = labels
-        client.record(client.snapshot())
-        self._tell(client, LabelsChanged, labels=labels)
+        self._quiet.fall_late(self._clients[client_id])
 
     def _explode(self, client_id: str) -> None:
         client = self._clients[client_id]
-        heartbeat, mass_loss = client.heartbeat, self.mass_loss
-        if client.silent_until:
-            self._end_silence(client, SilenceEnd.ENDED)
-        if heartbeat.stage is Stage.HELD:
-            mass_loss.expire()
-        elif mass_loss.takes(client_id, len(self)):
-            heartbeat.hold(mass_loss.seconds_left())
-            since = heartbeat.seconds_since()
-            self._tell(client, Held, seconds_since_heartbeat=since)
-            return
-        self.on_timebomb(client.incarnation, heartbeat.due())
-        self._bury(client, Reason.TIMEBOMB)
+        due = client.heartbeat.due()
+        if not self._quiet.spares(client, len(self)):
+            self.on_timebomb(client.incarnation, due)
+            self._bury(client, Reason.TIMEBOMB)
 
     def _take_in(self, snapshot: Snapshot) -> None:
         # What a former run has granted may be more than this one grants.
@@ -489,11 +446,8 @@ class Registry:
         heartbeat = self._light(snapshot.client_id, fuse)
         heartbeat.beats = snapshot.beats
         heartbeat.longest_gap = snapshot.longest_gap_seconds
-        silent = snapshot.silent_until - self.wall_clock()
-        if snapshot.silent_until and silent > 0:
-            heartbeat.silence(silent)
         self.last_incarnation = max(self.last_incarnation, snapshot.incarnation)
-        self._clients[snapshot.client_id] = LocalClient(
+        client = self._clients[snapshot.client_id] = LocalClient(
             client_id=snapshot.client_id,
             incarnation=snapshot.incarnation,
             heartbeat=heartbeat,
@@ -503,11 +457,12 @@ class Registry:
             instances=snapshot.instances,
             labels=snapshot.labels,
             state_since=snapshot.state_since,
-            silent_until=snapshot.silent_until if silent > 0 else 0.0,
             state=snapshot.state,
             sequence=snapshot.sequence,
             has_reported=snapshot.has_reported,
         )
+        latest = self.wall_clock() + LONGEST_SILENCE  # wall clocks are set back, too
+        self._quiet.resume_silence(client, min(snapshot.silent_until, latest))
 
     def _light(self, client_id: str, fuse: float, values: Raw = NO_VALUES) -> Heartbeat:
         warning = late_after(fuse, self.interval)
@@ -527,13 +482,10 @@ class Registry:
         del self._clients[client.client_id]
         now = self.wall_clock()
         self._dead.add(client.client_id, DeadClient(client.instances, now), now)
-        if client.silent_until:
-            kicked = reason is Reason.KICK
-            end = SilenceEnd.OPERATOR if kicked else SilenceEnd.ENDED
-            client.silent_until = 0.0
-            self._tell(client, Silence, seconds=0.0, reason=end, by=by)
-        self.mass_loss.forget(client.client_id)
         client.die(reason, now, by)
+        is_kicked = reason is Reason.KICK
+        end = SilenceEnd.OPERATOR if is_kicked else SilenceEnd.ENDED
+        self._quiet.end(client, client.heartbeat.stage, end, by)
 
     def _register(
         self,
@@ -549,8 +501,6 @@ class Registry:
         now = self.wall_clock()
         instances = self._instances(client_id, former).succeeded_by(instance_id)
         if former is not None:
-            if former.heartbeat.stage is not _PUNCTUAL:
-                self._recover(former)
             former.heartbeat.defuse()
             labels = former.labels if labels is None else labels
         asked = self.default_fuse if fuse is None else self._granted(fuse)
@@ -564,7 +514,7 @@ class Registry:
             registered_at=now,
             reported_state=reported,
             instances=instances,
-            labels=NO_LABELS if labels is None else labels,
+            labels=labels or NO_LABELS,
             state_since=now,
             has_reported=reported is not ClientState.DISCONNECTED,
         )
@@ -573,6 +523,8 @@ class Registry:
         self._dead.remove(client_id)
         reason = Reason.HEARTBEAT if former is None else Reason.RECONNECT
         client.register(reason, now, former)
+        if former is not None:
+            self._quiet.end(former, former.heartbeat.stage, SilenceEnd.BEAT)
         return client
 
     def _admit_registration(self, client_id: str, former: LocalClient | None) -> None:
@@ -580,9 +532,8 @@ class Registry:
             self._admit_life(client_id, former)
         except Overloaded:
             if former is not None:  # it lives, whatever it is refused
-                if former.heartbeat.stage is not _PUNCTUAL:
-                    self._recover(former)
-                former.heartbeat.reset_timebomb(self.clock.seconds())
+                values = former.heartbeat.values
+                self._beat(former, former.reported_state, None, values, None)
             raise
 
     def _admit_life(self, client_id: str, former: LocalClient | None) -> None:

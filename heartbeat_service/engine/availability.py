@@ -103,6 +103,7 @@ class Availability:
         return answer
 
     def _enter(self, reason: str) -> None:
+        self.trouble = reason
         if self._troubled_since is None:
             self._troubled_since = self._clock.seconds()
             self._log.error(
@@ -110,7 +111,6 @@ class Availability:
                 reason=reason,
             )
             self._tell(reason)
-        self.trouble = reason
         self._on_trouble()
 
     def _leave(self) -> None:
