@@ -55,6 +55,8 @@ class Options(CommandLine):
         ["max-clients", None, None, "Clients that may live at once [250000]"],
         ["max-registrations", None, None, "Lives begun a second [any number]"],
         ["max-timebomb", None, None, "Most seconds that a client may ask for [3600]"],
+        ["mass-loss", None, None, "If that share is late at once, nobody dies [off]"],
+        ["mass-loss-hold", None, None, "Most seconds for which nobody dies then [60]"],
         ["config", None, None, "TOML file with these names as keys [none]"],
     ]
     optFlags = [  # noqa: RUF012 - usage.Options wants a list

@@ -164,6 +164,8 @@ class HeartbeatService(Service):
             max_clients=settings.max_clients,
             max_registrations=settings.max_registrations,
             max_timebomb=settings.max_timebomb,
+            mass_loss_share=settings.mass_loss,
+            mass_loss_hold=settings.mass_loss_hold,
             worked=time.thread_time,
         )
         supervisor = Supervisor(self._reactor, os.environ, engine.trouble)

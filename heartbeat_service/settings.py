@@ -32,6 +32,9 @@ MOST = 10_000_000
 #: How much of a bad value is shown, in characters.
 MOST_SHOWN = 200
 
+#: The smallest share of all clients that is a mass; see ``--mass-loss``.
+SMALLEST_SHARE = 0.05
+
 #: No client is told to beat faster than this, in seconds.
 SHORTEST_INTERVAL = 0.01
 
@@ -87,14 +90,28 @@ def _hosts(value: Any) -> tuple[str, ...]:
     return hosts
 
 
-def _seconds(name: str, least: float, value: Any) -> float:
+def _number(name: str, what: str, least: float, most: float, value: Any) -> float:
     try:
-        seconds = math.nan if isinstance(value, bool) else float(value)
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    if not least <= seconds <= LONGEST_FUSE:
-        raise _fail(name, f"seconds from {least:g} to {LONGEST_FUSE:g}", value)
-    return seconds
+        number = math.nan
+    if not least <= number <= most:
+        raise _fail(name, f"{what} from {least:g} to {most:g}", value)
+    return number
+
+
+def _seconds(name: str, least: float, value: Any) -> float:
+    return _number(name, "seconds", least, LONGEST_FUSE, value)
+
+
+def _mass_loss(value: Any) -> float | None:
+    if value is None:
+        return None
+    return _number("mass-loss", "a share of all clients", SMALLEST_SHARE, 1, value)
+
+
+def _mass_loss_hold(value: Any) -> float:
+    return _seconds("mass-loss-hold", SHORTEST_FUSE, value)
 
 
 def _zmq_address(name: str, value: Any) -> str:
@@ -202,6 +219,9 @@ class Settings:
     :ivar max_clients: how many clients may live at once.
     :ivar max_registrations: how many lives may begin a second; None for any number.
     :ivar max_timebomb: the most seconds to its death that a client may ask for.
+    :ivar mass_loss: the share of all clients, from 0.05 to 1, that must be late at once
+        for nobody to die of it for a while; None for never.
+    :ivar mass_loss_hold: for how many seconds nobody dies then, at the most.
     :raises SettingsError: for the first of them that can't be.
     """
 
@@ -225,3 +245,5 @@ class Settings:
     max_clients: int = field(default=250_000, converter=_max_clients)
     max_registrations: int | None = field(default=None, converter=_max_registrations)
     max_timebomb: float = field(default=LONGEST_FUSE, converter=_max_timebomb)
+    mass_loss: float | None = field(default=None, converter=_mass_loss)
+    mass_loss_hold: float = field(default=60.0, converter=_mass_loss_hold)

@@ -62,6 +62,8 @@ class TestGoodOptions(OptionsTestCase):
                 max_clients=250_000,
                 max_registrations=None,
                 max_timebomb=3600.0,
+                mass_loss=None,
+                mass_loss_hold=60.0,
             ),
         )
 
@@ -74,6 +76,7 @@ class TestGoodOptions(OptionsTestCase):
             *("--client-token-file", "/run/client", "--curve-keys", "/run/keys"),
             *("--max-clients", "3", "--max-registrations", "7"),
             *("--max-timebomb", "60"),
+            *("--mass-loss", "0.3", "--mass-loss-hold", "20"),
             *("--allow-origin", "https://console.example:8443"),
             *("--allow-origin", "http://a", "--host", "show", "--host", "show.example"),
         )
@@ -94,6 +97,8 @@ class TestGoodOptions(OptionsTestCase):
                 max_clients=3,
                 max_registrations=7,
                 max_timebomb=60.0,
+                mass_loss=0.3,
+                mass_loss_hold=20.0,
                 allow_origin=("https://console.example:8443", "http://a"),
                 host=("show", "show.example"),
             ),
@@ -137,6 +142,8 @@ class TestConfig(OptionsTestCase):
             max-clients = 3
             max-registrations = 7
             max-timebomb = 60
+            mass-loss = 1
+            mass-loss-hold = 0.5
             allow-origin = "https://console.example"
             host = ["show", "show.example"]
             """
@@ -158,6 +165,8 @@ class TestConfig(OptionsTestCase):
                 max_clients=3,
                 max_registrations=7,
                 max_timebomb=60.0,
+                mass_loss=1.0,
+                mass_loss_hold=0.5,
                 allow_origin=("https://console.example",),
                 host=("show", "show.example"),
             ),
@@ -191,6 +200,8 @@ class TestConfig(OptionsTestCase):
             ("max-clients = true", "--max-clients"),
             ("max-clients = 1.5", "--max-clients"),
             ("max-registrations = 0", "--max-registrations"),
+            ("mass-loss = true", "--mass-loss"),
+            ("mass-loss-hold = 'long'", "--mass-loss-hold"),
             ("allow-origin = [1]", "--allow-origin"),
             ("host = 1", "--host"),
             ("fuse = 1", "'fuse'"),
@@ -237,6 +248,8 @@ class TestBadOptions(OptionsTestCase):
             ("--curve-keys", ""),
             ("--max-clients", "", "0", "-1", "1.5", "many", "10000001"),
             ("--max-registrations", "", "0", "-1", "1e3"),
+            ("--mass-loss", "", "0", "0.04", "1.01", "30", "30%", "nan", "off"),
+            ("--mass-loss-hold", "", "0", "-1", "3601", "inf", "1m"),
             ("--allow-origin", "", "*", "null", "console.example", "https://a/"),
             ("--host", "", "*", "show:6969", "http://show", "a b", "[a]"),
         ):
@@ -259,6 +272,12 @@ class TestBadOptions(OptionsTestCase):
                     except SettingsError as error:
                         self.assertTrue(str(error).startswith(f"--{option}: expected "))
                         self.assertLess(len(str(error)), 500)
+
+    def test_what_a_share_may_be_is_told(self) -> None:
+        self.assertEqual(
+            self.refusal("--mass-loss", "30").splitlines()[0],
+            "--mass-loss: expected a share of all clients from 0.05 to 1, got '30'",
+        )
 
     def test_the_reason_comes_first_and_then_how_to_get_help(self) -> None:
         self.patch(sys, "argv", ["/opt/bin/heartbeat-service", "--timebomb", "x"])
