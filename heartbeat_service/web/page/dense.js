@@ -17,6 +17,9 @@ const HEAD = 1.6;
 const [LARGEST, SMALLEST] = [22, 3];
 const ROOT3 = Math.sqrt(3);
 const ROWS_STAY = 20_000;
+const PAUSE = 500;
+/** Of those who need somebody: all but the rows of tiles, and such a row, in rem. */
+const [HEIGHT, ROW] = [2.5, 4.25];
 
 export class Dense {
   #app;
@@ -36,17 +39,16 @@ export class Dense {
     scroller.append(this.#attention.element, this.#grid);
   }
 
-  arrange(groups) {
+  arrange(groups, _, [width, height]) {
     this.#groups = groups;
     const unit = rem();
-    const width = this.#scroller.clientWidth - 4;
-    this.#attention.arrange(width);
-    const room = this.#scroller.clientHeight - this.#attention.element.offsetHeight - 1.5 * unit;
+    const room = height - this.#attention.arrange(width, unit);
     const columns = Math.max(1, Math.min(MOST_COLUMNS, groups.length, Math.floor(width / (PANEL * unit))));
     const panelWidth = Math.floor((width - (columns - 1) * GAP_X * unit) / columns);
-    const radius = radiusFor(groups, columns, panelWidth, room, unit);
+    const [radius, left, rows] = radiusFor(groups, columns, panelWidth, room, unit);
     this.#sprites = spritesFor(radius, this.#app.theme);
     this.#grid.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
+    this.#grid.style.rowGap = `${GAP_Y * unit + Math.max(0, Math.min(unit, left / rows))}px`;
     const live = new Map();
     for (const group of groups) {
       const panel = this.#panels.get(group.key) ?? new Panel(this.#app, group.key, this);
@@ -116,9 +118,9 @@ function radiusFor(groups, columns, width, height, unit) {
   for (let radius = LARGEST; radius > SMALLEST; radius -= 0.25) {
     const across = acrossFor(radius, width);
     const needed = rows.reduce((sum, cells) => sum + heightFor(radius, Math.ceil(cells / across)), fixed);
-    if (needed <= height) return radius;
+    if (needed <= height) return [radius, height - needed, rows.length];
   }
-  return SMALLEST;
+  return [SMALLEST, 0, rows.length];
 }
 
 const acrossFor = (radius, width) => Math.max(1, Math.floor((width / (ROOT3 * radius)) - 0.5));
@@ -138,7 +140,9 @@ class Attention {
   #rows = 1;
   #needed = 0;
   #room = null;
+  #measured = "";
   #over = false;
+  #placed = -Infinity;
 
   constructor(app) {
     this.#app = app;
@@ -150,14 +154,23 @@ class Attention {
     this.#list.addEventListener("focusin", ({ target }) => (this.#app.cursor = target.dataset.id ?? this.#app.cursor));
   }
 
-  arrange(width) {
-    const unit = rem();
+  /** Takes its room; how many pixels of height it has. */
+  arrange(width, unit) {
     this.#columns = Math.max(1, Math.floor((width + unit / 2) / (9.7 * unit)));
+    this.#rows = this.#rowsFor();
+    this.element.style.setProperty("--columns", this.#columns);
+    this.element.style.setProperty("--rows", this.#rows);
+    if (this.#measured !== `${width} ${unit}`) this.#room = null;
+    this.#measured = `${width} ${unit}`;
+    return (HEIGHT + this.#rows * ROW) * unit;
+  }
+
+  // What stands below would jump: a second row comes at once, and goes after a while.
+  #rowsFor() {
     const { late, held, flapping } = this.#app.model.counts;
-    this.#rows = late + held + flapping > this.#columns ? 2 : 1;
-    this.#list.style.setProperty("--columns", this.#columns);
-    this.#list.style.setProperty("--rows", this.#rows);
-    this.#room = null;
+    const now = performance.now();
+    if (late + held + flapping > this.#columns) this.#needed = now;
+    return now - this.#needed < ROWS_STAY ? 2 : 1;
   }
 
   draw(changes) {
@@ -165,24 +178,21 @@ class Attention {
     write(this.#count, number(want.length));
     this.#nobody.hidden = want.length > 0;
     this.#list.hidden = want.length === 0;
-    this.#grow(want.length);
+    if (this.#rowsFor() !== this.#rows) this.#app.redraw();
     const room = this.#columns * this.#rows;
-    if (!this.#over || this.#list.contains(document.activeElement)) this.#place(want.slice(0, room));
+    if (changes.ui || this.#mayPlace()) this.#place(want.slice(0, room));
     this.#more.hidden = want.length <= room;
     write(this.#more, T.wall.more(want.length - room));
     for (const tile of this.#tiles.values()) this.#draw(tile, changes);
   }
 
-  // The rows below would jump: a second row comes at once, and goes after a while.
-  #grow(many) {
-    const now = performance.now();
-    if (many > this.#columns) this.#needed = now;
-    const rows = many > this.#columns || now - this.#needed < ROWS_STAY ? 2 : 1;
-    if (rows === this.#rows) return;
-    this.#app.redraw();
+  // Not under a pointer or the focus, and not more often than one can follow.
+  #mayPlace() {
+    return !this.#over && !this.#list.contains(document.activeElement) && performance.now() - this.#placed > PAUSE;
   }
 
   #place(clients) {
+    this.#placed = performance.now();
     const live = new Map(clients.map(({ id }) => [id, this.#tiles.get(id) ?? new Tile(this.#app, id)]));
     this.#tiles = live;
     this.#shown = clients.map(({ id }) => id);
@@ -231,6 +241,7 @@ class Panel {
   #across = 1;
   #layout = "";
   #version = -1;
+  #cells = [];
   #index = new Map();
 
   constructor(app, key, dense) {
@@ -249,7 +260,7 @@ class Panel {
     const across = acrossFor(sprites.radius, width);
     const height = heightFor(sprites.radius, Math.ceil(group.clients.length / across));
     const layout = `${width} ${height} ${across} ${sprites.key}`;
-    if (layout === this.#layout) return;
+    if (layout === this.#layout) return this.#refresh();
     Object.assign(this, { width, height });
     this.#layout = layout;
     this.#across = across;
@@ -259,24 +270,28 @@ class Panel {
     this.canvas.height = height * sprites.ratio;
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${height}px`;
+    return this.#refresh();
+  }
+
+  #refresh() {
+    if (this.#group.version !== this.#version) this.#drawAll();
   }
 
   draw(group, ids) {
     this.#head.draw(group);
     mark(this.canvas, "aria-label", T.wall.honeycomb(T.group(this.#app.model.groupedBy, group.key), group.counts.alive));
-    if (group.version !== this.#version) return this.#drawAll(group);
     for (const id of ids) this.#drawOver(this.#index.get(id));
-    return undefined;
   }
 
-  #drawAll(group) {
+  #drawAll() {
     const paper = this.canvas.getContext("2d");
-    this.#version = group.version;
-    this.#index = new Map(group.clients.map((client, i) => [client.id, i]));
+    this.#version = this.#group.version;
+    this.#cells = this.#group.clients.slice();
+    this.#index = new Map(this.#cells.map((client, i) => [client.id, i]));
     paper.setTransform(1, 0, 0, 1, 0, 0);
     paper.clearRect(0, 0, this.canvas.width, this.canvas.height);
     const loud = [];
-    group.clients.forEach((client, i) => (isLoud(client) ? loud.push(i) : this.#blit(paper, i)));
+    this.#cells.forEach((client, i) => (isLoud(client) ? loud.push(i) : this.#blit(paper, i)));
     for (const i of loud) this.#blit(paper, i);
   }
 
@@ -291,12 +306,12 @@ class Panel {
     paper.fill();
     paper.globalCompositeOperation = "source-over";
     this.#blit(paper, i);
-    for (const j of this.#neighbours(i)) if (isLoud(this.#group.clients[j])) this.#blit(paper, j);
-    if (isLoud(this.#group.clients[i])) this.#blit(paper, i);
+    for (const j of this.#neighbours(i)) if (isLoud(this.#cells[j])) this.#blit(paper, j);
+    if (isLoud(this.#cells[i])) this.#blit(paper, i);
   }
 
   #blit(paper, i) {
-    const client = this.#group.clients[i];
+    const client = this.#cells[i];
     const { ratio, size } = this.#sprites;
     const [x, y] = this.#centre(i);
     const sprite = this.#sprites.of(client, this.#app.model.selection.has(client.id), this.#app.cursor === client.id && document.activeElement === this.canvas);
@@ -313,7 +328,7 @@ class Panel {
     const [row, n] = [Math.floor(i / this.#across), this.#across];
     const left = row % 2 ? 0 : -1;
     return [i - 1, i + 1, i - n + left, i - n + left + 1, i + n + left, i + n + left + 1]
-      .filter((j) => j >= 0 && j < this.#group.clients.length && Math.abs(Math.floor(j / n) - row) <= 1);
+      .filter((j) => j >= 0 && j < this.#cells.length && Math.abs(Math.floor(j / n) - row) <= 1);
   }
 
   // The client at a point: the cell whose middle is nearest, in one of three rows.
@@ -325,10 +340,10 @@ class Panel {
       const column = Math.floor(event.offsetX / (ROOT3 * radius) - (r % 2) / 2);
       if (column < 0 || column >= this.#across) continue;
       const i = r * this.#across + column;
-      if (i >= this.#group.clients.length) continue;
+      if (i >= this.#cells.length) continue;
       const [x, y] = this.#centre(i);
       const far = (x - event.offsetX) ** 2 + (y - event.offsetY) ** 2;
-      if (far < nearest) [best, nearest] = [this.#group.clients[i], far];
+      if (far < nearest) [best, nearest] = [this.#cells[i], far];
     }
     return best;
   }
@@ -348,10 +363,10 @@ class Panel {
   /** The client beside one; the first, if it isn't here. */
   move(id, way) {
     const i = this.#index.get(id);
-    const last = this.#group.clients.length - 1;
+    const last = this.#cells.length - 1;
     const step = { left: -1, right: 1, up: -this.#across, down: this.#across, home: -Infinity, end: Infinity }[way];
     const to = i === undefined ? 0 : Math.max(0, Math.min(last, i + step));
-    return this.#group.clients[to]?.id ?? null;
+    return this.#cells[to]?.id ?? null;
   }
 }
 

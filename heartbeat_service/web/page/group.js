@@ -22,7 +22,7 @@ export class GroupHead {
     this.#app = app;
     const label = app.model.groupedBy;
     const title = h("h2", {}, label !== null && whole && h("small", {}, label), label === null ? T.all : (key ?? T.noLabel));
-    for (const name of TROUBLES) {
+    for (const name of whole ? TROUBLES : TROUBLES.slice(0, 5)) {
       const word = h("span");
       this.#troubles.set(name, [h("span", { class: `ex c-${GLYPHS[name] ?? name}`, hidden: true }, glyph(GLYPHS[name] ?? name), word), word]);
     }

@@ -7,7 +7,9 @@ import { T, clock, hourMinute, number, span } from "./texts.js";
 
 const TOGETHER = 60_000;
 const MANY = 4;
-const MOST = 60;
+const MOST = 40;
+/** At most once in so long, and once in so long even if nothing happens, in ms. */
+const [PAUSE, OLD] = [900, 15_000];
 
 /** Lists of gone clients, the last to go first; those of four and more went together. */
 export function bundle(gone, label) {
@@ -31,24 +33,25 @@ export function mount(app, element) {
   const list = h("ol", { tabIndex: 0, "aria-label": T.lane.title });
   element.setAttribute("aria-label", T.lane.title);
   element.append(h("h2", {}, T.lane.title, count), list);
-  let drawnAt = 0;
+  let drawnAt = -Infinity;
+  let stirred = true;
 
   function drawList() {
     const { model, ui } = app;
-    drawnAt = app.now();
+    drawnAt = performance.now();
+    stirred = false;
     const gone = model.goneList();
     write(count, number(gone.length));
     const entries = bundle(gone.slice(0, 2000), ui.group || null).slice(0, MOST);
-    const top = list.scrollTop;
     list.replaceChildren(...entries.map((entry) => (entry.length > 1 ? bunch(app, entry) : single(app, entry[0]))));
     if (!entries.length) list.append(h("li", { class: "nobody" }, T.lane.nobody));
-    list.scrollTop = top;
   }
 
   return {
     draw(changes) {
-      const old = app.now() - drawnAt > 15_000;
-      if (changes.gone || changes.ui || (old && !app.stale)) drawList();
+      const age = performance.now() - drawnAt;
+      stirred ||= changes.gone || (age > OLD && !app.stale);
+      if (changes.ui || (stirred && age > PAUSE)) drawList();
     },
     destroy() {},
   };

@@ -125,7 +125,8 @@ export class Model {
   /** How many were lost in the last ten minutes and didn't come back. */
   lostRecently() {
     let lost = 0;
-    for (const one of this.gone.values()) lost += one.reason === "timebomb" && this.#now() - one.at < RECENT;
+    const since = this.#now() - RECENT;
+    for (const one of this.gone.values()) if (one.reason === "timebomb" && one.at > since) lost++;
     return lost;
   }
 

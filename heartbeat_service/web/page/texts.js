@@ -1,8 +1,6 @@
 // Every text of the page, and how numbers, times and spans of time are written. Whoever
 // translates the page changes this file alone. Knows no element and no request.
 
-const LOCALE = "en-GB";
-
 export const T = {
   // What both halves of the page say.
   state: { UNCALIBRATED: "Uncalibrated", CALIBRATED: "Calibrated", RUNNING: "Running", DISCONNECTED: "Disconnected" },
@@ -143,8 +141,7 @@ export const T = {
 };
 
 const numbers = new Intl.NumberFormat("en-US");
-const clocks = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const minutes = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit" });
+const two = (n) => String(n).padStart(2, "0");
 
 /** 1,977 */
 export const number = (n) => numbers.format(n);
@@ -153,10 +150,13 @@ export const number = (n) => numbers.format(n);
 export const plural = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 
 /** 21:14:03; a time is in milliseconds since the epoch. */
-export const clock = (time) => clocks.format(time);
+export const clock = (time) => `${hourMinute(time)}:${two(new Date(time).getSeconds())}`;
 
 /** 21:14 */
-export const hourMinute = (time) => minutes.format(time);
+export function hourMinute(time) {
+  const at = new Date(time);
+  return `${two(at.getHours())}:${two(at.getMinutes())}`;
+}
 
 /** "41 s", "2 min", "1 h 13 min", "3 d 4 h" */
 export function span(milliseconds) {
@@ -173,5 +173,5 @@ export const tenths = (milliseconds) => (Math.max(0, milliseconds) / 1000).toFix
 /** 0:41 */
 export function minuteSecond(milliseconds) {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
-  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  return `${Math.floor(seconds / 60)}:${two(seconds % 60)}`;
 }

@@ -18,7 +18,12 @@ const BETWEEN = 0.875;
 /** So few are never shown as a honeycomb: they scroll. */
 const FEW = 60;
 const CALM = 1500;
+/** Places are given at most once in so long, in ms. */
+const PAUSE = 500;
 const LONGEST_WAIT = 8000;
+const AGE = 5000;
+/** Of the scrolling box, so that outlines aren't cut off, in pixels. */
+const PADDING = 4;
 
 export function mount(app, element) {
   const scroller = h("div", { class: "groups" });
@@ -27,6 +32,8 @@ export function mount(app, element) {
   let label;
   let waiting = 0;
   let moved = -Infinity;
+  let arranged = -Infinity;
+  let size = [0, 0];
 
   scroller.addEventListener("pointermove", (event) => (moved = event.timeStamp), { passive: true });
   scroller.addEventListener("pointerleave", () => (moved = -Infinity));
@@ -35,29 +42,42 @@ export function mount(app, element) {
     if (tile) app.pick(tile.dataset.id, event);
   });
   const busy = () => performance.now() - moved < CALM;
+  const sizes = new ResizeObserver(([{ contentRect: { width, height } }]) => {
+    if (width === size[0] && height === size[1]) return;
+    size = [width, height];
+    app.redraw();
+  });
+  sizes.observe(scroller);
   const ticking = setInterval(() => inner?.tick(), 200);
 
   function arrange() {
     const groups = app.model.groupList();
-    const size = choose(groups, scroller);
-    const Kind = size ? Tiles : Dense;
+    arranged = performance.now();
+    const fit = choose(groups, size);
+    const Kind = fit ? Tiles : Dense;
     if (!(inner instanceof Kind) || label !== app.model.groupedBy) {
       label = app.model.groupedBy;
       inner?.destroy();
       scroller.replaceChildren();
       inner = new Kind(app, scroller);
     }
-    inner.arrange(groups, size);
+    inner.arrange(groups, fit, size);
+  }
+
+  // Nobody comes or goes under a moving pointer, nor more often than one can follow.
+  function mayArrange() {
+    const waited = performance.now() - waiting;
+    return inner === null || (waited > LONGEST_WAIT || !busy()) && performance.now() - arranged > PAUSE;
   }
 
   return {
     draw(changes) {
-      const moves = changes.structure || waiting > 0;
-      const patient = inner && !changes.ui && busy() && performance.now() - (waiting || Infinity) < LONGEST_WAIT;
-      if (changes.ui || (moves && !patient)) {
+      if (size[1] === 0) size = [scroller.clientWidth - PADDING, scroller.clientHeight - 2 * PADDING];
+      if (changes.structure) waiting ||= performance.now();
+      if (changes.ui || (waiting && mayArrange())) {
         waiting = 0;
         arrange();
-      } else if (moves) waiting ||= performance.now();
+      }
       inner.draw(changes);
     },
     shown: () => inner.shown(),
@@ -65,6 +85,7 @@ export function mount(app, element) {
     group: (id) => app.model.clients.get(id)?.group.clients.map((client) => client.id) ?? [],
     busy,
     destroy() {
+      sizes.disconnect();
       clearInterval(ticking);
       inner?.destroy();
     },
@@ -72,9 +93,9 @@ export function mount(app, element) {
 }
 
 // The largest size with which all groups fit, and the height that fills the room.
-function choose(groups, { clientWidth, clientHeight }) {
+function choose(groups, size) {
   const unit = rem();
-  const [width, height] = [clientWidth / unit, clientHeight / unit - 0.75];
+  const [width, height] = [size[0] / unit, size[1] / unit];
   for (const [name, [tileWidth, tileHeight, least]] of Object.entries(SIZES)) {
     const columns = Math.max(1, Math.floor((width + GAP) / (tileWidth + GAP)));
     const rows = groups.reduce((sum, group) => sum + Math.ceil(group.clients.length / columns), 0);
@@ -96,6 +117,8 @@ class Tiles {
   #groups = [];
   #columns = 1;
   #room = null;
+  #measured = "";
+  #aged = 0;
   #seen;
 
   constructor(app, scroller) {
@@ -107,7 +130,7 @@ class Tiles {
     scroller.addEventListener("focusin", this.#rove);
   }
 
-  arrange(groups, { name, columns, height }) {
+  arrange(groups, { name, columns, height }, [width]) {
     this.#groups = groups;
     this.#columns = columns;
     mark(this.#scroller, "class", `groups size-${name}`);
@@ -118,8 +141,10 @@ class Tiles {
     for (const [id, tile] of this.#tiles) if (!live.has(id)) this.#seen.unobserve(tile.element);
     this.#tiles = live;
     const [first] = live.values();
-    this.#room = measure(first.element);
-    this.#redraw(live.keys());
+    const key = `${name} ${columns} ${width} ${rem()}`;
+    if (key !== this.#measured) this.#room = measure(first.element);
+    this.#measured = key;
+    for (const id of live.keys()) this.#draw(id);
   }
 
   #arrangeGroup(group, live) {
@@ -139,21 +164,25 @@ class Tiles {
   }
 
   draw(changes) {
-    if (changes.gone || changes.line || changes.ui) this.#redraw(this.#tiles.keys());
-    else this.#redraw(changes.ids);
+    for (const id of changes.line || changes.ui ? this.#tiles.keys() : changes.ids) this.#draw(id);
     for (const group of this.#groups) this.#sections.get(group.key).draw(group);
   }
 
-  #redraw(ids) {
-    for (const id of ids) {
-      const client = this.#app.model.clients.get(id);
-      if (client) this.#tiles.get(id)?.draw(client, this.#room);
-    }
+  #draw(id) {
+    const client = this.#app.model.clients.get(id);
+    if (client) this.#tiles.get(id)?.draw(client, this.#room);
   }
 
   tick() {
     if (this.#app.stale) return;
     for (const tile of this.#tiles.values()) if (tile.runs && tile.element.dataset.seen) tile.tick();
+    if (performance.now() - this.#aged > AGE) this.#age();
+  }
+
+  // How long ago a ghost went.
+  #age() {
+    this.#aged = performance.now();
+    for (const tile of this.#tiles.values()) if (tile.client.gone) this.#draw(tile.id);
   }
 
   shown() {
