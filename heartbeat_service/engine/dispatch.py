@@ -27,10 +27,10 @@ from heartbeat_service.core.heartbeat import (
 )
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
+from heartbeat_service.engine.counters import Counters
 from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal, Refused
 from heartbeat_service.engine.refusals import RefusedRequests
-from heartbeat_service.engine.summary import Summary
 from heartbeat_service.engine.which import EVERYBODY, AnyOf, Which
 from heartbeat_service.protocol.codec import moment
 from heartbeat_service.protocol.messages import (
@@ -78,7 +78,7 @@ class Dispatcher:
     """Turns requests into what the registry does, and that into replies.
 
     :ivar gone: who was here and is not.
-    :ivar summary: how many are in which state, and who is late.
+    :ivar counters: how many are in which state, and whose silence is planned.
     :ivar interval: seconds between two beats, as clients are told.
     :ivar request_endpoint: where clients send requests; known once it is bound.
     :ivar state_change_endpoint: where they subscribe; known once it is bound.
@@ -89,7 +89,7 @@ class Dispatcher:
     registry: Registry
     journal: ChangeJournal
     gone: GoneClients
-    summary: Summary
+    counters: Counters
     interval: float
     request_endpoint: str = ""
     state_change_endpoint: str = ""
@@ -182,13 +182,13 @@ class Dispatcher:
         :raises Overloaded: if the store isn't open.
         """
         self.journal.held()
-        summary, hold = self.summary, self.hold()
+        counters, mass_loss, hold = self.counters, self.registry.mass_loss, self.hold()
         return SummaryRecord(
-            alive=summary.alive(),
-            states=summary.states(),
-            late=len(summary.late),
-            held=len(summary.held),
-            silent=len(summary.silent),
+            alive=sum(counters.states.values()),
+            states=dict(counters.states),
+            late=len(mass_loss.late),
+            held=len(mass_loss.held),
+            silent=len(counters.silent),
             flapping=0,
             gone_last_hour=0,
             lost_last_hour=0,

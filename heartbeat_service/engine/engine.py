@@ -30,7 +30,6 @@ from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.engine.orders import Orders
 from heartbeat_service.engine.slices import in_slices
-from heartbeat_service.engine.summary import Summary
 from heartbeat_service.storage.store import Store, StoreTrouble
 
 #: The share of the clients that may live from which on the log warns; and below which
@@ -63,7 +62,6 @@ class Engine:
     :ivar opened: whether its clients are known.
     :ivar gone: who was here and is not.
     :ivar counters: what has happened, in numbers.
-    :ivar summary: how many are in which state, and who is late.
     :ivar events: what operators were told.
     """
 
@@ -86,7 +84,6 @@ class Engine:
     ) -> None:
         self.opened = False
         self.gone = GoneClients()
-        self.summary = Summary()
         self.events = EventLog(wall_clock)
         self._reactor = reactor
         self.clock = ListeningClock(reactor, self._stalled, worked)
@@ -107,7 +104,6 @@ class Engine:
             [
                 self.events.hear,
                 self.counters.watch,
-                self.summary.hear,
                 *watchers,
             ],
             self.counters.count_commit,
@@ -129,7 +125,12 @@ class Engine:
             on_timebomb=self.counters.count_timebomb,
         )
         self.dispatcher = Dispatcher(
-            self.registry, self.journal, self.gone, self.summary, interval
+            self.registry,
+            self.journal,
+            self.gone,
+            self.counters,
+            interval,
+            as_of=lambda: self.events.last_id,
         )
         self.dispatcher.as_of = lambda: self.events.last_id
         self.orders = Orders(self.dispatcher, reactor)
@@ -149,7 +150,6 @@ class Engine:
             deque(self.registry.restore(stored), maxlen=0)
             self.gone.restore(stored)
             self.counters.restore(stored, self.registry.wall_clock())
-            self.summary.restore(self.registry)
         except Exception as error:  # whatever somebody has written into the store
             self.clock.stop()  # nobody dies who was taken in before it came to that
             raise NotRestored(f"what it holds can't be restored: {error!r}") from error
@@ -210,9 +210,6 @@ class Engine:
         else:
             former = None if client is None else client.snapshot()
         self.counters.replace(former, record)
-        told = self.journal.held().get(client_id, self.registry.find(client_id))
-        state = None if told is None else told.state
-        self.summary.replace(client_id, state, record)
         self.registry.replace(client_id, record)
         if record is not None:
             self.gone.forget(client_id)

@@ -71,19 +71,29 @@ T = TypeVar("T")
 
 
 class House:
-    """All that answers a request, on a clock and a store that a test moves."""
+    """All that answers a request, on a clock and a store that a test moves.
 
-    def __init__(self, stored: StoredState = StoredState(100)) -> None:  # noqa: B008 - frozen
+    :param options: what else the engine is made with.
+    """
+
+    def __init__(
+        self,
+        stored: StoredState = StoredState(100),  # noqa: B008 - frozen
+        **options: Any,
+    ) -> None:
         self.clock = Clock()
         self.store = HandStore(stored)
         self.heard: list[Change] = []
+        self.told: list[Any] = []
         self.engine = Engine(
             self.clock,
             self.store,
             [self.heard.append],
+            watchers=[self.told.append],
             timebomb=FUSE,
             interval=INTERVAL,
             wall_clock=lambda: NOON + self.clock.seconds(),
+            **options,
         )
         self.registry = self.engine.registry
         self.journal = self.engine.journal

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Lockout
 from heartbeat_service.core.errors import (
@@ -16,21 +17,30 @@ from heartbeat_service.core.errors import (
     StaleSequence,
     UnknownClient,
 )
+from heartbeat_service.core.heartbeat import Heartbeat
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.engine import Engine
 from heartbeat_service.engine.journal import LARGEST_BATCH
 from heartbeat_service.engine.orders import Answer, ManyOrder, OneOrder
-from heartbeat_service.protocol.messages import ClientStateMessage, ErrorMessage
+from heartbeat_service.engine.slices import SLICE
+from heartbeat_service.protocol.messages import (
+    ClientRecord,
+    ClientStateMessage,
+    ErrorMessage,
+)
 from heartbeat_service.protocol.orders import (
     KickOrder,
     KickOrders,
     LockoutOrder,
     LockoutOrders,
     LockoutRecord,
+    SilenceOrder,
+    SilenceOrders,
+    SilenceRecord,
     StateOrder,
     StateOrders,
 )
-from tests.unit.engine.test_dispatch import NOON, DispatchTestCase
+from tests.unit.engine.test_dispatch import NOON, DispatchTestCase, House
 from tests.unit.fakes import HandStore
 from tests.unit.storage.store_suite import snapshot
 
@@ -55,17 +65,17 @@ class OrdersTestCase(DispatchTestCase):
             for client in self.house.registry
         }
 
-    def one(self, client_id: str, order: OneOrder) -> Any:
+    def one(self, client_id: str, order: OneOrder, by: str | None = None) -> Any:
         """What an order to one has come to: what is answered, or the error."""
-        answer = self.house.orders.to_one(client_id, order)
+        answer = self.house.orders.to_one(client_id, order, by)
         self.store.finish_all()
         outcome: list[Any] = []
         answer.addErrback(lambda failure: failure.value).addCallback(outcome.append)
         return outcome[0]
 
-    def many(self, order: ManyOrder) -> list[Answer]:
+    def many(self, order: ManyOrder, by: str | None = None) -> list[Answer]:
         """What an order to many has come to."""
-        answer = self.house.orders.to_many(order)
+        answer = self.house.orders.to_many(order, by)
         self.store.finish_all()
         return self.successResultOf(answer)
 
@@ -79,7 +89,7 @@ def brief(answers: list[Answer]) -> list[Any]:
                 told.append((answer.client_id, answer.code))
             case ClientStateMessage():
                 told.append((answer.client_id, answer.client_state, answer.sequence))
-            case LockoutRecord():
+            case LockoutRecord() | SilenceRecord():
                 told.append((answer.client_id, answer.seconds))
     return told
 
@@ -257,6 +267,8 @@ class TestDryRuns(OrdersTestCase):
             brief(self.many(KickOrders(dry_run=True, **ALL))),
             [(name, DISCONNECTED, int(name) + 1) for name in "123"],
         )
+        silences = SilenceOrders(seconds=60, dry_run=True, **ALL)
+        self.assertEqual(brief(self.many(silences)), [(name, 60) for name in "123"])
         lockouts = LockoutOrders(seconds=9, dry_run=True, **ALL)
         self.assertEqual(brief(self.many(lockouts)), [(name, 9) for name in "123"])
         self.assertEqual(self.all_there_is(), before)
@@ -430,3 +442,263 @@ class TestLockouts(OrdersTestCase):
         self.store.finish_all()
         self.successResultOf(closed)
         self.assertRaises(HeartbeatError, self.house.orders.lockouts)
+
+
+class TestLabels(OrdersTestCase):
+    """``labels``: for those that have all of them."""
+
+    def setUp(self) -> None:
+        """Give the three clients labels."""
+        super().setUp()
+        for name, labels in (
+            ("1", {"room": "a", "seat": "1"}),
+            ("2", {"room": "b", "seat": "1"}),
+            ("3", {"room": "a", "seat": "2"}),
+        ):
+            self.house.beat(name, labels=labels)
+        self.store.finish_all()
+
+    def test_order_is_for_those_that_have_all_as_they_registered(self) -> None:
+        for labels, names in (
+            ({"room": "a"}, ["1", "3"]),
+            ({"seat": "1"}, ["1", "2"]),
+            ({"seat": "1", "room": "b"}, ["2"]),
+            ({"seat": "2", "room": "b"}, []),
+            ({"place": "a"}, []),
+        ):
+            answers = self.many(KickOrders(labels=labels, dry_run=True))
+            self.assertEqual([cast(Any, one).client_id for one in answers], names)
+
+    def test_each_order_to_many_may_say_it(self) -> None:
+        room: Any = {"labels": {"room": "a"}, "dry_run": True}
+        for order in (
+            StateOrders(client_state=RUNNING, **room),
+            SilenceOrders(seconds=60, **room),
+            LockoutOrders(seconds=60, **room),
+            KickOrders(**room),
+        ):
+            answers = self.many(order)
+            self.assertEqual([cast(Any, one).client_id for one in answers], ["1", "3"])
+
+    def test_they_are_chosen_when_the_order_is_carried_out(self) -> None:
+        first = self.house.orders.to_many(StateOrders(client_state=RUNNING, **ALL))
+        second = self.house.orders.to_many(KickOrders(labels={"room": "a"}))
+        self.house.beat("1", labels={"room": "b"})
+        self.house.beat("2", labels={"room": "a"})
+        self.store.finish_all()
+        self.successResultOf(first)
+        self.assertEqual(
+            brief(self.successResultOf(second)),
+            [("2", DISCONNECTED, 4), ("3", DISCONNECTED, 4)],
+        )
+
+    def test_terms_hold_for_them_as_well(self) -> None:
+        order = KickOrders(
+            labels={"room": "a"},
+            from_states=[RUNNING],
+            expected={"3": (103, 9), "2": (1, 1)},
+        )
+        self.assertEqual(
+            brief(self.many(order)),
+            [("1", "ILLEGAL_TRANSITION"), ("3", "STALE_SEQUENCE")],
+        )
+
+    def test_choosing_among_many_gives_others_their_turn(self) -> None:
+        self.store.be_quick()
+        clock, is_for = self.house.clock, KickOrders.is_for
+
+        def look_slowly(order: KickOrders, labels: dict[str, str]) -> bool:
+            clock.rightNow += SLICE
+            return is_for(order, labels)
+
+        self.patch(KickOrders, "is_for", look_slowly)
+        answer = self.house.orders.to_many(KickOrders(labels={"room": "a"}))
+        self.assertNoResult(answer)
+        for _ in range(4):
+            clock.advance(0)
+        self.assertEqual(len(self.successResultOf(answer)), 2)
+
+
+class TestSilences(OrdersTestCase):
+    """Planned silences, as they are ordered and answered."""
+
+    def shown(self, client_id: str) -> ClientRecord:
+        """The client's record."""
+        return self.successResultOf(self.house.dispatcher.client(client_id))
+
+    def test_one_is_answered_with_the_record_once_it_is_durable(self) -> None:
+        self.house.listen(5)
+        self.assertTrue(self.shown("1").late)
+        answer = self.house.orders.to_one("1", SilenceOrder(seconds=300))
+        record = self.expect_answer_after(self.store.finish, answer)
+        self.assertEqual(record, self.shown("1"))
+        self.assertEqual((record.silent_seconds, record.late), (300, False))
+        self.assertEqual(record.seconds_to_timebomb, 300)
+        self.house.listen(100)
+        self.assertEqual(self.shown("1").silent_seconds, 200)
+        self.house.beat("1")
+        self.assertIsNone(self.shown("1").silent_seconds)
+
+    def test_it_is_at_least_what_was_left_and_at_most_a_day(self) -> None:
+        self.house.listen(2)
+        self.assertEqual(self.one("1", SilenceOrder(seconds=1)).silent_seconds, 8)
+        record = self.one("1", SilenceOrder(seconds=1e9))
+        self.assertEqual(record.silent_seconds, 86_400)
+
+    def test_zero_takes_it_back(self) -> None:
+        self.one("1", SilenceOrder(seconds=300))
+        self.house.listen(3)
+        record = self.one("1", SilenceOrder(seconds=0))
+        self.assertEqual(
+            (record.silent_seconds, record.seconds_to_timebomb), (None, 10)
+        )
+        before = self.shown("2")
+        self.assertEqual(self.one("2", SilenceOrder(seconds=0)), before)
+
+    def test_many_are_told_how_long_each_may_be_silent(self) -> None:
+        self.house.listen(2)
+        self.house.beat("2", timebomb_seconds=100.0)
+        order = SilenceOrders(seconds=60, client_ids=["3", "4", "2"])
+        self.assertEqual(
+            brief(self.many(order)), [("3", 60), ("4", "UNKNOWN_CLIENT"), ("2", 100)]
+        )
+        order = SilenceOrders(seconds=0, **ALL)
+        self.assertEqual(brief(self.many(order)), [("1", 0), ("2", 0), ("3", 0)])
+
+    def test_terms_hold_as_for_all_orders(self) -> None:
+        for order, error in (
+            (SilenceOrder(seconds=60, from_states=[RUNNING]), IllegalTransition),
+            (SilenceOrder(seconds=60, expected=(101, 2)), StaleSequence),
+        ):
+            self.assertIsInstance(self.one("1", order), error)
+        self.assertIsNone(self.shown("1").silent_seconds)
+        self.assertIsInstance(self.one("4", SilenceOrder(seconds=60)), UnknownClient)
+
+    def test_dry_run_shows_the_record_that_would_be(self) -> None:
+        self.house.listen(5)
+        for seconds in (300, 1, 1e9, 0):
+            for name in ("1", "2"):
+                before = self.shown(name)
+                would_be = self.one(name, SilenceOrder(seconds=seconds, dry_run=True))
+                self.assertEqual(self.shown(name), before)
+                self.assertEqual(
+                    self.one(name, SilenceOrder(seconds=seconds)), would_be
+                )
+
+
+class TestOperatorsNames(OrdersTestCase):
+    """``by``: who has given an order."""
+
+    def test_each_order_to_one_says_who_gave_it(self) -> None:
+        for order in (
+            StateOrder(client_state=RUNNING),
+            SilenceOrder(seconds=60),
+            SilenceOrder(seconds=0),
+            LockoutOrder(seconds=60),
+        ):
+            self.one("1", order, "Anna")
+        self.one("2", KickOrder(), "Ben")
+        self.one("3", KickOrder())
+        self.assertEqual(
+            self.told_by(),
+            [
+                ("1", "Change", "Anna"),
+                ("1", "Silence", "Anna"),
+                ("1", "Silence", "Anna"),
+                ("1", "Change", "Anna"),
+                ("1", "Lockout", "Anna"),
+                ("2", "Change", "Ben"),
+                ("3", "Change", None),
+            ],
+        )
+
+    def test_so_do_orders_to_many_also_what_is_done_again(self) -> None:
+        order = StateOrders(client_state=RUNNING, client_ids=["1", "2"])
+        answer = self.house.orders.to_many(order, "Anna")
+        kept = snapshot("1", incarnation=101, sequence=7, state=CALIBRATED)
+        self.store.finish({"1": kept})
+        self.store.finish_all()
+        self.successResultOf(answer)
+        self.many(SilenceOrders(seconds=60, client_ids=["1"]), "Anna")
+        self.many(LockoutOrders(seconds=60, client_ids=["1"]), "Anna")
+        self.many(KickOrders(client_ids=["2"]), "Ben")
+        self.assertEqual(
+            self.told_by(),
+            [
+                ("2", "Change", "Anna"),
+                ("1", "Change", "Anna"),
+                ("1", "Silence", "Anna"),
+                ("1", "Silence", "Anna"),
+                ("1", "Change", "Anna"),
+                ("1", "Lockout", "Anna"),
+                ("2", "Change", "Ben"),
+            ],
+        )
+
+    def told_by(self) -> list[tuple[str, str, str | None]]:
+        """Of whom, what and by whom operators were told since the test began."""
+        return [
+            (one.client_id, type(one).__name__, one.by) for one in self.house.told[6:]
+        ]
+
+
+class TestMassLoss(SynchronousTestCase):
+    """The hold of a mass loss, and its end by an operator."""
+
+    def setUp(self) -> None:
+        """Begin with four clients, of which three are held, and one is late."""
+        self.house = House(mass_loss_share=0.5)
+        self.house.store.be_quick()
+        for name in "1234":
+            self.house.beat(name)
+        self.house.listen(5)
+        self.house.beat("4")
+        self.house.listen(6)
+
+    def alive(self) -> list[str]:
+        """Who lives."""
+        return self.house.registry.client_ids()
+
+    def test_it_is_shown_with_who_is_held(self) -> None:
+        hold = self.house.dispatcher.hold()
+        self.assertEqual(hold.since, "2022-03-29T12:00:10.000Z")
+        self.assertEqual((hold.seconds_left, len(hold.hold or "")), (59, 16))
+        self.assertCountEqual(self.house.dispatcher.held(), ["1", "2", "3"])
+        [one, *_, four] = self.successResultOf(self.house.listing())
+        self.assertEqual((one.held, one.late, one.seconds_to_timebomb), (True, True, 0))
+        self.assertEqual((four.held, four.late), (False, True))
+
+    def test_its_end_lets_those_die_who_are_held(self) -> None:
+        self.house.beat("2")
+        self.successResultOf(self.house.orders.end_mass_loss())
+        self.assertIsNone(self.house.dispatcher.hold().hold)
+        self.house.listen(3)
+        self.assertEqual(self.alive(), ["2", "4"])
+
+    def test_only_the_hold_that_was_meant_is_ended(self) -> None:
+        hold = self.house.dispatcher.hold().hold
+        self.successResultOf(self.house.orders.end_mass_loss("1648555200000001"))
+        self.assertEqual(self.house.dispatcher.hold().hold, hold)
+        self.successResultOf(self.house.orders.end_mass_loss(hold))
+        self.assertIsNone(self.house.dispatcher.hold().hold)
+        self.successResultOf(self.house.orders.end_mass_loss(hold))
+
+    def test_it_is_ended_wholly_though_nobody_waits_for_it(self) -> None:
+        clock, hold = self.house.clock, Heartbeat.hold
+
+        def hold_slowly(heartbeat: Heartbeat, seconds: float) -> None:
+            clock.rightNow += SLICE
+            hold(heartbeat, seconds)
+
+        self.patch(Heartbeat, "hold", hold_slowly)
+        answer = self.house.orders.end_mass_loss()
+        self.assertNoResult(answer)
+        answer.addErrback(lambda failure: failure.trap(CancelledError))
+        answer.cancel()
+        self.house.listen(3)
+        self.assertEqual(self.alive(), ["4"])
+
+    def test_nothing_is_told_of_it_before_the_store_is_open(self) -> None:
+        engine = Engine(Clock(), HandStore())
+        self.assertRaises(Overloaded, engine.dispatcher.hold)
+        self.assertRaises(Overloaded, engine.dispatcher.summarized)
