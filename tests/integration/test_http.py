@@ -545,3 +545,41 @@ async def test_operators_are_told_who_is_gone_also_after_a_restart(
     await running.beat("lost")
     gone = (await running.get("/clients?gone=true&since=3600"))["clients"]
     assert [record["clientID"] for record in gone] == ["kicked"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_summary_tells_how_many_are_in_which_state(running: Running) -> None:
+    for client_id in ("1", "2", "3"):
+        await running.beat(client_id)
+    await running.steer("2", "RUNNING")
+    status, summary = await ask(running, "GET", "/summary")
+    assert status == 200
+    assert is_moment(summary.pop("serverTime"))
+    assert is_moment(summary.pop("startedAt"))
+    listed = await running.get("/clients")
+    assert summary.pop("asOf") == listed["asOf"] != ""
+    assert summary == {
+        "alive": 3,
+        "states": {"UNCALIBRATED": 2, "CALIBRATED": 0, "RUNNING": 1},
+        "late": 0,
+        "held": 0,
+        "silent": 0,
+        "flapping": 0,
+        "goneLastHour": 0,
+        "lostLastHour": 0,
+        "massLoss": None,
+        "store": None,
+    }
+
+
+@pytest_twisted.ensureDeferred
+async def test_whatever_lists_says_as_of_which_event(running: Running) -> None:
+    await running.beat("1")
+    for path in ("/clients", "/clients?gone=true", "/lockouts", "/mass-loss"):
+        listed = await running.get(path)
+        assert listed["asOf"].endswith("-1")
+        assert is_moment(listed["serverTime"])
+        wire = await running.wire()
+        send(wire, "HEAD", path)
+        head = await wire.answer(to_head=True)
+        assert (head.status, head.body) == (200, b"")

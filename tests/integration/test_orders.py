@@ -133,3 +133,55 @@ async def test_only_an_operator_may_send_more_than_64_kib(
     wire.send(over_http(first, "Content-Length: 70000"))
     status = 413 if "heartbeat" in first else 401
     assert (await wire.answer()).status == status
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_room_is_granted_a_silence_which_is_listed_and_taken_back(
+    running: Running,
+) -> None:
+    for name, room in (("1", "a"), ("2", "b"), ("3", "a")):
+        await running.beat(name, labels={"room": room})
+    order = {"seconds": 300, "labels": {"room": "a"}}
+    status, content = await give(running, "PUT /clients/silence", **order)
+    assert status == 200
+    assert [sorted(one) for one in content["clients"]] == [["clientID", "seconds"]] * 2
+    listed = (await running.get("/clients?label=room:a"))["clients"]
+    assert [one["clientID"] for one in listed] == ["1", "3"]
+    assert all(299 < one["silentSeconds"] <= 300 for one in listed)
+    assert (await running.get("/summary"))["silent"] == 2
+    status, record = await give(running, "PUT /clients/1/silence", seconds=0)
+    assert (status, record["silentSeconds"]) == (200, None)
+    assert record.keys() == listed[0].keys()
+    await running.beat("3")
+    assert (await running.get("/summary"))["silent"] == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_gives_an_order_is_the_name_of_the_token(
+    serve: Serve, tmp_path: Path
+) -> None:
+    tokens = tmp_path / "operators"
+    tokens.write_text("token-of-anna-123 Anna B.\ntoken-of-nobody-1\n")
+    tokens.chmod(0o600)
+    running = await serve(operator_token_file=str(tokens))
+    anna, nobody = "Bearer token-of-anna-123", "Bearer token-of-nobody-1"
+    for name, order, bearer in (
+        ("1", "DELETE /clients/1", anna),
+        ("2", "DELETE /clients/2", nobody),
+        ("3", "PUT /clients/lockout", anna),
+    ):
+        await running.beat(name)
+        method, path = order.split()
+        body = b'{"seconds": 60, "all": true}' if "lockout" in path else None
+        status, content, _ = await running.http(
+            method, path, body, Authorization=bearer
+        )
+        assert status in (200, 204), content
+    by = []
+    for name in "123":
+        path = f"/clients/{name}/history"
+        _, content, _ = await running.http("GET", path, Authorization=anna)
+        by.append(content["lives"][0]["by"])
+    assert by == ["Anna B.", None, "Anna B."]
+    _, content, _ = await running.http("GET", "/lockouts", Authorization=nobody)
+    assert [one["by"] for one in content["lockouts"]] == ["Anna B."]

@@ -291,6 +291,47 @@ class TestPages(PagesTestCase):
         pages = self.pages("limit=2")
         self.assertEqual([name for page in pages for name in page], names)
 
+    def test_clients_are_chosen_by_labels_and_by_lateness(self) -> None:
+        for name, labels in (
+            ("1", {"room": "a", "x:y": "z"}),
+            ("2", {"room": "b", "x": "y:z"}),
+            ("3", {"room": "a", "seat": "4"}),
+            ("4", {}),
+        ):
+            self.house.beat(name, labels=labels)
+        self.house.store.finish_all()
+        self.house.listen(5)
+        self.house.beat("1")
+        self.house.beat("2")
+        for query, names in (
+            ("label=room:a", "13"),
+            ("label=room:a&label=seat:4", "3"),
+            ("label=room:a&label=room:b", ""),
+            ("label=room:A", ""),
+            ("label=x:y:z", "12"),
+            ("label=x:y:z&label=room:b", "2"),
+            ("late=true", "34"),
+            ("late=false", "12"),
+            ("late=true&label=room:a", "3"),
+            ("late=true&label=room:a&prefix=1", ""),
+        ):
+            with self.subTest(query=query):
+                listed = self.get(query)["clients"]
+                self.assertEqual([one["clientID"] for one in listed], list(names))
+                pages = self.pages(f"{query}&limit=1")
+                self.assertEqual([name for page in pages for name in page], list(names))
+
+    def test_listing_is_as_of_the_last_event_before_its_first_record(self) -> None:
+        names = self.register(MANY)
+        before = self.house.engine.events.last_id
+        wire = self.ask()
+        self.house.kick(names[-1])
+        self.house.store.finish_all()
+        wire.read()
+        self.assertEqual(wire.names(), names[:-1])
+        self.assertEqual(json.loads(wire.body)["asOf"], before)
+        self.assertNotEqual(self.house.engine.events.last_id, before)
+
     def test_listing_tells_the_servers_time(self) -> None:
         self.assertEqual(self.get("")["serverTime"], "2022-03-29T12:00:00.000Z")
 
@@ -359,9 +400,23 @@ class TestGone(PagesTestCase):
             listed = self.get(f"gone=true&{query}")["clients"]
             self.assertEqual([client["clientID"] for client in listed], names, query)
 
+    def test_they_are_chosen_by_the_labels_that_they_had(self) -> None:
+        for name, labels in (("1", {"room": "a"}), ("2", {"room": "a", "seat": "1"})):
+            self.house.beat(name, labels=labels)
+            self.house.kick(name)
+        self.house.store.finish_all()
+        for query, names in (
+            ("label=room:a", ["2", "1"]),
+            ("label=room:a&label=seat:1", ["2"]),
+            ("label=room:b", []),
+        ):
+            listed = self.get(f"gone=true&{query}")["clients"]
+            self.assertEqual([client["clientID"] for client in listed], names)
+
     def test_what_makes_no_sense_together_is_refused(self) -> None:
         for query, told in (
             ("gone=true&state=RUNNING", "`state` is about those who live"),
+            ("gone=true&late=false", "`late` is about those who live"),
             ("since=60", "`since` is about those who are gone: it wants `gone=true`"),
             ("gone=false&since=60", "it wants `gone=true`"),
             ("gone=yes", "Expected one of true, false"),
@@ -369,6 +424,70 @@ class TestGone(PagesTestCase):
             ("gone=true&limit=10001", "Expected a whole number from 1 to 10000"),
         ):
             self.assertIn(told, self.refused(query))
+
+
+class TestMassLoss(ListingTestCase):
+    """``GET`` and ``DELETE /mass-loss``."""
+
+    def lose(self, count: int) -> list[str]:
+        """So many clients are silent, of all that there are; their names."""
+        self.house.registry.mass_loss.share = 0.5
+        names = [f"{number:064}" for number in range(count)]
+        self.house.register(*names)
+        self.house.listen(11)
+        return names
+
+    def shown(self) -> dict[str, Any]:
+        """What is told of the hold."""
+        wire = self.ask(path="/mass-loss")
+        wire.read()
+        told: dict[str, Any] = json.loads(wire.body)
+        self.assertIn("asOf", told)
+        return {name: told[name] for name in ("hold", "held", "since", "secondsLeft")}
+
+    def end(self, query: str = "", body: bytes = b"") -> Wire:
+        """An operator has ended it."""
+        wire = self.ask("DELETE", f"/mass-loss{query}", body)
+        wire.read()
+        return wire
+
+    def test_without_a_hold_there_is_nothing_to_tell_or_to_end(self) -> None:
+        nothing: dict[str, Any] = dict.fromkeys(("hold", "since", "secondsLeft"))
+        nothing["held"] = []
+        self.assertEqual(self.shown(), nothing)
+        for query in ("", "?hold=1"):
+            self.assertIn(b" 204 ", self.end(query).head)
+
+    def test_a_hold_is_told_and_ended(self) -> None:
+        names = self.lose(3)
+        told = self.shown()
+        self.assertEqual((sorted(told["held"]), told["secondsLeft"]), (names, 59))
+        self.assertEqual(told["since"], "2022-03-29T12:00:10.000Z")
+        self.assertIn(b" 204 ", self.end("?hold=1").head)
+        self.assertEqual(self.shown(), told)
+        self.assertIn(b" 204 ", self.end(f"?hold={told['hold']}").head)
+        self.assertIsNone(self.shown()["hold"])
+        self.house.listen(3)
+        self.assertEqual(len(self.house.registry), 0)
+
+    def test_what_could_end_another_hold_than_was_meant_is_refused(self) -> None:
+        self.lose(3)
+        for wire in (
+            self.end("?hold="),
+            self.end("?Hold=1"),
+            self.end("?hold=1&hold=2"),
+            self.end(body=b'{"hold":"1"}'),
+        ):
+            self.assertIn(b" 400 ", wire.head)
+        self.assertIsNotNone(self.shown()["hold"])
+
+    def test_however_many_are_held_they_are_told_as_fast_as_they_are_read(self):
+        names = self.lose(2 * CHUNK // 64)
+        wire = self.ask(path="/mass-loss")
+        self.assertLess(len(wire.transport.value()), CHUNK + RECORD)
+        wire.read()
+        self.assertLess(wire.transport.most, CHUNK + RECORD)
+        self.assertEqual(sorted(json.loads(wire.body)["held"]), names)
 
 
 class TestListing(ListingTestCase):

@@ -9,7 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from heartbeat_service.core.errors import BadMessage
 from heartbeat_service.web.query import (
     Parameters,
+    Repeated,
     decimal,
+    label,
     one_of,
     read_query,
     whole_number,
@@ -21,6 +23,7 @@ PARAMETERS: Parameters = {
     "prefix": str,
     "since": decimal,
 }
+LABELS: Parameters = {"label": Repeated(label)}
 
 
 class TestQuery(SynchronousTestCase):
@@ -84,3 +87,35 @@ class TestQuery(SynchronousTestCase):
     def test_a_route_without_parameters_says_so(self) -> None:
         error = self.assertRaises(BadMessage, read_query, b"/?limit=1", {})
         self.assertEqual(error.detail, "Unknown parameter `limit`; this route has none")
+
+    def test_a_parameter_that_may_be_repeated_is_read_as_often(self) -> None:
+        for query, read in (
+            (b"", {}),
+            (b"?label=a:b", {"label": ([("a", "b")],)}),
+            (b"?label=a:b&label=c:d", {"label": ([("a", "b")], [("c", "d")])}),
+        ):
+            self.assertEqual(read_query(b"/clients" + query, LABELS), read)
+
+    def test_a_label_is_read_as_all_that_its_colons_can_mean(self) -> None:
+        longest = "x" * 64
+        for text, labels in (
+            ("room:a", [("room", "a")]),
+            ("x:y:z", [("x", "y:z"), ("x:y", "z")]),
+            ("::", []),
+            (":::", [(":", ":")]),
+            ("a:", []),
+            (":a", []),
+            (f"{longest}:{longest}", [(longest, longest)]),
+            (f"x{longest}:a", []),
+            (f"a:x{longest}", []),
+            (f"a:b:{longest}", [("a:b", longest)]),
+            ("a b:c", []),
+            ("a:b\n", []),
+            ("room", []),
+        ):
+            with self.subTest(text=text):
+                if labels:
+                    self.assertEqual(label(text), labels)
+                else:
+                    error = self.assertRaises(ValueError, label, text)
+                    self.assertIn("Expected NAME:VALUE, each 1 to 64", str(error))
