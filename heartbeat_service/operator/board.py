@@ -27,6 +27,7 @@ _STATES = ("RUNNING", "CALIBRATED", "UNCALIBRATED")
 class Shown:
     """A living client.
 
+    :ivar place: where it stands among others of its kind.
     :ivar silent_since: by this machine's clock, of one that is late or held.
     :ivar ends: when its fuse or its planned silence is burnt down, by that clock.
     """
@@ -41,6 +42,10 @@ class Shown:
     silent: bool = False
     silent_since: float = 0
     ends: float = 0
+    place: list[tuple[int, int, str]] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.place = natural(self.client_id)  # once: it is asked for twice a second
 
     @classmethod
     def of(cls, record: Record, now: float) -> Shown:
@@ -138,7 +143,7 @@ class Board:
         """Who is here: those first who need a person, then by their IDs."""
         return sorted(
             self.clients.values(),
-            key=lambda client: (client.urgency(), natural(client.client_id)),
+            key=lambda client: (client.urgency(), client.place),
         )
 
     def counts(self) -> str:

@@ -1,47 +1,20 @@
-"""A service that gives set answers and keeps what it was asked, and a program run."""
+"""A service that gives set answers, and keeps what it was asked."""
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from collections.abc import Callable, Iterable
-from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
-from unittest.mock import patch
 
 import httpx
-from attrs import define, field, frozen
-from typing_extensions import override
+from attrs import define, field
 
-from heartbeat_service.operator.__main__ import run
+from tests.heartbeatctl import Ended, Terminal, run_program
 
 #: The time of all answers.
 NOW = "2026-11-27T20:00:10.000Z"
 
 Answer = dict[str, Any] | Callable[[httpx.Request], Any] | Exception
-
-
-class Terminal(io.StringIO):
-    """Somebody types there."""
-
-    @override
-    def isatty(self) -> bool:
-        return True
-
-
-@frozen
-class Ended:
-    """How a run of the program went."""
-
-    status: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        """What it printed, which must be one line of JSON."""
-        [line] = self.out.splitlines()
-        return json.loads(line)
 
 
 @define
@@ -75,21 +48,8 @@ class FakeService:
 
         :param typed: at its terminal; it has none if that is None.
         """
-        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
-        stdin = io.StringIO() if typed is None else Terminal(typed)
-        environment = {"XDG_CONFIG_HOME": "/nonexistent", **environment}
-        with (
-            redirect_stdout(out),
-            redirect_stderr(err),
-            patch.object(sys, "stdin", stdin),
-            patch.dict("os.environ", environment),
-        ):
-            try:
-                status = run(words, httpx.MockTransport(self))
-            except SystemExit as end:  # so click ends a completion
-                status = int(end.code or 0)
-        out.seek(0)
-        return Ended(status, out.read(), err.getvalue())
+        stdin = None if typed is None else Terminal(typed)
+        return run_program(words, httpx.MockTransport(self), stdin, **environment)
 
 
 def problem(status: int, code: str, detail: str) -> httpx.Response:
