@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.unit.fakes import folder_for
 from tests.unit.operator.answers import (
     Answer,
     FakeService,
@@ -225,7 +225,7 @@ class TestRefusals(SynchronousTestCase):
             self.assertNotIn("Traceback", ended.err)
 
     def test_a_wrong_token_is_told_by_its_file(self) -> None:
-        file = Path(self.mktemp())
+        file = folder_for(self) / "token"
         file.write_text("this-is-a-token-1 Ada\nanother-token-2222 Bob\n")
         seen = []
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.operator.settings import SettingError, read_settings
+from tests.unit.fakes import folder_for
 
 
 class TestSettings(SynchronousTestCase):
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
+        self.folder = folder_for(self)
         self.environment = {"XDG_CONFIG_HOME": str(self.folder)}
         self.file = self.folder / "heartbeatctl.toml"
 
