@@ -26,15 +26,16 @@ function band(kind, sign, heading, text, ...end) {
 }
 
 function noLine(app) {
-  const [heading, waiting] = [h("h2"), h("span", { class: "wait" })];
+  const [heading, text, waiting] = [h("h2"), h("p"), h("span", { class: "wait" })];
   const again = h("button", { type: "button", class: "btn", onclick: () => app.line.open() }, T.bands.tryNow);
   return {
-    box: band("cutoff", "noline", heading, h("p", {}, T.bands.noLineText), waiting, again),
+    box: band("cutoff", "noline", heading, text, waiting, again),
     applies: () => app.line.state === "lost",
     draw() {
-      const { since, retryAt } = app.line;
+      const { since, retryAt, refusal } = app.line;
       const wait = Math.ceil((retryAt - performance.now()) / 1000);
       write(heading, since === null ? T.bands.neverLine : T.bands.noLine(clock(since), span(app.now() - since)));
+      write(text, refusal ? T.bands.refused(refusal) : since === null ? T.bands.neverText : T.bands.noLineText);
       write(waiting, wait > 0 ? T.bands.again(wait) : T.bands.trying);
     },
   };

@@ -17,7 +17,7 @@ const HEAD = 1.6;
 const [LARGEST, SMALLEST] = [22, 3];
 const ROOT3 = Math.sqrt(3);
 const ROWS_STAY = 20_000;
-const PAUSE = 500;
+const PAUSE = 250;
 /** Of those who need somebody: all but the rows of tiles, and such a row, in rem. */
 const [HEIGHT, ROW] = [2.5, 4.25];
 

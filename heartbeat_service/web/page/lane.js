@@ -41,7 +41,6 @@ export function mount(app, element) {
     drawnAt = performance.now();
     stirred = false;
     const gone = model.goneList();
-    write(count, number(gone.length));
     const entries = bundle(gone.slice(0, 2000), ui.group || null).slice(0, MOST);
     list.replaceChildren(...entries.map((entry) => (entry.length > 1 ? bunch(app, entry) : single(app, entry[0]))));
     if (!entries.length) list.append(h("li", { class: "nobody" }, T.lane.nobody));
@@ -49,6 +48,7 @@ export function mount(app, element) {
 
   return {
     draw(changes) {
+      write(count, number(app.model.gone.size));
       const age = performance.now() - drawnAt;
       stirred ||= changes.gone || (age > OLD && !app.stale);
       if (changes.ui || (stirred && age > PAUSE)) drawList();

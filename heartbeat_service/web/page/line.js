@@ -44,6 +44,8 @@ export class Line {
   since = null;
   /** When it is tried again, on the axis of performance.now(). */
   retryAt = 0;
+  /** What the service said when it refused the line, or null if it said nothing. */
+  refusal = null;
   /** (name, data, id) of each event. */
   onevent = () => {};
   /** The state is another. */
@@ -71,6 +73,7 @@ export class Line {
     } catch (error) {
       if (stream !== this.#stream) return;
       if (error.status === 401) return this.#be("locked");
+      this.refusal = error.status > 0 ? error.message : null;
     }
     if (stream === this.#stream) this.#lose();
   }
@@ -110,6 +113,7 @@ export class Line {
 
   #alive(stream) {
     this.#tries = this.#quiet = 0;
+    this.refusal = null;
     this.since = this.#service.now();
     this.#be("live");
     this.#listen(stream);

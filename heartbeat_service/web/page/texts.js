@@ -68,6 +68,8 @@ export const T = {
     noLine: (time, ago) => `No line to the service since ${time} (${ago})`,
     neverLine: "No line to the service",
     noLineText: "Below stands what was known then. Nothing here is fresh, and nothing can be sent. The clients may be well.",
+    neverText: "It has not answered since this page was opened.",
+    refused: (why) => `The service refuses it: ${why}`,
     again: (seconds) => `Trying again in ${seconds} s`,
     trying: "Trying",
     tryNow: "Try now",

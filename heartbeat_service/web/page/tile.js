@@ -27,6 +27,7 @@ function squeeze(text, width) {
 /** How much room the lines of tiles of one size have: fonts, and widths in pixels. */
 export function measure(element) {
   const style = (name) => getComputedStyle(element.querySelector(name));
+  const small = element.closest(".size-S") !== null;
   const inner = element.clientWidth - parseFloat(getComputedStyle(element).paddingLeft) * 2;
   const id = style(".id");
   const glyphWidth = parseFloat(style(".st .g").width) + parseFloat(style(".st").columnGap);
@@ -34,7 +35,7 @@ export function measure(element) {
     key: `${Math.floor(inner)} ${id.font}`,
     id: [inner - parseFloat(id.paddingRight), id.font],
     line: [inner - glyphWidth, style(".st").font],
-    extra: [inner - glyphWidth, style(".ex").font],
+    extra: [inner - glyphWidth * (small ? 2 : 1), style(".ex").font],
     labels: [inner, style(".lb").font],
   };
 }
@@ -76,7 +77,10 @@ export class Tile {
     const { ui, model } = this.#app;
     const { gone, sign } = client;
     const fresh = gone?.reason === "timebomb" && this.#app.now() - gone.at < FRESH;
-    mark(this.element, "class", ["tile", gone ? `ghost ${gone.reason}` : sign, fresh && "fresh", ui.client === this.id && "open"].filter(Boolean).join(" "));
+    const signed = gone ? model.lockouts.has(this.id) : sign !== null;
+    mark(this.element, "class", [
+      "tile", gone ? `ghost ${gone.reason}` : sign, signed && "signed", fresh && "fresh", ui.client === this.id && "open",
+    ].filter(Boolean).join(" "));
     mark(this.element, "aria-selected", String(model.selection.has(this.id)));
     mark(this.element, "aria-label", describe(this.#app, client));
     this.#drawState(client);
