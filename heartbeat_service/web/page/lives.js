@@ -2,21 +2,21 @@
 // (`axis`, pure), and the picture of it. Knows no service: the drawer brings the lives,
 // newest first, as {began, ended, reason}, in milliseconds; `ended` is null for the present.
 
-import { END, hm } from './texts.js';
-import { glyph } from './glyphs.js';
+import { glyph } from "./glyphs.js";
+import { T, hourMinute } from "./texts.js";
 
 const MINUTE = 60e3, HOUR = 60 * MINUTE;
 
-// How long an axis may be, and how far apart its marks stand.
+/** How long an axis may be, and how far apart its marks stand. */
 export const SPANS = [
-  { name: '15 min', long: 15 * MINUTE, mark: 3 * MINUTE },
-  { name: '1 h', long: HOUR, mark: 10 * MINUTE },
-  { name: '6 h', long: 6 * HOUR, mark: HOUR },
-  { name: '24 h', long: 24 * HOUR, mark: 4 * HOUR },
+  { name: "15 min", long: 15 * MINUTE, mark: 3 * MINUTE },
+  { name: "1 h", long: HOUR, mark: 10 * MINUTE },
+  { name: "6 h", long: 6 * HOUR, mark: HOUR },
+  { name: "24 h", long: 24 * HOUR, mark: 4 * HOUR },
 ];
 const THIN = 3, APART = 13, LABEL = 44;
 
-// The shortest with three ended lives; where there are fewer, with those that there are.
+/** The shortest with three ended lives; where there are fewer, with those that there are. */
 export function chooseSpan(lives, now) {
   const ended = long => lives.filter(l => l.ended && now - l.ended < long).length;
   const want = Math.min(3, ended(SPANS.at(-1).long));
@@ -26,10 +26,10 @@ export function chooseSpan(lives, now) {
 function bars(lives, x, since, now) {
   let last = Infinity;
   return lives.filter(l => (l.ended ?? now) > since).map(life => {
-    const end = x(life.ended ?? now), start = Math.min(x(life.began), end - THIN);
+    const end = Math.max(THIN, x(life.ended ?? now)), start = Math.min(x(life.began), end - THIN);
     const sign = !!life.ended && last - end >= APART;
     if (sign) last = end;
-    return { life, x: Math.max(0, start), width: end - Math.max(0, start), end, sign, cut: life.began < since };
+    return { life, x: start, width: end - start, end, sign, cut: life.began < since };
   });
 }
 
@@ -41,14 +41,16 @@ function marks(x, since, now, every) {
   return found;
 }
 
-// Where everything stands on an axis of `width` that ends now. No two signs are nearer
-// than 13, the newest come first; no bar is narrower than 3.
+/**
+ * Where everything stands on an axis of `width` that ends now. No two signs are nearer
+ * than 13, the newest come first; no bar is narrower than 3.
+ */
 export function axis(lives, span, now, width) {
   const since = now - span.long, x = t => Math.max(0, (t - since) / span.long * width);
   return { bars: bars(lives, x, since, now), marks: marks(x, since, now, span.mark) };
 }
 
-const NS = 'http://www.w3.org/2000/svg';
+const NS = "http://www.w3.org/2000/svg";
 function shape(name, attributes, ...inside) {
   const made = document.createElementNS(NS, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -59,12 +61,12 @@ function shape(name, attributes, ...inside) {
 const TOP = 22, HIGH = 26, BOTTOM = 54, RIGHT = 14;
 
 function barShapes({ life, x, width, end, sign }) {
-  const kind = `l-${life.reason ?? 'now'}`, made = [];
-  made.push(shape('rect', { class: `${kind} bar`, x, y: TOP, width, height: HIGH, rx: 2 }));
+  const kind = `l-${life.reason ?? "now"}`, made = [];
+  made.push(shape("rect", { class: `${kind} bar`, x, y: TOP, width, height: HIGH, rx: 2 }));
   if (!life.ended) return made;
-  made.push(shape('rect', { class: `${kind} cap`, x: Math.max(x, end - THIN), y: TOP, width: THIN, height: HIGH }));
+  made.push(shape("rect", { class: `${kind} cap`, x: Math.max(x, end - THIN), y: TOP, width: THIN, height: HIGH }));
   if (sign) {
-    const g = glyph(END[life.reason][0], kind);
+    const g = glyph(life.reason, kind);
     for (const [key, value] of Object.entries({ x: end - 7.5, y: 4, width: 12, height: 12 })) g.setAttribute(key, value);
     made.push(g);
   }
@@ -72,16 +74,16 @@ function barShapes({ life, x, width, end, sign }) {
 }
 
 function markShapes({ x, t, named }) {
-  const line = shape('line', { class: 'mark', x1: x, x2: x, y1: TOP, y2: BOTTOM });
-  return named ? [line, shape('text', { x, y: 68, 'text-anchor': 'middle' }, hm(t))] : [line];
+  const line = shape("line", { class: "mark", x1: x, x2: x, y1: TOP, y2: BOTTOM });
+  return named ? [line, shape("text", { x, y: 68, "text-anchor": "middle" }, hourMinute(t))] : [line];
 }
 
-// The picture, `width` units wide; a screen reader hears `label`, the table says the rest.
-export function picture(lives, span, now, width, label, nowWord) {
+/** The picture, `width` units wide; the table beside it says the same in words. */
+export function picture(lives, span, now, width) {
   const long = width - RIGHT, { bars: found, marks: lines } = axis(lives, span, now, long);
-  return shape('svg', { class: 'lives', viewBox: `0 0 ${width} 74`, role: 'img', 'aria-label': label },
-    shape('rect', { class: 'track', x: 0, y: TOP, width: long, height: HIGH, rx: 3 }),
+  return shape("svg", { class: "lives", viewBox: `0 0 ${width} 74`, role: "img", "aria-label": T.drawer.livesLabel(found.length, span.name) },
+    shape("rect", { class: "track", x: 0, y: TOP, width: long, height: HIGH, rx: 3 }),
     ...found.flatMap(barShapes), ...lines.flatMap(markShapes),
-    shape('line', { class: 'nowline', x1: long, x2: long, y1: 16, y2: BOTTOM }),
-    shape('text', { x: width, y: 68, 'text-anchor': 'end' }, nowWord));
+    shape("line", { class: "nowline", x1: long, x2: long, y1: 16, y2: BOTTOM }),
+    shape("text", { x: width, y: 68, "text-anchor": "end" }, T.drawer.now));
 }

@@ -29,7 +29,7 @@ export const FILTERS = {
 };
 
 /** Numbers in an ID count as numbers: headset-9 is before headset-10. */
-const naturalKey = (id) => id.toLowerCase().replace(/\d+/g, (n) => n.padStart(16, "0"));
+export const naturalKey = (id) => id.toLowerCase().replace(/\d+/g, (n) => n.padStart(16, "0"));
 const byKey = (a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.id < b.id ? -1 : Number(a.id > b.id));
 const noCounts = () => Object.fromEntries(COUNTED.map((name) => [name, 0]));
 

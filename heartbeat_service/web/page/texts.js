@@ -139,7 +139,163 @@ export const T = {
     massLoss: "Mass loss: look at the network first",
   },
 
-  // The second half of the page puts its texts below, each module in a section of its own.
+  // The second half of the page: its hands, one client, the table, the phone, the keys.
+  verb: {
+    calibrate: { label: "Calibrate", bare: "Calibrate", done: "Calibrated", doing: "Calibrating" },
+    start: { label: "Start", bare: "Start", done: "Started", doing: "Starting" },
+    stop: { label: "Stop", bare: "Stop", done: "Stopped", doing: "Stopping" },
+    silence: { label: "Silence…", bare: "Silence", done: "Silenced", doing: "Silencing" },
+    kick: { label: "Kick…", bare: "Kick", done: "Kicked", doing: "Kicking" },
+    lockout: { label: "Lock out…", bare: "Lock out", done: "Locked out", doing: "Locking out" },
+  },
+  hands: {
+    bar: "What to do with the selected",
+    selected: (n, all) => (all ? `All ${number(n)} selected` : `${number(n)} selected`),
+    kinds: (kinds) => kinds.map(([state, n]) => `${number(n)} ${T.state[state].toLowerCase()}`).join(", "),
+    clear: "Clear", cancel: "Cancel", done: "Done", undo: "Undo",
+    nobody: "Nobody is selected",
+    noLine: "No line to the service: nothing can be sent",
+    goneWhy: "It isn’t here",
+    is: (state) => `It is ${T.state[state].toLowerCase()}`,
+    isSo: "It is so already",
+    title: (verb, n, only, all) => `${T.verb[verb].bare} ${only ?? (all ? `all ${number(n)} clients` : plural(n, "client"))}?`,
+    lead: (time, all) => `${all ? "Everybody here" : "As selected"} at ${time}. Who comes later isn’t meant.`,
+    leadOne: (time) => `As seen at ${time}.`,
+    go: (verb, n, only, all) => (n
+      ? `${T.verb[verb].bare} ${only ?? (all ? `all ${number(n)}` : plural(n, "client"))}`
+      : `Nobody to ${T.verb[verb].bare.toLowerCase()}`),
+    // Why a client is left alone, by verb and the state that it has.
+    why: {
+      calibrate: { RUNNING: "runs, is left alone", CALIBRATED: "is so already" },
+      start: { RUNNING: "is so already", UNCALIBRATED: "isn’t calibrated, is left alone" },
+      stop: { CALIBRATED: "doesn’t run, is left alone", UNCALIBRATED: "doesn’t run, is left alone" },
+    },
+    becomes: "becomes", arrow: "→", out: "out",
+    outUntil: (time) => `out until ${time}`,
+    silentUntil: (time) => `silent until ${time}`,
+    howLong: "For how long",
+    time: { 60: "1 min", 300: "5 min", 600: "10 min", 900: "15 min", 3600: "1 hour", 86400: "1 day" },
+    note: {
+      silence: "They may fall silent for so long and are neither late nor lost. The first heartbeat ends it.",
+      kick: "Their state is lost. Who goes on beating comes back at once, uncalibrated.",
+      lockout: "Their state is lost, and their heartbeats are refused until then.",
+    },
+    after: {
+      kick: "A kick can’t be undone.",
+      lockout: "Undo lets them in again. Their state is lost.",
+      other: "Can be undone afterwards.",
+    },
+    late: (ids) => `${plural(ids.length, "client")} ${ids.length === 1 ? "is" : "are"} late now: ${some(ids)}. ${ids.length === 1 ? "It is" : "They are"} told with the next heartbeat, if there is one.`,
+    raw: (n, also) => {
+      if (also) return `${plural(n, "client")} will start uncalibrated.`;
+      return n === 1 ? "1 client isn’t calibrated and stays as it is." : `${number(n)} clients aren’t calibrated and stay as they are.`;
+    },
+    also: "Start all the same", leaveOut: "Leave out",
+    untick: "Untick whom you don’t mean",
+    sure: (n, all) => `Yes, I mean ${all ? "all " : "these "}${number(n)}.`,
+    meanwhile: (ids) => `Changed or gone since then: ${some(ids)}. The service leaves ${ids.length === 1 ? "it" : "them"} alone.`,
+    asking: (verb, n) => `${T.verb[verb].doing} ${plural(n, "client")}…`,
+    did: (verb, n, only) => `${T.verb[verb].done} ${only ?? plural(n, "client")}`,
+    didOf: (verb, n, of) => `${T.verb[verb].done} ${number(n)} of ${number(of)}`,
+    refused: (n) => `${plural(n, "client")} refused. Nothing was changed there.`,
+    unsure: "The line went before every answer was here. Look at these before you try again.",
+    undoFor: (n) => `Undo for the ${number(n)}`,
+    undone: (n, only) => `Undone: ${only ?? plural(n, "client")} ${n === 1 ? "is" : "are"} as before`,
+    letIn: (n, only) => `Undone: ${only ?? plural(n, "client")} may come again`,
+    undoneOf: (n, of) => `Undone for ${number(n)} of ${number(of)}`,
+    notUndone: (n) => (n === 1 ? "1 client has gone on since and is left alone" : `${number(n)} clients have gone on since and are left alone`),
+    nothingToUndo: "There is nothing to undo",
+    oneRefused: (verb, id, why) => `Not ${T.verb[verb].done.toLowerCase()}: ${id} ${why}`,
+    mayCome: (id) => `${id} may come again`,
+    silenceOver: (id) => `The silence of ${id} is over`,
+    whom: "Act on whom?", whomGroup: "Whom", everybody: "Everybody",
+  },
+  // Why a client was refused, in the page's words.
+  refused: {
+    gone: (how, time) => `isn’t here any more: ${how.toLowerCase()} at ${time}`,
+    UNKNOWN_CLIENT: () => "isn’t here any more",
+    STALE_SEQUENCE: (state) => (state ? `has gone on since: it is ${T.state[state].toLowerCase()} now` : "has gone on since"),
+    STALE_INCARNATION: () => "has begun a new life since",
+    ILLEGAL_TRANSITION: (state) => (state ? `is ${T.state[state].toLowerCase()} now and was left alone` : "is in another state now and was left alone"),
+    LOCKED_OUT: () => "is locked out",
+    NO_ANSWER: () => "no answer came: look before you try again",
+    NOT_SENT: () => "wasn’t asked: there was no line any more",
+  },
+  mass: {
+    title: "Let them go now?",
+    lead: (n, time) => `${n === 1 ? "1 client is" : `${number(n)} clients are`} held. Who is still silent when the service hears this dies at once; else nobody dies before ${time}.`,
+    note: "Their state is lost. Who beats again comes back uncalibrated. This can’t be undone.",
+    go: (n) => (n === 1 ? "Let it go now" : `Let all ${number(n)} go now`),
+    keep: "Keep holding", gone: "The hold is ended", over: "That hold is over already",
+    failed: (why) => `The hold goes on: ${why}`,
+  },
+  drawer: {
+    label: (id) => `Client ${id}`,
+    close: "Close", closeKey: "Close (Esc)", next: "Next client", previous: "Previous client",
+    aliveFor: (time) => `· alive for ${time}`,
+    goneAt: (how, time, by) => `${how} at ${time}${by ? ` by ${by}` : ""}`,
+    ago: (time) => `· ${time} ago`,
+    late: "Late. Its fuse burns.",
+    held: "Held by the mass loss. It doesn’t die yet.",
+    silentFor: (time) => `silent ${time}`,
+    flapping: (n) => `Flapping: ${number(n)} deaths in ten minutes.`,
+    silent: (time) => `Silent as planned, until ${time}.`,
+    differs: (state) => `It reports ${(T.state[state] ?? state).toLowerCase()}.`,
+    locked: (time, by) => `Locked out until ${time}${by ? `, by ${by}` : ""}.`,
+    letIn: "Let in again", endSilence: "End the silence",
+    verbs: "What to do with it",
+    lives: "Lives", axis: "How long the axis is", spans: ["15 min", "1 h", "6 h", "24 h"], now: "now",
+    livesLabel: (n, axis) => `${plural(n, "life", "lives")} in the last ${axis}; the table below tells of each`,
+    columns: ["Ended by", "Began", "Lived", "Last state", "Beats", "Longest gap"],
+    alive: "Alive", noLives: "Nothing is known of its lives.",
+    more: (n) => `and ${number(n)} more`,
+    telemetry: "Telemetry", noValues: "It tells nothing of itself.",
+    of: (time) => `of ${time} ago`, asOf: (time) => `as of ${time}`,
+    record: "Record", labels: "Labels", reports: "Reports", beat: "Last heartbeat", fuse: "Fuse",
+    registered: "Registered", stateSince: "In this state since", deaths: "Deaths in 10 min",
+    instance: "Instance", numbers: "Incarnation, sequence",
+    lastState: "Last state", ended: "Ended", lasted: "Lived",
+    seconds: (n) => `${n} s`, secondsAgo: (n) => `${n} s ago`, since: (time, ago) => `${time}, ${ago} ago`,
+    dash: "–", none: "none", unsure: "?",
+    waiting: "Asking the service…", failed: "The service doesn’t answer.",
+  },
+  table: {
+    label: "Clients",
+    columns: { id: "Client", state: "State", attention: "Attention", fuse: "Fuse left", up: "Alive for" },
+    selectAll: (n) => `Select all ${number(n)} shown`,
+    changed: "Order has changed", again: "Sort again",
+    nobody: "Nobody here is like that.",
+    late: "Late", held: (time) => `Held, silent ${time}`,
+    flapping: (n) => `Flapping: ${plural(n, "death")} in 10 min`,
+    differs: (state) => `Says ${T.state[state] ?? state}`,
+    gone: (how, time) => `${how} ${time}`,
+    seconds: (n) => `${n} s`, dash: "–", unsure: "?", up: "▴", down: "▾",
+  },
+  phone: {
+    views: "Views",
+    tabs: { now: "Now", clients: "Clients", gone: "Gone", act: "Act" },
+    counts: { alive: "Alive", RUNNING: "Running", silent: "Late, held", gone: "Gone, 1 h" },
+    attention: "Need attention", groups: (label) => (label ? `By ${label}` : "Everybody"),
+    alive: (n, running) => `${number(n)} alive, ${number(running)} running`,
+    more: (n) => `and ${number(n)} more`, nobody: "Nobody here is like that.",
+    only: "Whom to show", open: "›", select: (id) => `Select ${id}`, silent: (time) => `silent ${time}`,
+  },
+  keys: {
+    title: "Keys", close: "Close",
+    single: "Single keys act. Off: only Ctrl A, arrows, Enter, Space and Esc do.",
+    list: [
+      ["W  T", "Wall, table"], ["/", "Search"], ["G", "Group by the next label"], ["← ↑ → ↓", "Move"],
+      ["J  K", "Next, previous client"], ["X  Space", "Select"], ["Shift + move", "Select a range"],
+      ["A", "Select its group"], ["Ctrl A", "Select all shown"], ["Enter", "Open the client"],
+      ["Esc", "Close, then clear the selection"], ["C  S  E", "Calibrate, start, stop"], ["M", "Silence (asks)"],
+      ["Shift K", "Kick (asks)"], ["Shift L", "Lock out (asks)"], ["U", "Undo"], ["D", "Dark, light"], ["?", "This list"],
+    ],
+  },
+  token: {
+    title: "Operators only",
+    text: "This service asks for the operators’ token. It is kept in this tab only, and forgotten when the tab closes.",
+    label: "Token", go: "Open the page", wrong: "The service doesn’t know this token.",
+  },
 };
 
 const numbers = new Intl.NumberFormat("en-US");
@@ -177,3 +333,6 @@ export function minuteSecond(milliseconds) {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
   return `${Math.floor(seconds / 60)}:${two(seconds % 60)}`;
 }
+
+// The first of a list, and how many more.
+const some = (ids) => (ids.length > 5 ? `${ids.slice(0, 4).join(", ")} and ${number(ids.length - 4)} more` : ids.join(", "));

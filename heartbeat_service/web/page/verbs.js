@@ -1,28 +1,28 @@
 // What operators can do to clients, as rules: whom each verb is for, what is asked of the
 // service, who can be given back what he had. Knows no page, no text and no connection.
 
-const LIVING = ['RUNNING', 'CALIBRATED', 'UNCALIBRATED'];
+const LIVING = ["RUNNING", "CALIBRATED", "UNCALIBRATED"];
 
 export const VERBS = {
-  calibrate: { from: ['UNCALIBRATED'], to: 'CALIBRATED', key: 'C', undo: true },
-  start: { from: ['CALIBRATED'], also: 'UNCALIBRATED', to: 'RUNNING', key: 'S', undo: true },
-  stop: { from: ['RUNNING'], to: 'CALIBRATED', key: 'E', undo: true },
-  silence: { path: 'silence', times: [60, 300, 900, 3600], seconds: 300, key: 'M', undo: true },
-  kick: { path: 'kick', key: 'Shift K', danger: true },
-  lockout: { path: 'lockout', times: [300, 600, 3600, 86400], seconds: 600, key: 'Shift L', danger: true, undo: true },
+  calibrate: { from: ["UNCALIBRATED"], to: "CALIBRATED", key: "C", undo: true },
+  start: { from: ["CALIBRATED"], also: "UNCALIBRATED", to: "RUNNING", key: "S", undo: true },
+  stop: { from: ["RUNNING"], to: "CALIBRATED", key: "E", undo: true },
+  silence: { path: "silence", times: [60, 300, 900, 3600], seconds: 300, key: "M", undo: true },
+  kick: { path: "kick", key: "Shift K", danger: true },
+  lockout: { path: "lockout", times: [300, 600, 3600, 86400], seconds: 600, key: "Shift L", danger: true, undo: true },
 };
 
 // A request names that many at most: 2 MiB hold about 10,000 of the longest IDs.
 const MOST = 5000;
 const MANY = 25;
 
-// Whom one saw, as they were then: what comes later changes nothing here.
+/** Whom one saw, as they were then: what comes later changes nothing here. */
 export const freeze = clients => clients.map(c => Object.freeze({
   id: c.id, state: c.state, incarnation: c.incarnation, sequence: c.sequence,
   late: !!(c.late || c.held), silentUntil: c.silentUntil ?? null,
 }));
 
-// The states that a verb takes up; `also` is "Start all the same".
+/** The states that a verb takes up; `also` is "Start all the same". */
 export function from(verb, also = false) {
   const v = VERBS[verb];
   if (!v.from) return LIVING;
@@ -31,14 +31,14 @@ export function from(verb, also = false) {
 
 export const fits = (verb, person, also) => from(verb, also).includes(person.state);
 
-// At once is done what concerns one client and can be taken back whole.
+/** At once is done what concerns one client and can be taken back whole. */
 export const asksFirst = (verb, count) => count !== 1 || !VERBS[verb].to;
 
-// Everybody, or a crowd that will be put out, wants a tick more.
+/** Everybody, or a crowd that will be put out, wants a tick more. */
 export const wantsTick = (verb, count, everybody) =>
   (everybody && count > 1) || (!!VERBS[verb].danger && count > MANY);
 
-// What a sheet says: a line for each state, those who will be asked, who of them is late.
+/** What a sheet says: a line for each state, those who will be asked, who of them is late. */
 export function preview(verb, people, without, also) {
   const there = people.filter(p => !without.has(p.id));
   const lines = LIVING.map(state => ({
@@ -53,13 +53,13 @@ const parts = list => Array.from({ length: Math.ceil(list.length / MOST) },
 
 const expected = people => Object.fromEntries(people.map(p => [p.id, [p.incarnation, p.sequence]]));
 
-// The requests for those who are meant: always their IDs, never a label or "all".
+/** The requests for those who are meant: always their IDs, never a label or "all". */
 export function requests(verb, meant, { seconds, also } = {}) {
   const v = VERBS[verb];
   return parts(meant).map(people => ({
     people,
-    method: v.path === 'kick' ? 'POST' : 'PUT',
-    path: `/clients/${v.path ?? 'state'}`,
+    method: v.path === "kick" ? "POST" : "PUT",
+    path: `/clients/${v.path ?? "state"}`,
     body: {
       clientIDs: people.map(p => p.id), from: from(verb, also), expected: expected(people),
       ...(v.to && { clientState: v.to }), ...(v.times && { seconds }),
@@ -67,7 +67,7 @@ export function requests(verb, meant, { seconds, also } = {}) {
   }));
 }
 
-// The people who were served, with the sequence that we made, and the answers of the rest.
+/** The people who were served, with the sequence that we made, and the answers of the rest. */
 export function sort(people, answers) {
   const served = [], refused = [];
   people.forEach((p, i) => {
@@ -90,30 +90,32 @@ function groups(people, key) {
   return [...found];
 }
 
-// The requests that give those who were served what they had: only who still has the
-// sequence that we made. A silence that was longer before is granted anew. Whoever was
-// locked out may come again; the life is gone.
+/**
+ * The requests that give those who were served what they had: only who still has the
+ * sequence that we made. A silence that there was before is granted anew. Whoever was
+ * locked out may come again; the life is gone.
+ */
 export function undoing(verb, served, now) {
   const v = VERBS[verb];
   const state = (to, people) => ({
-    people, method: 'PUT', path: '/clients/state',
+    people, method: "PUT", path: "/clients/state",
     body: { clientIDs: people.map(p => p.id), clientState: to, from: [v.to], expected: expected(people) },
   });
   if (v.to) {
     const changed = served.filter(p => p.was !== v.to);
     return groups(changed, p => p.was).flatMap(([was, all]) => parts(all).map(people => state(was, people)));
   }
-  if (verb === 'lockout') return parts(served).map(people => quiet('lockout', people, 0, false));
+  if (verb === "lockout") return parts(served).map(people => quiet("lockout", people, 0, false));
   const still = served.filter(p => p.silentUntil && p.silentUntil > now);
   return [
-    ...parts(served).map(people => quiet('silence', people, 0, true)),
+    ...parts(served).map(people => quiet("silence", people, 0, true)),
     ...groups(still, p => Math.ceil((p.silentUntil - now) / 1000))
-      .flatMap(([left, all]) => parts(all).map(people => ({ ...quiet('silence', people, left, true), again: true }))),
+      .flatMap(([left, all]) => parts(all).map(people => ({ ...quiet("silence", people, left, true), again: true }))),
   ];
 }
 
 function quiet(path, people, seconds, guarded) {
   const body = { clientIDs: people.map(p => p.id), seconds };
   if (guarded) Object.assign(body, { from: LIVING, expected: expected(people) });
-  return { people, method: 'PUT', path: `/clients/${path}`, body };
+  return { people, method: "PUT", path: `/clients/${path}`, body };
 }
