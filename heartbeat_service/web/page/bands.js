@@ -55,7 +55,7 @@ function restart(app) {
 
 function massLoss(app) {
   const [heading, text, left, drain] = [h("h2"), h("p"), h("span", { class: "big" }), h("i", { class: "drain" })];
-  const show = h("button", { type: "button", class: "btn", onclick: () => app.set({ view: "table", filter: "attention" }) }, T.bands.show);
+  const show = h("button", { type: "button", class: "btn", onclick: () => app.set({ view: "table", filter: "attention", tab: "clients" }) }, T.bands.show);
   const letGo = h("button", { type: "button", class: "btn danger", onclick: () => app.hands.letGo() }, T.bands.letGo);
   const box = band("mass", "held", heading, text, left, show, letGo);
   box.append(drain);

@@ -21,7 +21,7 @@ export function openSheet(build, { name = "", firm = false, onclose } = {}) {
   if (open) return void waiting.push([build, { name, firm, onclose }]);
   const dialog = h("dialog", { class: `sheet ${name}`, "aria-labelledby": "sheet-title", data: { sheet: name } });
   open = dialog;
-  dialog.append(...build(() => dialog.close()));
+  dialog.append(...build(() => dialog.close()).filter(Boolean));
   dialog.addEventListener("cancel", (event) => firm && event.preventDefault());
   dialog.addEventListener("close", () => {
     dialog.remove();

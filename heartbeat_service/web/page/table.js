@@ -65,6 +65,7 @@ class Table {
   #columns = "";
   #asked = "";
   #sortedAt = -Infinity;
+  #changed = false;
   #pointer = false;
   #timer;
 
@@ -94,9 +95,8 @@ class Table {
     this.#drawHead();
     const { filter, search } = this.#app.ui;
     const asked = `${filter}\n${search}`;
-    const now = performance.now();
+    this.#changed = true;
     if (asked !== this.#asked) this.#sort();
-    else if (now - this.#sortedAt > AGAIN) this.#look();
     else if (ui) this.#show();
     else this.#rows.draw();
     this.#asked = asked;
@@ -128,6 +128,7 @@ class Table {
 
   #sort() {
     this.#order = sorted(this.#app.model, this.#app.ui, this.#app.ui.sort);
+    this.#changed = false;
     this.#sortedAt = performance.now();
     this.#hint.hidden = true;
     this.#show();
@@ -136,6 +137,7 @@ class Table {
   // Time has passed: sorted anew, or, while it rests, who is new comes last and nobody goes.
   #look() {
     if (!this.#rests) return this.#sort();
+    this.#changed = false;
     this.#sortedAt = performance.now();
     const { model, ui } = this.#app;
     const fresh = sorted(model, ui, ui.sort), here = new Set(this.#order.map(({ id }) => id));
@@ -154,7 +156,8 @@ class Table {
   // ---- the head
 
   #drawHead() {
-    const { ui, model } = this.#app, names = model.labels().slice(0, LABELS);
+    const { ui, model } = this.#app, { groupedBy } = model, labels = model.labels();
+    const names = [groupedBy, ...labels.filter((name) => name !== groupedBy)].filter((name) => labels.includes(name)).slice(0, LABELS);
     const columns = JSON.stringify([names, ui.sort]);
     if (columns !== this.#columns) this.#makeHead(names);
     this.#columns = columns;
@@ -263,6 +266,7 @@ class Table {
   // What goes on by time alone, in the rows that are seen.
   #tick() {
     if (this.#app.stale) return;
+    if (this.#changed && performance.now() - this.#sortedAt > AGAIN) this.#look();
     for (const [row, client] of this.#rows.seen()) {
       if (client.sign === "late") this.#fillFuse(row, client);
       else if (client.sign === "held") this.#fillAttention(row.cells, client);
