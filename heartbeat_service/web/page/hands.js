@@ -18,7 +18,7 @@ export function whyNot(verb, client, ready) {
   if (!client) return T.hands.goneWhy;
   const rule = VERBS[verb];
   if (fits(verb, client) || client.state === rule.also) return null;
-  return client.state === rule.to ? T.hands.isSo : T.hands.is(client.state);
+  return T.hands.it(T.hands.why[verb][client.state]);
 }
 
 /** The hands of the page; their bar fills the foot while somebody is selected. */
