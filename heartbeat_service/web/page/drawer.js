@@ -45,7 +45,10 @@ class Drawer {
   draw() {
     if (this.#app.ui.client !== this.#id) return this.#show(this.#app.ui.client);
     const life = this.#lifeNow();
-    if (life !== this.#life) this.#askLives();
+    if (life !== this.#life) {
+      this.#problem = null;
+      this.#askLives();
+    }
     this.#life = life;
     this.#drawHead();
   }
@@ -98,7 +101,7 @@ class Drawer {
 
   async #ask() {
     const id = this.#id;
-    if (!this.#live || document.hidden) return;
+    if (!this.#live || document.hidden || (!this.#client && this.#problem)) return;
     if (performance.now() - this.#livesAsked > LIVES_ANEW) this.#askLives();
     try {
       const record = await this.#app.service.get(path(id));

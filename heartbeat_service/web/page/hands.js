@@ -264,7 +264,7 @@ class Hands {
     const [calibrate, start, stop, silence, ...out] = this.#buttons.values();
     const clear = h("button", { type: "button", class: "btn quiet end", id: "clear", onclick: () => this.#app.model.clearSelection() },
       T.hands.clear, h("kbd", null, "Esc"));
-    return h("div", { class: "bar", role: "toolbar", "aria-label": T.hands.bar },
+    return h("div", { class: "acts", role: "toolbar", "aria-label": T.hands.bar },
       h("div", { class: "who" }, this.#who, this.#kinds),
       calibrate, start, stop, gap(), silence, gap(), out, clear);
   }
