@@ -51,7 +51,7 @@ class Hands {
     if (!this.ready) return this.#tell(T.hands.noLine);
     const living = ids.map((id) => this.#app.model.living(id)).filter(Boolean);
     const people = freeze(living.sort((a, b) => (a.key < b.key ? -1 : 1)));
-    if (!people.length) return this.#tell(T.hands.nobody);
+    if (!people.length) return this.#tell(ids.length ? T.hands.goneWhy : T.hands.nobody);
     const [first] = people;
     if (asksFirst(verb, people.length) || first.state === VERBS[verb].also) return this.#ask(verb, people);
     if (!fits(verb, first)) return this.#tell(`${first.id}: ${whyNot(verb, first, true)}`);

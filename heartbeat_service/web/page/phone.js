@@ -6,6 +6,7 @@ import { glyph, reshape } from "./glyphs.js";
 import * as lane from "./lane.js";
 import { Rows } from "./rows.js";
 import { chips } from "./sheets.js";
+import { burning as burningBar } from "./tile.js";
 import { T, hourMinute, minuteSecond, number, tenths } from "./texts.js";
 
 const TABS = { now: "late", clients: "list", gone: "timebomb", act: "hands" };
@@ -191,7 +192,7 @@ function goneTab(app, element) {
 // ---- a client's row
 
 function makeRow(app, withTick) {
-  const parts = { glyph: glyph("RUNNING"), id: h("span", { class: "id" }), sub: h("span", { class: "sub" }), num: h("span", { class: "num" }), fuse: h("span", { class: "fuse", hidden: true }, h("i")) };
+  const parts = { glyph: glyph("RUNNING"), id: h("span", { class: "id" }), sub: h("span", { class: "sub" }), num: h("span", { class: "num" }), fuse: h("span", { class: "fuse", hidden: true }) };
   const open = h("button", { type: "button", class: "open", onclick: (event) => app.pick(row.dataset.id, event) },
     parts.glyph, h("span", { class: "words" }, parts.id, parts.sub), parts.num);
   parts.tick = withTick && h("button", { type: "button", class: "tick", onclick: (event) => app.pick(row.dataset.id, event) }, h("span", { class: "box" }, glyph("tick")));
@@ -231,7 +232,7 @@ function fillNumber(app, { parts }, client) {
   if (parts.burning !== burning) {
     parts.burning = burning;
     parts.fuse.hidden = burning === null;
-    if (burning !== null) parts.fuse.firstChild.style.animation = `burn ${client.fuse}ms linear ${client.fuseEnd - client.fuse - now}ms both`;
+    if (burning !== null) parts.fuse.replaceChildren(burningBar(client));
   }
   mark(parts.num, "class", `num c-${sign}`);
   if (sign !== "late" && sign !== "held") write(parts.num, "");

@@ -6,6 +6,7 @@ import { cut, h, mark, rem, write } from "./dom.js";
 import { glyph, reshape } from "./glyphs.js";
 import { STATES, naturalKey } from "./model.js";
 import { Rows } from "./rows.js";
+import { burning as burningBar } from "./tile.js";
 import { T, clock, hourMinute, minuteSecond, number, span, tenths } from "./texts.js";
 
 const HIGH = 2.375;
@@ -255,8 +256,7 @@ class Table {
     if (bar.burning !== burning) {
       bar.burning = burning;
       bar.hidden = burning === null;
-      const past = client.fuse - (client.fuseEnd - performance.now());
-      if (burning !== null) bar.firstChild.style.animation = `burn ${client.fuse}ms linear ${-past}ms both`;
+      if (burning !== null) bar.replaceChildren(burningBar(client));
     }
     mark(cells.fuse, "class", late ? "cell num-c c-late" : "cell num-c dim");
     if (!late) return write(seconds, client.gone ? "" : T.table.dash);
@@ -279,7 +279,7 @@ const pad = (names) => Array.from({ length: LABELS }, (_, i) => names[i] ?? null
 let made = 0;
 function makeRow() {
   const cell = (kind, ...inside) => h("div", { class: `cell ${kind}`, role: "gridcell" }, inside);
-  const cells = { id: h("span", { class: "id" }), stateGlyph: glyph("RUNNING"), state: h("span"), signGlyph: glyph("late"), sign: h("span"), bar: h("span", { class: "bar", hidden: true }, h("i")), seconds: h("b") };
+  const cells = { id: h("span", { class: "id" }), stateGlyph: glyph("RUNNING"), state: h("span"), signGlyph: glyph("late"), sign: h("span"), bar: h("span", { class: "bar", hidden: true }), seconds: h("b") };
   cells.stateCell = cell("", cells.stateGlyph, cells.state);
   cells.signCell = cell("", cells.signGlyph, cells.sign);
   cells.fuse = cell("num-c", cells.bar, cells.seconds);
