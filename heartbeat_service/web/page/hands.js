@@ -67,7 +67,7 @@ class Hands {
   #ask(verb, people) {
     askFirst(verb, people, {
       at: this.#app.now(),
-      everybody: people.length === this.#app.model.counts.alive,
+      alive: this.#app.model.counts.alive,
       watch: (listener) => this.#watch(people, listener),
       onyes: (meant, choice) => {
         this.#app.model.select(people.map(({ id }) => id), false);

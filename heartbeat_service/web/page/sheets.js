@@ -69,14 +69,15 @@ function notice(kind, sign) {
 }
 
 /**
- * Asks whether `verb` is meant for `people` (frozen). `onyes(meant, {seconds, also})`;
+ * Asks whether `verb` is meant for `people` (frozen) of all who are `alive`.
+ * `onyes(meant, {seconds, also})` hears for whom, if it is;
  * `watch(listener)` calls back with the IDs that changed since, and with null while
  * nothing can be sent; it returns what ends it.
  */
-export function askFirst(verb, people, { at, everybody, onyes, watch }) {
+export function askFirst(verb, people, { at, alive, onyes, watch }) {
   let unwatch;
   openSheet((close) => {
-    const question = new Question(verb, people, at, everybody, (meant, choice) => {
+    const question = new Question(verb, people, at, alive, (meant, choice) => {
       close();
       onyes(meant, choice);
     }, close);
@@ -90,6 +91,7 @@ class Question {
   #rule;
   #people;
   #everybody;
+  #wantsTick;
   #at;
   #without = new Set();
   #also = false;
@@ -107,13 +109,14 @@ class Question {
   });
   #noLine = false;
 
-  constructor(verb, people, at, everybody, onyes, oncancel) {
+  constructor(verb, people, at, alive, onyes, oncancel) {
     Object.assign(this, { onyes, oncancel });
     this.#verb = verb;
     this.#rule = VERBS[verb];
     this.#people = people;
     this.#at = at;
-    this.#everybody = everybody && people.length > 1;
+    this.#everybody = people.length > 1 && people.length >= alive;
+    this.#wantsTick = wantsTick(verb, people.length, alive);
     this.#seconds = this.#rule.seconds;
     this.#go = button("", () => this.#say(), { kind: `primary ${this.#rule.danger ? "danger" : ""}`, id: "sheet-go" });
     this.#raw.append(this.#alsoButton);
@@ -161,9 +164,8 @@ class Question {
   }
 
   #tick() {
-    const { length } = this.#people;
-    if (!wantsTick(this.#verb, length, this.#everybody)) return null;
-    return h("label", { class: "sure" }, this.#sure, T.hands.sure(length, this.#everybody));
+    if (!this.#wantsTick) return null;
+    return h("label", { class: "sure" }, this.#sure, T.hands.sure(this.#people.length, this.#everybody));
   }
 
   // All of them, in blocks: a task for each, and only what is seen is laid out.
@@ -192,7 +194,7 @@ class Question {
   #draw() {
     const { lines, meant, late } = this.#preview();
     const raw = this.#rule.also && lines.find(({ state }) => state === this.#rule.also)?.count;
-    const ticked = this.#sure.checked || !wantsTick(this.#verb, this.#people.length, this.#everybody);
+    const ticked = this.#sure.checked || !this.#wantsTick;
     this.#sum.replaceChildren(...lines.map((line) => this.#line(line)));
     this.#late.say(late.length ? T.hands.late(late.map(({ id }) => id)) : null);
     this.#raw.say(raw ? T.hands.raw(raw, this.#also) : null);

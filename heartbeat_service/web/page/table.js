@@ -38,8 +38,14 @@ export function sorted(model, { filter, search }, { column, down }) {
   return down ? result.reverse() : result;
 }
 
-// Those without a label come last.
-const labelKey = (name) => ({ labels }) => (labels[name] === undefined ? "\uffff" : naturalKey(labels[name]));
+// Those without a label come last. Few values, many clients: each is made a key once.
+function labelKey(name) {
+  const keys = new Map([[undefined, "\uffff"]]);
+  return ({ labels: { [name]: value } }) => {
+    if (!keys.has(value)) keys.set(value, naturalKey(value));
+    return keys.get(value);
+  };
+}
 
 function findGone(model, search) {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);

@@ -34,9 +34,9 @@ export const fits = (verb, person, also) => from(verb, also).includes(person.sta
 /** At once is done what concerns one client and can be taken back whole. */
 export const asksFirst = (verb, count) => count !== 1 || !VERBS[verb].to;
 
-/** Everybody, or a crowd that will be put out, wants a tick more. */
-export const wantsTick = (verb, count, everybody) =>
-  (everybody && count > 1) || (!!VERBS[verb].danger && count > MANY);
+/** Everybody, or nearly so, or a crowd that will be put out, wants a tick more. */
+export const wantsTick = (verb, count, alive) =>
+  (count > 1 && count >= alive) || (count > MANY && (!!VERBS[verb].danger || count >= 0.9 * alive));
 
 /** What a sheet says: a line for each state, those who will be asked, who of them is late. */
 export function preview(verb, people, without, also) {
