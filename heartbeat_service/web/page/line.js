@@ -78,6 +78,12 @@ export class Line {
     if (stream === this.#stream) this.#lose();
   }
 
+  /** Ends it until it is opened again, with another token. */
+  lock() {
+    this.close();
+    this.#be("locked");
+  }
+
   close() {
     this.#stream?.abort();
     this.#stream = null;

@@ -230,7 +230,7 @@ line.onstate = (state) => {
   draw.everything();
 };
 service.onunauthorized = (wasWrong) => {
-  line.close();
+  line.lock();
   token.ask(app, wasWrong);
 };
 

@@ -25,5 +25,11 @@ export function ask(app, wrong) {
       h("label", { class: "sure" }, T.token.label, field),
       wrong && h("p", { class: "wrong", role: "alert" }, T.token.wrong),
       feet(h("button", { type: "submit", class: "btn primary" }, T.token.go)))];
-  }, { name: "token", firm: true });
+  }, { name: "token", firm: true, onclose: () => asking && askAgain(app, wrong) });
+}
+
+// A browser lets Esc shut it when it is pressed twice.
+function askAgain(app, wrong) {
+  asking = false;
+  ask(app, wrong);
 }
