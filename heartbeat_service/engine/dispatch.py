@@ -28,6 +28,7 @@ from heartbeat_service.core.heartbeat import (
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.engine.counters import Counters
+from heartbeat_service.engine.deaths import Deaths
 from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal, Refused
 from heartbeat_service.engine.refusals import RefusedRequests
@@ -79,6 +80,7 @@ class Dispatcher:
 
     :ivar gone: who was here and is not.
     :ivar counters: how many are in which state, and whose silence is planned.
+    :ivar deaths: how many went lately, and who flaps.
     :ivar interval: seconds between two beats, as clients are told.
     :ivar request_endpoint: where clients send requests; known once it is bound.
     :ivar state_change_endpoint: where they subscribe; known once it is bound.
@@ -90,6 +92,7 @@ class Dispatcher:
     journal: ChangeJournal
     gone: GoneClients
     counters: Counters
+    deaths: Deaths
     interval: float
     request_endpoint: str = ""
     state_change_endpoint: str = ""
@@ -182,6 +185,7 @@ class Dispatcher:
         :raises Overloaded: if the store isn't open.
         """
         self.journal.held()
+        deaths = self.deaths
         counters, mass_loss, hold = self.counters, self.registry.mass_loss, self.hold()
         return SummaryRecord(
             alive=sum(counters.states.values()),
@@ -189,9 +193,9 @@ class Dispatcher:
             late=len(mass_loss.late),
             held=len(mass_loss.held),
             silent=len(counters.silent),
-            flapping=0,
-            gone_last_hour=0,
-            lost_last_hour=0,
+            flapping=deaths.flapping(),
+            gone_last_hour=deaths.gone_last_hour(),
+            lost_last_hour=deaths.lost_last_hour(),
             mass_loss=None if hold.hold is None else hold,
             store=self.journal.trouble,
             started_at=moment(self._started_at),
@@ -405,7 +409,7 @@ class Dispatcher:
             held=client_id in mass_loss.held,
             silent_seconds=self._silent_seconds(client, heartbeat),
             state_since=moment(client.state_since),
-            deaths_in_ten_minutes=self._deaths(client_id),
+            deaths_in_ten_minutes=self.deaths.deaths_in_ten_minutes(client_id),
         )
 
     def _silent_seconds(
@@ -416,9 +420,6 @@ class Dispatcher:
         if heartbeat is not None and heartbeat.stage is Stage.SILENT:
             return heartbeat.seconds_left()  # the service may have stalled meanwhile
         return max(0.0, client.silent_until - self.registry.wall_clock())
-
-    def _deaths(self, client_id: str) -> int:  # noqa: ARG002 - nobody counts them yet
-        return 0
 
     def reply(self, client: LocalClient) -> ClientStateMessage:
         """What is told of a client."""

@@ -24,6 +24,7 @@ from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.availability import PAUSE
 from heartbeat_service.engine.counters import Counters
+from heartbeat_service.engine.deaths import Deaths
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.events import EventLog
 from heartbeat_service.engine.gone import GoneClients
@@ -63,6 +64,7 @@ class Engine:
     :ivar gone: who was here and is not.
     :ivar counters: what has happened, in numbers.
     :ivar events: what operators were told.
+    :ivar deaths: how many went lately, and who flaps.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Engine:
         self.opened = False
         self.gone = GoneClients()
         self.events = EventLog(wall_clock)
+        self.deaths = Deaths(reactor)
         self._reactor = reactor
         self.clock = ListeningClock(reactor, self._stalled, worked)
         self.counters = Counters(self.clock)
@@ -97,6 +100,7 @@ class Engine:
                 _log_change,
                 self.gone.hear,
                 self.counters.hear,
+                self.deaths.hear,
                 self._look_for_room,
                 *listeners,
             ],
@@ -129,10 +133,10 @@ class Engine:
             self.journal,
             self.gone,
             self.counters,
+            self.deaths,
             interval,
             as_of=lambda: self.events.last_id,
         )
-        self.dispatcher.as_of = lambda: self.events.last_id
         self.orders = Orders(self.dispatcher, reactor)
         self._nearly_full = False
 
@@ -150,6 +154,7 @@ class Engine:
             deque(self.registry.restore(stored), maxlen=0)
             self.gone.restore(stored)
             self.counters.restore(stored, self.registry.wall_clock())
+            self.deaths.restore(stored, self.registry.wall_clock())
         except Exception as error:  # whatever somebody has written into the store
             self.clock.stop()  # nobody dies who was taken in before it came to that
             raise NotRestored(f"what it holds can't be restored: {error!r}") from error

@@ -73,12 +73,14 @@ T = TypeVar("T")
 class House:
     """All that answers a request, on a clock and a store that a test moves.
 
+    :param noon: when it begins, in seconds since the epoch.
     :param options: what else the engine is made with.
     """
 
     def __init__(
         self,
         stored: StoredState = StoredState(100),  # noqa: B008 - frozen
+        noon: float = NOON,
         **options: Any,
     ) -> None:
         self.clock = Clock()
@@ -92,7 +94,7 @@ class House:
             watchers=[self.told.append],
             timebomb=FUSE,
             interval=INTERVAL,
-            wall_clock=lambda: NOON + self.clock.seconds(),
+            wall_clock=lambda: noon + self.clock.seconds(),
             **options,
         )
         self.registry = self.engine.registry

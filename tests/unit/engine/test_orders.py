@@ -622,7 +622,7 @@ class TestOperatorsNames(OrdersTestCase):
         self.many(SilenceOrders(seconds=60, client_ids=["1"]), "Anna")
         self.many(LockoutOrders(seconds=60, client_ids=["1"]), "Anna")
         self.many(KickOrders(client_ids=["2"]), "Ben")
-        self.assertEqual(
+        self.assertCountEqual(
             self.told_by(),
             [
                 ("2", "Change", "Anna"),

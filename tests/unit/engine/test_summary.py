@@ -160,6 +160,22 @@ class TestSummary(SynchronousTestCase):
         late = House(StoredState(7, clients=[snapshot("1", 7, silent_until=1.0)]))
         self.assertEqual(counted(late)[4], 0)
 
+    def test_it_says_who_went_lately_and_who_flaps(self) -> None:
+        for _ in range(3):
+            self.house.beat("1")
+            self.house.store.finish_all()
+            self.house.listen(11)
+            self.house.store.finish_all()
+        self.house.register("1", "2")
+        self.house.kick("2")
+        self.house.store.finish_all()
+        told = self.house.dispatcher.summarized()
+        self.assertEqual(
+            (told.flapping, told.gone_last_hour, told.lost_last_hour), (1, 3, 3)
+        )
+        record = self.successResultOf(self.house.dispatcher.client("1"))
+        self.assertEqual(record.deaths_in_ten_minutes, 3)
+
     @settings(
         max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
