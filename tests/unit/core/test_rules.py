@@ -19,7 +19,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from heartbeat_service.core.changes import (
     Change,
     DeadClient,
-    Fact,
     Life,
     Reason,
     Snapshot,
@@ -38,89 +37,19 @@ from heartbeat_service.core.errors import (
 )
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.rate_limit import RateLimit
-from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
+from tests.unit.core.cases import (
+    CALIBRATED,
+    DISCONNECTED,
+    FUSE,
+    LATE,
+    RUNNING,
+    UNCALIBRATED,
+    RegistryTestCase,
+)
 from tests.unit.fakes import stored_state
 
-DISCONNECTED = ClientState.DISCONNECTED
-UNCALIBRATED = ClientState.UNCALIBRATED
-CALIBRATED = ClientState.CALIBRATED
-RUNNING = ClientState.RUNNING
 LIVING = (UNCALIBRATED, CALIBRATED, RUNNING)
-
-FUSE = 10.0
-
-#: When who has that fuse is late: the interval of two seconds, missed twice.
-LATE = 4.0
-
-
-class RegistryTestCase(SynchronousTestCase):
-    """A registry on a clock that the test turns."""
-
-    def setUp(self) -> None:
-        """Begin with nobody, at incarnation 100."""
-        self.clock = Clock()
-        self.facts: list[Fact] = []
-        self.changes: list[Change] = []
-        self.snapshots: list[Snapshot] = []
-        self.registry = self.new_registry()
-
-    def wall_clock(self) -> float:
-        """What people's clocks show."""
-        return 1_000_000.0 + self.clock.seconds()
-
-    def new_registry(self, max_clients: int = 1000) -> Registry:
-        """A registry of nobody, at incarnation 100."""
-        return Registry(
-            clock=self.clock,
-            wall_clock=self.wall_clock,
-            max_clients=max_clients,
-            listener=self.hear,
-            default_fuse=FUSE,
-            last_incarnation=100,
-        )
-
-    def hear(self, fact: Fact) -> None:
-        """The registry tells this."""
-        self.facts.append(fact)
-        if isinstance(fact, Change):
-            self.changes.append(fact)
-        elif isinstance(fact, Snapshot):
-            self.snapshots.append(fact)
-
-    def due(self) -> list[float]:
-        """When the timers go off."""
-        return [call.getTime() for call in self.clock.getDelayedCalls()]
-
-    def assert_alive(self, client_id: str = "1") -> None:
-        """The client lives."""
-        self.assertIsNotNone(self.registry.find(client_id))
-
-    def assert_dead(self, client_id: str = "1") -> None:
-        """The client does not live."""
-        self.assertIsNone(self.registry.find(client_id))
-
-    def assert_refused(
-        self, error: type[HeartbeatError], call: Callable[..., object], *args: object
-    ) -> HeartbeatError:
-        """The call fails with ``error``, names the client and changes nothing."""
-        before = list(self.facts)
-        client = self.registry.find("1")
-        seen = client and (client.state, client.sequence, client.incarnation)
-        failure = self.assertRaises(error, call, *args)
-        self.assertEqual(self.facts, before)
-        self.assertIs(self.registry.find("1"), client)
-        self.assertEqual(
-            client and (client.state, client.sequence, client.incarnation), seen
-        )
-        self.assertEqual(failure.client_id, "1")
-        return cast("HeartbeatError", failure)
-
-    def in_state(self, state: ClientState) -> None:
-        """Register client 1 and bring it into a state."""
-        self.registry.beat("1", DISCONNECTED)
-        self.registry.steer("1", state)
-        self.changes.clear()
 
 
 class TestRegistration(RegistryTestCase):
