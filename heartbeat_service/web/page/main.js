@@ -171,23 +171,26 @@ function wanted() {
 
 const KINDS = { hello, phone, table, wall, lane, drawer };
 
+// Shows what belongs here; true if something of it is new.
 function arrange() {
   const [name, side] = wanted();
-  if (mounted.name !== name) {
+  const anew = mounted.name !== name;
+  if (anew) {
     mounted.view?.destroy?.();
     mounted.side?.destroy?.();
     main.replaceChildren(h("div", { class: `view ${name}` }));
     mounted = { name, view: KINDS[name].mount(app, main.firstChild), side: null, sideName: null };
     app.current = mounted.view;
   }
-  if (mounted.sideName === side) return;
+  if (mounted.sideName === side) return anew;
   mounted.side?.destroy?.();
   main.querySelector(":scope > aside")?.remove();
   mounted.sideName = side;
   mounted.side = null;
-  if (!side) return;
+  if (!side) return anew;
   main.append(h("aside", { class: side }));
   mounted.side = KINDS[side].mount(app, main.lastChild);
+  return true;
 }
 
 const draw = frame((changes) => {
@@ -198,7 +201,7 @@ const draw = frame((changes) => {
   parts.tools.draw(changes);
   drawFoot(changes);
   if (!model.complete) return;
-  arrange();
+  if (arrange()) changes.ui = true;
   mounted.view.draw(changes);
   mounted.side?.draw(changes);
 }, () => model.take());
