@@ -57,6 +57,7 @@ class Options(CommandLine):
         ["max-timebomb", None, None, "Most seconds that a client may ask for [3600]"],
         ["mass-loss", None, None, "If that share is late at once, nobody dies [off]"],
         ["mass-loss-hold", None, None, "Most seconds for which nobody dies then [60]"],
+        ["notify-pause", None, None, "Seconds that --notify tells of at once [60]"],
         ["config", None, None, "TOML file with these names as keys [none]"],
     ]
     optFlags = [  # noqa: RUF012 - usage.Options wants a list
@@ -72,6 +73,7 @@ class Options(CommandLine):
         self["http"] = []
         self["allow-origin"] = []
         self["host"] = []
+        self["notify"] = []
 
     def opt_http(self, endpoint: str) -> None:
         """Endpoint for HTTP, repeatable [tcp:6969:interface=127.0.0.1]."""
@@ -84,6 +86,10 @@ class Options(CommandLine):
     def opt_host(self, name: str) -> None:
         """A name that browsers may know it by, repeatable [this machine's]."""
         self["host"].append(name)
+
+    def opt_notify(self, url: str) -> None:
+        """A URL of Apprise's where people are told what is wrong, repeatable [none]."""
+        self["notify"].append(url)
 
     @override
     def postOptions(self) -> None:

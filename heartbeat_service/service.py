@@ -11,6 +11,7 @@ import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ from heartbeat_service.host.interpreter import shorten_pauses
 from heartbeat_service.host.monotonic import use_monotonic_time
 from heartbeat_service.host.starting import outlive_hangup
 from heartbeat_service.host.supervision import Supervisor
+from heartbeat_service.notify.delivery import (
+    Notifier,
+    Outbox,
+    UnusableURL,
+    in_thread,
+    open_url,
+    scheme_of,
+)
+from heartbeat_service.notify.gathering import Gathering
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
 from heartbeat_service.settings import Settings
 from heartbeat_service.storage.memory import MemoryStore
@@ -155,10 +165,16 @@ class HeartbeatService(Service):
         limit.watch(publisher)
         self.pub = self._bind("pub", publisher, settings.pub)
 
+        def deaths_of(client_id: str) -> int:
+            return engine.deaths.deaths_in_ten_minutes(client_id)
+
+        notifier = self._notifier(deaths_of)
+        self._closers.append(notifier.close)
         engine = Engine(
             self._reactor,
             _make_store(settings, self._reactor),
             [publisher.publish],
+            watchers=[notifier.hear],
             timebomb=settings.timebomb,
             interval=settings.interval,
             max_clients=settings.max_clients,
@@ -278,6 +294,21 @@ class HeartbeatService(Service):
         elif not settings.operator_token_file:
             _log.warn("whoever reaches {http} may steer", http=",".join(self.http))
         return ports
+
+    def _notifier(self, deaths_of: Callable[[str], int]) -> Notifier:
+        outboxes = []
+        for number, url in enumerate(self._settings.notify, start=1):
+            try:
+                send = open_url(url)
+            except UnusableURL as error:
+                raise CannotStart(
+                    f"{CANNOT_START}: --notify, number {number}: {error}"
+                ) from None
+            name = f"{scheme_of(url)} (--notify, number {number})"
+            deliver = partial(in_thread, self._reactor, send)
+            outboxes.append(Outbox(self._reactor, name, deliver))
+        gathering = Gathering(deaths_of, time.time)
+        return Notifier(self._reactor, gathering, outboxes, self._settings.notify_pause)
 
     def _bind(self, option: str, connection: HardenedConnection, address: str) -> str:
         if self.key_check is not None:

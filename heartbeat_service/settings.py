@@ -26,6 +26,9 @@ _STORE = re.compile(r"memory:|sqlite:[^\0]+", re.DOTALL)
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
 _ANY_TCP_PORT = re.compile(r"(tcp6?|ssl):\*(?=:|$)")
 
+#: No two messages to people come sooner after each other, in seconds.
+SHORTEST_PAUSE = 0.1
+
 #: The most that a limit can be set to.
 MOST = 10_000_000
 
@@ -90,6 +93,15 @@ def _hosts(value: Any) -> tuple[str, ...]:
     return hosts
 
 
+def _urls(value: Any) -> tuple[str, ...]:
+    urls = [value] if isinstance(value, str) else value
+    if not isinstance(urls, list | tuple) or not all(
+        isinstance(one, str) and one for one in urls
+    ):  # what was given may hold a secret
+        raise SettingsError("--notify: expected a URL that Apprise knows, or a list")
+    return tuple(urls)
+
+
 def _number(name: str, what: str, least: float, most: float, value: Any) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
@@ -131,6 +143,10 @@ def _pub(value: Any) -> str:
 
 def _timebomb(value: Any) -> float:
     return _seconds("timebomb", SHORTEST_FUSE, value)
+
+
+def _notify_pause(value: Any) -> float:
+    return _seconds("notify-pause", SHORTEST_PAUSE, value)
 
 
 def _max_timebomb(value: Any) -> float:
@@ -222,6 +238,8 @@ class Settings:
     :ivar mass_loss: the share of all clients, from 0.05 to 1, that must be late at once
         for nobody to die of it for a while; None for never.
     :ivar mass_loss_hold: for how many seconds nobody dies then, at the most.
+    :ivar notify: where people are told what is wrong; each may hold a secret.
+    :ivar notify_pause: seconds that are told of in one message.
     :raises SettingsError: for the first of them that can't be.
     """
 
@@ -247,3 +265,5 @@ class Settings:
     max_timebomb: float = field(default=LONGEST_FUSE, converter=_max_timebomb)
     mass_loss: float | None = field(default=None, converter=_mass_loss)
     mass_loss_hold: float = field(default=60.0, converter=_mass_loss_hold)
+    notify: tuple[str, ...] = field(default=(), converter=_urls, repr=False)
+    notify_pause: float = field(default=60.0, converter=_notify_pause)

@@ -117,6 +117,12 @@ class StoreNotice(Struct, frozen=True, gc=False):
     trouble: str | None
 
 
+class Stalled(Struct, frozen=True, gc=False):
+    """The service could not listen for that long; it is over."""
+
+    seconds: float
+
+
 #: What is told and not kept.
 Notice = (
     Late
@@ -128,6 +134,7 @@ Notice = (
     | MassLossBegun
     | MassLossOver
     | StoreNotice
+    | Stalled
 )
 
 #: All that operators hear of.

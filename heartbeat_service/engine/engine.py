@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from heartbeat_service.core.changes import Change, Snapshot
 from heartbeat_service.core.heartbeat import LONGEST_FUSE
 from heartbeat_service.core.listening_clock import ListeningClock
-from heartbeat_service.core.notices import News
+from heartbeat_service.core.notices import News, Stalled
 from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
@@ -207,6 +207,7 @@ class Engine:
             "stalled for {seconds:.1f} s: no timebomb has burnt meanwhile",
             seconds=seconds,
         )
+        self.journal.tell(Stalled(seconds))
 
     def _refused(self, client_id: str, record: Snapshot | None) -> None:
         held, client = self.journal.held(), self.registry.find(client_id)

@@ -24,6 +24,7 @@ from heartbeat_service.core.notices import (
     Recovered,
     Reported,
     Silence,
+    Stalled,
     StoreNotice,
 )
 from heartbeat_service.protocol.codec import encode_json, moment
@@ -88,7 +89,12 @@ class EventLog:
         return f"{self.run}-{self.last}"
 
     def hear(self, news: News) -> None:
-        """Something happened, and the store knows it."""
+        """Something happened, and the store knows it.
+
+        Of a stall the contract has no event.
+        """
+        if isinstance(news, Stalled):
+            return
         event = event_of(news)
         self.last += 1
         told = Told(
