@@ -42,6 +42,7 @@ class Order:
     :ivar body: of the request, but for whom it means.
     :ivar asks: the question, with ``{}`` for how many; ``done`` what was done.
     :ivar effect: what becomes of a client, by its state.
+    :ivar told: what was done to one, by the answer; ``done``, if that is None.
     :ivar needless: why nothing has to be done to a client; None if it has.
     :ivar reaches_absent: whether it is also for IDs of which no client is here.
     """
@@ -53,6 +54,7 @@ class Order:
     done: str
     effect: Callable[[str], str]
     needless: Callable[[Record], str | None] = lambda _: None
+    told: Callable[[Record], str] | None = None
     reaches_absent: bool = False
 
 
@@ -114,8 +116,10 @@ def silence(seconds: float) -> Order:
     return Order(
         *request,
         asks=f"Let {{}} be silent for {_until(seconds)}?",
-        done=f"may be silent for {_until(seconds)}",
+        done="may be silent",
         effect=lambda before: f"{before}, may be silent",
+        # At least for what was left of its fuse.
+        told=lambda answer: f"may be silent for {duration(answer.get('seconds'))}",
     )
 
 
@@ -277,7 +281,9 @@ def _outcome(
     plan: Plan, client_id: str, answer: Record, gone: Mapping[str, Record]
 ) -> Outcome:
     if "code" not in answer:
-        return Outcome(client_id, answer, True, f"{client_id} {plan.order.done}")
+        told = plan.order.told
+        done = plan.order.done if told is None else told(answer)
+        return Outcome(client_id, answer, True, f"{client_id} {done}")
     if answer["code"] in _GONE_ON and client_id in gone:
         at = clock(moment(gone[client_id]["endedAt"]))
         why = f"isn't here any more: {how_ended(gone[client_id])} at {at}"

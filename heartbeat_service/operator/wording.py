@@ -146,5 +146,5 @@ _SENTENCES: Mapping[str, Callable[[Record], str]] = {
     "MassLoss": _mass_loss,
     "MassLossOver": lambda data: f"Mass loss over ({data['reason']}){_by(data)}",
     "Store": _store,
-    "Reset": lambda data: f"What was told before may be wrong (run {data['run']})",
+    "Reset": lambda _: "What was told before may be wrong",
 }

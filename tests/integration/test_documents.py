@@ -33,6 +33,7 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
+from heartbeat_service.operator.settings import read_settings
 from heartbeat_service.options import Options
 from heartbeat_service.protocol.codec import decode_from_server, decode_request
 from tests.integration.processes import ROOT, free_ports
@@ -72,6 +73,8 @@ GOES_ON = {
     ".venv/bin/heartbeat-service": READY,
     "/opt/heartbeat-service/bin/python examples/watch.py": "^connected",
     "runuser -u heartbeat -- /opt/heartbeat-service/bin/heartbeat-service": READY,
+    "heartbeat-service --store memory:": READY,
+    "heartbeatctl events": "may be wrong",
     ".venv/bin/python examples/watch.py": "^connected",
     ".venv/bin/python examples/plain_client.py": "UNCALIBRATED",
     ".venv/bin/heartbeat-client": "UNCALIBRATED",
@@ -190,6 +193,7 @@ def shape(text: str) -> str:
     date = r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d{4})?"
     number = r'(?<![\d.])(?<!HTTP/1\.1 )(?<!"status":)\d+(?:\.\d+)*(?:e-?\d+)?'
     text = re.sub(f"{random}|{date}|{number}", "#", text)
+    text = re.sub(" {2,}", "  ", text)  # a column is as wide as what is in it
     return "\n".join(line.strip() for line in text.strip().splitlines())
 
 
@@ -351,7 +355,11 @@ def check_block(
     at = f"{page.name}, line {block.line}"
     if block.kind == "toml":
         name = copy.localised(block.text.splitlines()[0].removeprefix("# "))
-        Options().parseOptions(["--config", name])
+        if name == "~/.config/heartbeatctl.toml":
+            folder = copy.folder / "home" / ".config"
+            assert read_settings({}, {"XDG_CONFIG_HOME": str(folder)})
+        else:
+            Options().parseOptions(["--config", name])
     elif block.kind == "json" and json.loads(block.text)["messageType"] in REQUESTS:
         decode_request(block.text.encode())
     elif block.kind == "json":
