@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,12 +27,15 @@ from heartbeat_service.core.listening_clock import (
     TOLERANCE,
     ListeningClock,
 )
+from heartbeat_service.core.notices import Late, Notice
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.engine.slices import in_slices
 
 #: A turn of the reactor in which nothing is late, in seconds.
 STEP = 0.01
 FUSE = 10.0
+HOLD = 60.0
 
 #: When who has that fuse is late: the interval of two seconds, missed twice.
 LATE = 4.0
@@ -47,6 +53,7 @@ class House:
     :ivar socket: who has sent a beat that nobody has read yet.
     :ivar budget: how many are read in one turn.
     :ivar cost: seconds of work that each of them takes.
+    :ivar hearing: seconds of work that each thing that is told takes.
     :ivar longest_turn: seconds, of work alone.
     """
 
@@ -57,11 +64,25 @@ class House:
         self.clock = ListeningClock(self.raw, self.stalls.append, lambda: self.worked)
         self.clock.unread = lambda: bool(self.socket)
         self.facts: list[Fact] = []
-        self.registry = Registry(self.clock, self.raw.seconds, self.facts.append, FUSE)
+        self.told: list[Notice] = []
+        self.registry = Registry(
+            self.clock,
+            self.raw.seconds,
+            partial(self.hear, self.facts),
+            FUSE,
+            tell=partial(self.hear, self.told),
+            mass_loss_hold=HOLD,
+        )
         self.socket: deque[str] = deque()
         self.budget = budget
         self.cost = cost
+        self.hearing = 0.0
         self.longest_turn = 0.0
+
+    def hear(self, heard: list[Any], one: object) -> None:
+        """The registry tells something."""
+        heard.append(one)
+        self.work(self.hearing)
 
     def work(self, seconds: float) -> None:
         """The service is busy."""
@@ -109,6 +130,10 @@ class House:
     def lives(self, client_id: str = "1") -> bool:
         """Whether a client does."""
         return self.registry.find(client_id) is not None
+
+    def late(self) -> list[str]:
+        """Of whom it was told that they are late."""
+        return [one.client_id for one in self.told if isinstance(one, Late)]
 
     def is_dead(self) -> bool:
         """Whether nobody lives."""
@@ -342,6 +367,41 @@ class TestStalls(ListeningClockTestCase):
         took = self.house.until(dead)
         self.assertLessEqual(took, 0.125 + LATEST + 2 * STEP)
 
+    def test_nobody_is_late_because_the_service_was_stalled(self) -> None:
+        for stall in (0.2, 1.0, LATE, FUSE, 86_400.0):
+            self.house.beat()
+            self.house.listen(LATE - UNSEEN - STEP)
+            self.house.stall(stall)
+            self.house.listen(SETTLING - STEP)  # its beat is on its way
+            self.assertEqual(self.house.late(), [], stall)
+
+    def test_what_waits_in_a_socket_counts_before_a_warning(self) -> None:
+        for stall in (0.05, 0.12, 0.5, 600.0):
+            self.house.beat()
+            self.house.listen(LATE - 0.001)
+            self.house.socket.append("1")
+            self.house.stall(stall)
+            self.house.listen(STEP)
+            self.assertEqual(self.house.late(), [], stall)
+
+    def test_after_a_stall_the_late_are_told_of_in_time(self) -> None:
+        self.house.beat()
+        self.house.stall(600.0)
+        took = self.house.until(lambda: bool(self.house.late()))
+        self.assertLessEqual(took, LATE + LOOKING + STEP)
+        self.assert_dies_after(FUSE - LATE - LOOKING, FUSE - LATE)
+
+    def test_a_hold_lasts_no_shorter_for_a_stall(self) -> None:
+        self.house.registry.mass_loss.share = 1.0
+        for name in "123":
+            self.house.beat(name)
+        self.house.listen(FUSE + STEP)
+        self.house.stall(10 * HOLD)
+        self.house.listen(HOLD - UNSEEN - 2 * STEP)
+        self.assertEqual(len(self.house.registry.mass_loss.held), 3)
+        self.house.listen(UNSEEN + LOOKING)
+        self.assertTrue(self.house.is_dead())
+
     def test_what_was_missed_before_a_beat_does_not_count_for_it(self) -> None:
         self.house.stall(100.0)
         self.house.listen(LOOKING)
@@ -390,19 +450,9 @@ class TestOwnWork(ListeningClockTestCase):
 
     def test_a_crowd_that_dies_at_once_holds_nobody_up(self) -> None:
         crowd, cost = 5_000, 50e-6
-        house = self.house
-
-        def listen(fact: Fact) -> None:
-            house.facts.append(fact)
-            house.work(cost)
-
-        house.registry.listener = listen
-        for number in range(crowd):
-            house.beat(str(number))
-        house.longest_turn = 0.0
-        house.raw.rightNow += TICK  # what its registration took is no stall
-        house.turn(0.0)
+        house = self.crowd(crowd)
         house.listen(FUSE - 2 * TICK)
+        house.hearing = cost
         begun = len(house.facts)
         while len(house.facts) == begun:
             house.listen(STEP)
@@ -414,6 +464,48 @@ class TestOwnWork(ListeningClockTestCase):
         self.assertTrue(house.lives(late))
         dead = {fact.client_id for fact in house.facts[crowd:]}
         self.assertEqual(len(dead), crowd - 1)
+
+    def test_a_crowd_that_is_late_at_once_holds_nobody_up(self) -> None:
+        crowd, cost = 5_000, 50e-6
+        house = self.crowd(crowd)
+        house.beat("last")
+        house.hearing = cost
+        house.until(lambda: bool(house.told))
+        house.socket.append("last")  # before its turn has come
+        house.until(lambda: len(house.told) == crowd)
+        house.listen(FUSE / 4)
+        self.assertLess(house.longest_turn, SLICE + 10 * cost)
+        self.assertEqual(house.stalls, [])
+        self.assertEqual(sorted(house.late()), sorted(map(str, range(crowd))))
+
+    def test_a_crowd_that_an_operator_lets_go_holds_nobody_up(self) -> None:
+        crowd, cost = 5_000, 50e-6
+        house = self.crowd(crowd)
+        house.registry.mass_loss.share = 1.0
+        mass_loss = house.registry.mass_loss
+        house.until(lambda: len(mass_loss.held) == crowd)
+        begun = house.raw.seconds()
+        house.longest_turn, house.hearing = 0.0, cost
+        ending = in_slices(house.raw, house.registry.end_mass_loss())
+        done = Deferred.fromCoroutine(ending)
+        house.listen(STEP)
+        saved = list(mass_loss.held)[-1]
+        house.socket.append(saved)  # before its turn has come
+        house.until(lambda: len(house.registry) <= 1)
+        self.successResultOf(done)
+        self.assertLess(house.longest_turn, SLICE + 10 * cost)
+        self.assertLess(house.raw.seconds(), begun + 2.0)
+        self.assertTrue(house.lives(saved))
+
+    def crowd(self, size: int) -> House:
+        """A house in which so many have just registered."""
+        house = self.house
+        for number in range(size):
+            house.beat(str(number))
+        house.longest_turn = 0.0
+        house.raw.rightNow += TICK  # what its registration took is no stall
+        house.turn(0.0)
+        return house
 
 
 class TestAnyTroubles(SynchronousTestCase):
@@ -464,6 +556,7 @@ class TestAnyTroubles(SynchronousTestCase):
             listen(LOOKING)
         born = {fact.client_id: fact for fact in house.facts}
         self.assertTrue(house.lives("beating"))
+        self.assertNotIn("beating", house.late())
         self.assertEqual(house.registry.get("beating").sequence, 1)
         self.assertIn("beating", born)
         stalls = len(happenings) * (LOOKING + UNSEEN)
