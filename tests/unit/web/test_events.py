@@ -261,8 +261,8 @@ class TestReading(StreamsTestCase):
                 ("OnStateChange", "UNCALIBRATED"),
                 ("OnStateChange", "CALIBRATED"),
                 ("Silence", None),
-                ("Silence", None),
                 ("OnStateChange", "DISCONNECTED"),
+                ("Silence", None),
                 ("LockedOut", None),
             ],
         )
