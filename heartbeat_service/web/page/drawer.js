@@ -14,7 +14,7 @@ const POLL = 2000;
 // The beats of the present life go on: its row is asked for that seldom.
 const LIVES_ANEW = 10_000;
 const TICK = 200;
-const MOST_LIVES = 50, MOST_VALUES = 80, LONGEST = 160;
+const MOST_LIVES = 50, MOST_VALUES = 80, LONGEST = 120;
 
 /** Shows the client that is open: one that is here, or was. */
 export const mount = (app, aside) => new Drawer(app, aside);
@@ -101,8 +101,9 @@ class Drawer {
 
   async #ask() {
     const id = this.#id;
-    if (!this.#live || document.hidden || (!this.#client && this.#problem)) return;
+    if (!this.#live || document.hidden) return;
     if (performance.now() - this.#livesAsked > LIVES_ANEW) this.#askLives();
+    if (!this.#client && (this.#gone || this.#problem)) return;
     try {
       const record = await this.#app.service.get(path(id));
       if (id !== this.#id) return;
@@ -259,7 +260,7 @@ class Drawer {
       h("td", { class: `how c-${sign}`, title: by ? T.by(by) : "" }, h("span", null, glyph(sign), word)),
       h("td", { title: new Date(began).toLocaleString() }, hourMinute(began)),
       h("td", null, span((ended ?? now) - began)),
-      h("td", null, T.state[lastState] ?? T.drawer.dash),
+      h("td", null, (ended && T.state[lastState]) || T.drawer.dash),
       h("td", null, beats == null ? T.drawer.dash : number(beats)),
       h("td", null, gap == null ? T.drawer.dash : T.drawer.seconds(gap.toFixed(1))));
   }
@@ -270,7 +271,7 @@ class Drawer {
     this.#drawHead();
     const record = this.#record, values = record ? flatten(record.values ?? {}) : [];
     if (!record) {
-      const words = this.#problem ?? T.drawer.waiting;
+      const words = this.#gone ? T.hands.goneWhy : (this.#problem ?? T.drawer.waiting);
       this.#parts.telemetry.replaceChildren(h("p", { class: "dim" }, words));
       return this.#parts.record.replaceChildren(this.#facts(this.#factsOfGone()));
     }
