@@ -55,6 +55,8 @@ class Drawer {
 
   destroy() {
     for (const timer of this.#timers) clearInterval(timer);
+    const place = document.querySelector(`.tile[data-id="${this.#id}"]`) ?? document.getElementById("grid");
+    if (this.#element.contains(document.activeElement)) place?.focus();
     this.#id = null;
   }
 
@@ -67,6 +69,7 @@ class Drawer {
     write(this.#parts.name, id);
     this.#element.setAttribute("aria-label", T.drawer.label(id));
     this.#element.scrollTop = 0;
+    if (getComputedStyle(this.#element).position === "fixed") this.#element.focus();
     this.#life = this.#lifeNow();
     this.#drawLives();
     this.#drawRecord();

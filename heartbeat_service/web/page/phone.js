@@ -24,6 +24,7 @@ class Phone {
   #body = h("div", { class: "tab", tabIndex: -1 });
   #tabs;
   #tab = null;
+  #covered = null;
   #timer;
 
   constructor(app, element) {
@@ -46,6 +47,7 @@ class Phone {
 
   draw(changes) {
     const { ui, model } = this.#app;
+    this.#cover(ui.client);
     if (this.#tab?.name !== ui.tab) this.#mountTab(ui.tab);
     const { alive, RUNNING, late, held } = model.counts;
     const now = { alive, RUNNING, silent: late + held, gone: model.gone.size };
@@ -62,6 +64,14 @@ class Phone {
   group = (id) => this.#app.model.clients.get(id)?.group.clients.map((client) => client.id) ?? [];
 
   move = (way) => this.#tab?.move?.(way) ?? null;
+
+  // An open client lies over everything; who comes back is where he was.
+  #cover(client) {
+    if (client === this.#covered) return;
+    for (const part of [this.#numbers, this.#body, this.#tabs]) part.inert = client !== null;
+    if (client === null) this.#body.querySelector(`[data-id="${this.#covered}"] .open`)?.focus();
+    this.#covered = client;
+  }
 
   #open(name) {
     if (name === "act") this.#app.hands.askWhom();

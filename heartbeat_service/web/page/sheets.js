@@ -102,6 +102,7 @@ class Question {
   #since = notice("own", "reconnect");
   #blocked = notice("lost", "noline");
   #sure = h("input", { type: "checkbox", id: "sure", onchange: () => this.#draw() });
+  #sureWords = h("span");
   #go;
   #alsoButton = button("", () => {
     this.#also = !this.#also;
@@ -165,7 +166,7 @@ class Question {
 
   #tick() {
     if (!this.#wantsTick) return null;
-    return h("label", { class: "sure" }, this.#sure, T.hands.sure(this.#people.length, this.#everybody));
+    return h("label", { class: "sure" }, this.#sure, this.#sureWords);
   }
 
   // All of them, in blocks: a task for each, and only what is seen is laid out.
@@ -198,6 +199,7 @@ class Question {
     this.#sum.replaceChildren(...lines.map((line) => this.#line(line)));
     this.#late.say(late.length ? T.hands.late(late.map(({ id }) => id)) : null);
     this.#raw.say(raw ? T.hands.raw(raw, this.#also) : null);
+    write(this.#sureWords, T.hands.sure(this.#people.length - this.#without.size, this.#everybody && !this.#without.size));
     write(this.#alsoButton, this.#also ? T.hands.leaveOut : T.hands.also);
     write(this.#go, T.hands.go(this.#verb, meant.length, meant.length === 1 ? meant[0].id : null,
       this.#everybody && meant.length === this.#people.length));

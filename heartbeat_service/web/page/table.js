@@ -220,6 +220,7 @@ class Table {
     mark(row, "aria-rowindex", String(index + 2));
     mark(row, "aria-selected", String(selected));
     if (at) mark(this.#grid, "aria-activedescendant", row.id);
+    else if (this.#grid.getAttribute("aria-activedescendant") === row.id) this.#grid.removeAttribute("aria-activedescendant");
     write(cells.id, cut(id, 28));
     mark(cells.id, "title", id);
     this.#fillState(cells, client);
