@@ -59,6 +59,7 @@ from heartbeat_service.web.access import (
 )
 from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.events import MOST_STREAMS, EventStreams
+from heartbeat_service.web.metrics import Metrics
 from heartbeat_service.web.names import Names, machine_names
 from heartbeat_service.web.port import (
     ForwardSecret,
@@ -212,7 +213,7 @@ class HeartbeatService(Service):
             self.pub, settings.advertise
         )
 
-        ports = await self._serve_http(engine)
+        ports = await self._serve_http(engine, router, publisher, limit)
         engine.clock.unread = lambda: (
             router.has_unread()
             or limit.has_unread()
@@ -244,7 +245,13 @@ class HeartbeatService(Service):
         self._reactor.callWhenRunning(running.callback, None)
         return running
 
-    async def _serve_http(self, engine: Engine) -> list[PatientPort]:
+    async def _serve_http(
+        self,
+        engine: Engine,
+        router: RequestRouter,
+        publisher: StatePublisher,
+        limit: PeerLimit,
+    ) -> list[PatientPort]:
         settings = self._settings
         clients = self._door(
             "client-token-file", settings.client_token_file, client_pass
@@ -277,6 +284,9 @@ class HeartbeatService(Service):
             engine.dispatcher.refusals.add,
             resource.at_once,
         )
+        metrics = Metrics(engine, router, publisher, limit, site, streams, app.routes())
+        app.read_metrics = metrics.text
+        site.route_of = app.route_of
         self._closers.append(site.disconnect_all)
         self._closers.append(streams.stop)
         self._closers.append(engine.journal.flush)

@@ -59,12 +59,14 @@ from heartbeat_service.core.terms import ANY, Terms
 #: How many lives one client may begin a second (contract, section 6).
 MOST_LIVES_A_SECOND = 10
 
-#: Of the gaps between beats of punctual clients, one in so many is told of: each costs
-#: more than all else that is counted of a beat.
-GAPS_SAMPLED = 16
+#: Of the gaps between beats of punctual clients, one in so many is told of, a power of
+#: two: each costs more than all else that is counted of a beat.
+GAPS_SAMPLED = 64
 
 #: The longest planned silence, in seconds (contract, section 2).
 LONGEST_SILENCE = 86_400.0
+
+_SAMPLED = GAPS_SAMPLED - 1
 
 
 @define(eq=False)
@@ -199,7 +201,7 @@ class Registry:
             )
         heartbeat = client.heartbeat
         if client.is_as_before(reported, fuse, labels):
-            if not heartbeat.beats % GAPS_SAMPLED:
+            if not heartbeat.beats & _SAMPLED:
                 self.on_gap(heartbeat.seconds_since(), GAPS_SAMPLED)
             heartbeat.update(values)
         else:

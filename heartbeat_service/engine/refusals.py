@@ -49,25 +49,26 @@ class Refusal(Protocol):
 
 
 class RefusedRequests:
-    """Counts refused requests, and tells of the first and of each doubling."""
+    """Counts refused requests, and tells of the first and of each doubling.
+
+    :ivar counts: how many there were, by code; also of those that it doesn't tell of.
+    """
 
     _log = Logger()
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
     def add(self, refusal: Refusal) -> None:
         """One more request was refused."""
         code = refusal.code
-        if code not in TOLD:
-            return
-        self._counts[code] += 1
-        if not is_time_to_tell(self._counts[code]):
+        self.counts[code] += 1
+        if code not in TOLD or not is_time_to_tell(self.counts[code]):
             return
         self._log.warn(
             "requests refused with {code} so far: {count}; now of {client}: {reason}",
             code=code,
-            count=self._counts[code],
+            count=self.counts[code],
             client=_printable(refusal.client_id or "somebody without an ID"),
             reason=_printable(refusal.detail[:LONGEST_REASON]),
         )

@@ -58,6 +58,7 @@ from heartbeat_service.web.access import Door, authorization_of
 from heartbeat_service.web.channel import BoundedRequest
 from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.listing import Listing, Page, Places, Steps
+from heartbeat_service.web.metrics import CONTENT_TYPE
 from heartbeat_service.web.names import Names, is_preflight
 from heartbeat_service.web.pages import INDEX, Pages
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
@@ -167,6 +168,7 @@ class HeartbeatApp:
     :param operator_door: where all other routes do, but for the service's health.
     :param names: which Hosts it is known by, and which pages may ask.
     :param streams: all who read events.
+    :ivar read_metrics: tells what has happened, in numbers, in Prometheus' text format.
     """
 
     client_door: Door
@@ -189,6 +191,7 @@ class HeartbeatApp:
     ) -> None:
         self._dispatcher = dispatcher
         self._trouble = trouble
+        self.read_metrics: Callable[[], bytes] = bytes
         self._listings = Places(MOST_LISTINGS, "too many listings are being read")
         self._orders = orders
         self._being_carried_out = Places(
@@ -458,6 +461,15 @@ class HeartbeatApp:
         """What the page is made of."""
         return self._pages.answer(request, name)
 
+    @app.route("/metrics", methods=["GET"])
+    @_for_operators()
+    def metrics(self, request: IRequest) -> bytes:
+        """What has happened, in numbers, for Prometheus."""
+        text = self.read_metrics()
+        request.setHeader(b"Content-Type", CONTENT_TYPE)
+        request.setHeader(b"Content-Length", b"%d" % len(text))
+        return text
+
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: IRequest) -> bytes:
         """The process turns."""
@@ -499,6 +511,23 @@ class HeartbeatApp:
         if self._endpoint(request) != "heartbeat":
             return None
         return request_id_of(request.content.getvalue())
+
+    def route_of(self, request: BoundedRequest) -> str:
+        """The name of the route that a request is for; empty if there is none."""
+        try:
+            name: str = self._endpoint(request)
+        except HTTPException:
+            return ""
+        return name
+
+    def routes(self) -> dict[str, tuple[str, str]]:
+        """Method and path of each route, by its name."""
+        return {
+            rule.endpoint: (method, rule.rule.replace("<client_id>", "{id}"))
+            for rule in self.app.url_map.iter_rules()
+            for method in rule.methods or ()
+            if method != "HEAD"
+        }
 
     def resource(self) -> HeartbeatResource:
         """What a site serves."""

@@ -206,6 +206,7 @@ class Connections(Protocol):
     reactor: IReactorTime
     deadlines: Clock
     heads: KnownHeads
+    answered_at_once: int
 
     def getResourceFor(self, request: BoundedRequest, /) -> IResource:
         """What answers a request."""
@@ -227,6 +228,9 @@ class Connections(Protocol):
 
     def answered(self, channel: HardenedChannel, /) -> None:
         """The answer is written."""
+
+    def count(self, request: BoundedRequest, /) -> None:
+        """A request was answered that came in whole, but not at once."""
 
     def refused(self, problem: Problem, /) -> None:
         """What came in is no request that the app could answer."""
@@ -414,10 +418,11 @@ class HardenedChannel(HTTPChannel):
     # waits for one peer's thousands, and none while an answer waits for its reader.
 
     @override
-    def requestDone(self, request: Request) -> None:
+    def requestDone(self, request: BoundedRequest) -> None:
         self._savedTimeOut = None  # _keep_time knows better than Twisted
         self._reader_is_deaf = None
         self.setTimeout(None)
+        self.site.count(request)
         self.site.answered(self)
         super().requestDone(request)
         if self._buffer and not self._handlingRequest:
@@ -503,6 +508,7 @@ class HardenedChannel(HTTPChannel):
         else:
             self.site.answering(self)
             request.write_whole(answer)
+            self.site.answered_at_once += 1
             self.site.answered(self)
             self.setTimeout(None)
         return True

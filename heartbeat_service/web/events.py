@@ -102,12 +102,15 @@ class _Stream:
 class EventStreams:
     """All who read events.
 
-    :param most: how many of operators there may be, and as many of clients.
+    :ivar most: how many of operators there may be, and as many of clients.
+    :ivar cut_off: how many were ended as their readers were too slow.
     """
 
     _log = Logger()
 
     def __init__(self, events: EventLog, reactor: Any, most: int) -> None:
+        self.most = most
+        self.cut_off = 0
         self._events = events
         self._reactor = reactor
         self._operators = Places(most, "too many operators read events")
@@ -125,7 +128,12 @@ class EventStreams:
         events.told = self._wake
 
     def __len__(self) -> int:
-        return len(self._of_all) + sum(map(len, self._of_one.values()))
+        return sum(self.readers().values())
+
+    def readers(self) -> dict[str, int]:
+        """How many there are, of operators and of clients."""
+        of_clients = sum(map(len, self._of_one.values()))
+        return {"operator": len(self._of_all), "client": of_clients}
 
     def __iter__(self) -> Iterator[_Stream]:
         yield from list(self._of_all)
@@ -299,6 +307,7 @@ class EventStreams:
         waiting = stream.channel.waiting()
         lost = stream.next is not None and stream.next < self._events.first
         if lost or (waiting and waiting + stream.owed > MOST_WAITING):
+            self.cut_off += 1
             self._cut(stream)
             return
         if waiting:

@@ -14,7 +14,8 @@ from twisted.web.iweb import IRequest
 from heartbeat_service.core.errors import HeartbeatError, Overloaded
 from heartbeat_service.protocol.codec import encode_json
 
-_STATUS = {
+#: The status of each of the contract's codes.
+STATUS = {
     "BAD_MESSAGE": HTTPStatus.BAD_REQUEST,
     "UNKNOWN_CLIENT": HTTPStatus.NOT_FOUND,
     "ILLEGAL_TRANSITION": HTTPStatus.CONFLICT,
@@ -48,7 +49,7 @@ class Problem:
         :param request_id: of the message that is answered with it.
         """
         return cls(
-            status=_STATUS[error.code],
+            status=STATUS[error.code],
             code=error.code,
             detail=error.detail,
             client_id=error.client_id,

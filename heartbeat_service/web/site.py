@@ -6,7 +6,7 @@ and of memory whoever takes most. Knows nothing of what is asked and answered.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, succeed
@@ -44,6 +44,14 @@ class HeartbeatSite(Site):
     :ivar refused: is told of what was answered before it became a request.
     :ivar at_once: answers a request, if it can without any waiting; else ``resource``
         goes on with it.
+    :ivar max_connections: how many there may be at once.
+    :ivar route_of: the name of the route that a request is for.
+    :ivar answers: how many requests that came in whole were answered, by route and
+        status, but for those of ``answered_at_once``.
+    :ivar answered_at_once: how many heartbeats were, with 200.
+    :ivar displaced: how many connections were ended to make room for another.
+    :ivar turned_away: how many there was no room for.
+    :ivar shed: how many were ended as too much was kept for them.
     """
 
     protocol = HardenedChannel  # type: ignore[assignment]  # Twisted types its own wrapper
@@ -65,7 +73,11 @@ class HeartbeatSite(Site):
         self._only = resource
         self.channels: set[HardenedChannel] = set()
         self.heads = KnownHeads()
-        self._max_connections = max_connections
+        self.max_connections = max_connections
+        self.answers: Counter[tuple[str, int]] = Counter()
+        self.answered_at_once = 0
+        self.route_of: Callable[[BoundedRequest], str] = lambda _: ""
+        self.displaced = self.turned_away = self.shed = 0
         self.deadlines = deadlines
         self.gate = gate
         self.refused = refused
@@ -85,7 +97,8 @@ class HeartbeatSite(Site):
 
     def admit(self, channel: HardenedChannel) -> bool:
         """Whether a new connection may stay."""
-        if len(self.channels) >= self._max_connections and not self.displace():
+        if len(self.channels) >= self.max_connections and not self.displace():
+            self.turned_away += 1
             return False
         self.channels.add(channel)
         self._never_answered[channel] = None
@@ -96,6 +109,7 @@ class HeartbeatSite(Site):
         idle = self._never_answered or self._answered
         if not idle:
             return False
+        self.displaced += 1
         # At once: its descriptor is what the newcomer needs.
         self._end(next(iter(idle)))
         return True
@@ -116,6 +130,7 @@ class HeartbeatSite(Site):
         for channel in most_first:
             if self._kept_in_all <= BUDGET * 31 // 32:
                 break
+            self.shed += 1
             self._end(channel)
 
     def _end(self, channel: HardenedChannel) -> None:
@@ -130,6 +145,10 @@ class HeartbeatSite(Site):
     def answered(self, channel: HardenedChannel) -> None:
         """The answer is written."""
         self._answered[channel] = None
+
+    def count(self, request: BoundedRequest) -> None:
+        """A request was answered that came in whole, but not at once."""
+        self.answers[self.route_of(request), request.code] += 1
 
     def forget(self, channel: HardenedChannel) -> None:
         """A connection is at its end."""

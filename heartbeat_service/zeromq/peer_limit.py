@@ -34,6 +34,7 @@ class PeerLimit:
 
     :param most: how many there may be.
     :param handshakes: hears of those that failed.
+    :ivar turned_away: how many were, so far.
     """
 
     _log = Logger()
@@ -45,11 +46,11 @@ class PeerLimit:
         handshakes: FailedHandshakes | None = None,
     ) -> None:
         self._reactor = reactor
-        self._most = most
+        self.most = most
         self._handshakes = handshakes
         self._monitors: list[Monitor] = []
         self._peers: dict[tuple[HardenedConnection, int], str] = {}  # their addresses
-        self._turned_away = 0
+        self.turned_away = 0
         self._told_away = 0
         self._tell: IDelayedCall | None = None
 
@@ -93,29 +94,29 @@ class PeerLimit:
 
     def _accepted(self, peer: tuple[HardenedConnection, int], endpoint: str) -> None:
         self._peers[peer] = _address_of(peer[1], endpoint)
-        if len(self._peers) <= self._most:
+        if len(self._peers) <= self.most:
             return
         _hang_up(peer[1], endpoint)
-        self._turned_away += 1
+        self.turned_away += 1
         if self._tell is None:
             self._log.warn(
                 "as many ZeroMQ peers as may be, {most}: more are turned away",
-                most=self._most,
+                most=self.most,
             )
             self._tell_later()
 
     def _tell_later(self) -> None:
-        self._told_away = self._turned_away
+        self._told_away = self.turned_away
         self._tell = self._reactor.callLater(TELL_EVERY, self._tell_if_over)
 
     def _tell_if_over(self) -> None:
         self._tell = None
-        if len(self._peers) >= self._most or self._turned_away > self._told_away:
+        if len(self._peers) >= self.most or self.turned_away > self._told_away:
             self._tell_later()
             return
         self._log.info(
             "there is room for ZeroMQ peers again; turned away so far: {count}",
-            count=self._turned_away,
+            count=self.turned_away,
         )
 
 

@@ -14,7 +14,12 @@ from heartbeat_service.zeromq.connection import HardenedConnection
 
 
 class StatePublisher(HardenedConnection):
-    """Tells subscribers of each change; a listener of the journal."""
+    """Tells subscribers of each change; a listener of the journal.
+
+    :ivar published: how many changes were told.
+    """
+
+    published = 0
 
     socketType = zmq.PUB
     # Deaths come in crowds. A subscriber further behind than this loses
@@ -41,4 +46,5 @@ class StatePublisher(HardenedConnection):
             incarnation=change.incarnation,
             instance_id=change.client.instances.present or UNSET,
         )
+        self.published += 1
         self.send_multipart([topic_of(change.client_id), encode(message)])

@@ -7,7 +7,7 @@ not. Decodes, dispatches, encodes; decides nothing about clients.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import zmq
 from twisted.internet.defer import Deferred
@@ -46,6 +46,10 @@ class RequestRouter(HardenedConnection):
         wants a token, which it can't carry here, and no key stands for it.
     :param speaks_for: whether who shows that CURVE key (Z85) may speak for the client
         of that ID; None where nobody shows a key.
+    :ivar beats: how many heartbeats were not refused at once.
+    :ivar others: the same of other requests, by their type.
+    :ivar errors: how many were answered with an error.
+    :ivar dropped: how many replies, as their clients left or don't read.
     """
 
     socketType = zmq.ROUTER
@@ -77,7 +81,12 @@ class RequestRouter(HardenedConnection):
         self._heartbeats_allowed = heartbeats_allowed
         self._speaks_for = speaks_for
         self._replies: list[list[bytes]] = []  # to be sent once all is read
-        self._dropped = 0
+        self.beats = 0
+        self.others: dict[type[Request], int] = {
+            kind: 0 for kind in get_args(Request) if kind is not HeartbeatMessage
+        }
+        self.errors = 0
+        self.dropped = 0
         super().__init__(factory)
 
     @override
@@ -100,6 +109,10 @@ class RequestRouter(HardenedConnection):
         request, request_id = decode_request(frames[0])
         self._check_sender(request)
         answer = self._dispatch(request)
+        if isinstance(request, HeartbeatMessage):
+            self.beats += 1  # to look them up, too, would take twice the time
+        else:
+            self.others[type(request)] += 1
         # To ask whether it is a Deferred takes longer: that is an abstract class.
         if isinstance(answer, ClientStateMessage):
             return encode(answer, request_id)
@@ -128,6 +141,7 @@ class RequestRouter(HardenedConnection):
         if not isinstance(error, HeartbeatError):
             self._log.failure("A request failed", failure)
             error = Overloaded("The service failed; try again")
+        self.errors += 1
         self._refused(error)
         request_id = request_id_of(frames[0]) if len(frames) == 1 else None
         return encode(error_message(error), request_id)
@@ -154,11 +168,11 @@ class RequestRouter(HardenedConnection):
         return bool(replies)
 
     def _count_dropped(self) -> None:
-        self._dropped += 1
-        if is_time_to_tell(self._dropped):
+        self.dropped += 1
+        if is_time_to_tell(self.dropped):
             self._log.warn(
                 "replies dropped so far, as their clients left or don't read: {count}",
-                count=self._dropped,
+                count=self.dropped,
             )
 
 

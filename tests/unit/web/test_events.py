@@ -397,7 +397,7 @@ class TestPlaces(StreamsTestCase):
         self.assertEqual(cut, [False, True, *[False] * 5])
 
     def test_stream_counts_as_a_connection_that_is_never_displaced(self) -> None:
-        self.site._max_connections = 2
+        self.site.max_connections = 2
         stream = self.follow()
         idle = Stream(self.clock, self.site)
         newcomer = Stream(self.clock, self.site)
