@@ -49,6 +49,7 @@ import { Service } from "./service.js";
 import { Speech } from "./speech.js";
 import * as table from "./table.js";
 import * as token from "./token.js";
+import { T } from "./texts.js";
 import { tools } from "./tools.js";
 import { top } from "./top.js";
 import * as wall from "./wall.js";
@@ -138,6 +139,7 @@ function pick(id, event) {
   app.cursor = id;
 }
 
+document.querySelector(".skip").textContent = T.page.skip;
 const tooltip = h("div", { class: "tip", hidden: true });
 document.body.append(tooltip);
 

@@ -34,6 +34,7 @@ export const T = {
 
   page: {
     name: "heartbeat",
+    skip: "Skip to the clients",
   },
   top: {
     counts: "In numbers",
@@ -82,7 +83,7 @@ export const T = {
     letGo: "Let them go now…",
   },
   tools: {
-    view: "View", wall: "Wall", table: "Table", groupBy: "Group by", filter: "Show only",
+    label: "View and actions", view: "View", wall: "Wall", table: "Table", groupBy: "Group by", filter: "Show only",
     search: "Search ID or label", all: "Act on all…", light: "Light", dark: "Dark", keys: "Keys",
     chip: {
       alive: "Alive", attention: "Need attention", RUNNING: "Running", CALIBRATED: "Calibrated",

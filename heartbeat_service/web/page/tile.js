@@ -29,14 +29,17 @@ export function measure(element) {
   const style = (name) => getComputedStyle(element.querySelector(name));
   const small = element.closest(".size-S") !== null;
   const inner = element.clientWidth - parseFloat(getComputedStyle(element).paddingLeft) * 2;
+  // Without the variants of digits, which a canvas can't have: hence the percents.
+  const font = ({ fontWeight, fontSize, fontFamily }) => `${fontWeight} ${fontSize} ${fontFamily}`;
+  const room = (width, name) => [Math.floor(width * 0.97), font(style(name))];
   const id = style(".id");
   const glyphWidth = parseFloat(style(".st .g").width) + parseFloat(style(".st").columnGap);
   return {
-    key: `${Math.floor(inner)} ${id.font}`,
-    id: [inner - parseFloat(id.paddingRight), id.font],
-    line: [inner - glyphWidth, style(".st").font],
-    extra: [inner - glyphWidth * (small ? 2 : 1), style(".ex").font],
-    labels: [inner, style(".lb").font],
+    key: `${Math.floor(inner)} ${font(id)}`,
+    id: room(inner - parseFloat(id.paddingRight), ".id"),
+    line: room(inner - glyphWidth, ".st"),
+    extra: room(inner - glyphWidth * (small ? 2 : 1), ".ex"),
+    labels: room(inner, ".lb"),
   };
 }
 

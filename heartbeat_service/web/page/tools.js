@@ -23,6 +23,7 @@ export function tools(app, element) {
   const all = h("button", { type: "button", class: "btn", onclick: () => app.hands.actOnAll() }, T.tools.all);
   const theme = h("button", { type: "button", class: "btn quiet", onclick: () => app.toggleTheme() });
   const keys = h("button", { type: "button", class: "btn quiet", onclick: () => help(app) }, T.tools.keys);
+  element.setAttribute("aria-label", T.tools.label);
   element.append(
     h("div", { class: "seg", role: "group", "aria-label": T.tools.view }, ...views), grouping, filters,
     h("div", { class: "end" }, search, all, theme, keys),
