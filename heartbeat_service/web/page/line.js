@@ -1,180 +1,98 @@
-// The one line to the service: a stream of events, read by fetch since the token is a
-// header, taken up again where it broke. It says whether it is live; what an event means,
-// others know. Knows no client and no element.
+// The page's line to the service: its events, and whether it is live. A browser has six
+// connections for one service, so all pages of a browser share one stream, which a worker
+// reads; where there are no such workers, the page reads its own. Knows no client and no
+// element.
 
-const WAITS = [500, 1000, 2000, 4000, 5000];
-const SILENCE = 5500;
-const HEALTH = 2000;
-const QUIET = 3;
+import { Stream } from "./stream.js";
+
 const HIDDEN = 60_000;
 
-/** Cuts a text/event-stream into events. Feed it text as it comes. */
-export class EventParser {
-  #rest = "";
-  #event = {};
-
-  *feed(text) {
-    const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
-    this.#rest = lines.pop();
-    for (const line of lines) {
-      if (line !== "") this.#take(line);
-      else if (this.#event.data !== undefined) {
-        yield this.#event;
-        this.#event = {};
-      } else this.#event = {};
-    }
-  }
-
-  #take(line) {
-    const colon = line.indexOf(":");
-    if (colon === 0) return;
-    const name = colon < 0 ? line : line.slice(0, colon);
-    const value = colon < 0 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
-    if (name === "data" && this.#event.data !== undefined) this.#event.data += `\n${value}`;
-    else if (name === "event" || name === "data" || name === "id") this.#event[name] = value;
-  }
-}
-
-/**
- * `state` is "connecting" at first, then "live", "lost", "paused" (the tab is hidden) or
- * "locked" (a token is wanted). `since` is the service's time of the last sign of life.
- */
+/** `state`, `since`, `retryAt` and `refusal` are those of the stream; see stream.js. */
 export class Line {
   state = "connecting";
   since = null;
-  /** When it is tried again, on the axis of performance.now(). */
   retryAt = 0;
-  /** What the service said when it refused the line, or null if it said nothing. */
   refusal = null;
   /** (name, data, id) of each event. */
   onevent = () => {};
   /** The state is another. */
   onstate = () => {};
   #service;
-  #lastID = null;
-  #tries = 0;
-  #stream = null;
-  #timers = {};
-  #quiet = 0;
+  #source;
+  #hidden = null;
 
   constructor(service) {
     this.#service = service;
     document.addEventListener("visibilitychange", () => this.#look());
+    addEventListener("pagehide", () => this.#source?.leave());
+    addEventListener("pageshow", ({ persisted }) => persisted && this.open(true));
   }
 
   /** Opens it, or tries again at once; `anew` forgets where it was, so a Reset comes. */
-  async open(anew = false) {
-    this.close();
-    if (anew) this.#lastID = null;
-    const stream = new AbortController();
-    this.#stream = stream;
-    try {
-      await this.#read(stream);
-    } catch (error) {
-      if (stream !== this.#stream) return;
-      if (error.status === 401) return this.#be("locked");
-      this.refusal = error.status > 0 ? error.message : null;
-    }
-    if (stream === this.#stream) this.#lose();
+  open(anew = false) {
+    this.#source ??= this.#share() ?? this.#own();
+    this.#source.open(this.#service.token, anew);
   }
 
   /** Ends it until it is opened again, with another token. */
   lock() {
-    this.close();
-    this.#be("locked");
+    this.#source?.end("locked");
+    this.#take({ state: "locked" });
   }
 
-  close() {
-    this.#stream?.abort();
-    this.#stream = null;
-    clearTimeout(this.#timers.retry);
-    clearTimeout(this.#timers.silence);
+  #share() {
+    if (typeof SharedWorker === "undefined") return null;
+    const worker = new SharedWorker("/page/worker.js", { type: "module", name: "heartbeat" });
+    const send = (order) => worker.port.postMessage(order);
+    // A worker that can't be loaded: the page reads for itself.
+    worker.onerror = () => {
+      this.#source = this.#own();
+      this.open(true);
+    };
+    worker.port.onmessage = ({ data: { event, ...news } }) => {
+      if (event) return this.onevent(...event);
+      this.#take(news);
+      if (news.state === "locked") this.#service.onunauthorized(Boolean(this.#service.token));
+    };
+    return {
+      open: (token, anew) => send({ order: "open", token, anew }),
+      end: (state) => send({ order: "end", state }),
+      leave: () => send({ order: "leave" }),
+    };
   }
 
-  async #read(stream) {
-    this.#listen(stream);
-    const headers = { Accept: "text/event-stream" };
-    if (this.#lastID !== null) headers["Last-Event-ID"] = this.#lastID;
-    const response = await this.#service.open("/events", { headers, signal: stream.signal });
-    const parser = new EventParser();
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done || stream !== this.#stream) return;
-      this.#alive(stream);
-      for (const event of parser.feed(value)) this.#hear(event);
-    }
+  #own() {
+    const stream = new Stream(this.#service);
+    stream.onevent = (...event) => this.onevent(...event);
+    stream.onstate = () => {
+      const { state, since, refusal, retryAt } = stream;
+      this.#take({ state, since, refusal, wait: retryAt - performance.now() });
+    };
+    return {
+      open: (_, anew) => stream.open(anew),
+      end: (state) => stream.end(state),
+      leave: () => stream.close(),
+    };
   }
 
-  #hear({ event = "message", data, id }) {
-    if (id !== undefined) this.#lastID = id;
-    let told;
-    try {
-      told = JSON.parse(data);
-    } catch {
-      return;
-    }
-    this.onevent(event, told, id ?? null);
-  }
-
-  #alive(stream) {
-    this.#tries = this.#quiet = 0;
-    this.refusal = null;
-    this.since = this.#service.now();
-    this.#be("live");
-    this.#listen(stream);
-  }
-
-  // Nothing for five seconds: is it only the stream, or is nobody there?
-  #listen(stream) {
-    clearTimeout(this.#timers.silence);
-    this.#timers.silence = setTimeout(async () => {
-      const well = await this.#isWell();
-      if (stream !== this.#stream) return;
-      // Something on the way may keep back what is sent: then another stream is tried.
-      if (well && ++this.#quiet < QUIET) return this.#listen(stream);
-      this.close();
-      this.#lose();
-    }, SILENCE);
-  }
-
-  async #isWell() {
-    try {
-      await this.#service.get("/healthz", { patience: HEALTH });
-      return true;
-    } catch (error) {
-      return error.status > 0;
-    }
-  }
-
-  #lose() {
-    this.#stream = null;
-    const wait = WAITS[Math.min(this.#tries++, WAITS.length - 1)] * (0.75 + Math.random() / 2);
-    this.retryAt = performance.now() + wait;
-    clearTimeout(this.#timers.silence);
-    clearTimeout(this.#timers.retry);
-    this.#timers.retry = setTimeout(() => this.open(), wait);
-    this.#be("lost");
-  }
-
-  // A browser has few connections for a service: hidden tabs give theirs back.
-  #look() {
-    clearTimeout(this.#timers.hidden);
-    if (!document.hidden && this.state === "paused") {
-      this.#be("connecting");
-      this.open();
-    } else if (document.hidden) {
-      this.#timers.hidden = setTimeout(() => {
-        if (this.state === "locked") return;
-        this.close();
-        this.#be("paused");
-      }, HIDDEN);
-    }
-  }
-
-  #be(state) {
-    if (state === this.state && state !== "lost") return; // lost once more: retryAt is another
-    this.state = state;
+  // A worker counts its time from another moment: it says how long, not when.
+  #take({ state, since = null, wait = 0, refusal = null }) {
+    Object.assign(this, { state, since: since ?? this.since, refusal, retryAt: performance.now() + wait });
     this.onstate(state);
+  }
+
+  // Who doesn't look for a minute gives the line back.
+  #look() {
+    clearTimeout(this.#hidden);
+    if (document.hidden) {
+      this.#hidden = setTimeout(() => {
+        if (this.state === "locked") return;
+        this.#source?.end("paused");
+        this.#take({ state: "paused" });
+      }, HIDDEN);
+    } else if (this.state === "paused") {
+      this.#take({ state: "connecting" });
+      this.open();
+    }
   }
 }

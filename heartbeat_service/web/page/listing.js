@@ -2,7 +2,7 @@
 // for all clients a page at a time, and lets the events that came meanwhile follow. Knows
 // no element.
 
-import { readID } from "./model.js";
+import { readID } from "./stream.js";
 
 const PAGE = 1000;
 const AGAIN = 60_000;

@@ -33,12 +33,6 @@ export const naturalKey = (id) => id.toLowerCase().replace(/\d+/g, (n) => n.padS
 const byKey = (a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.id < b.id ? -1 : Number(a.id > b.id));
 const noCounts = () => Object.fromEntries(COUNTED.map((name) => [name, 0]));
 
-/** An event's or asOf's id, RUN-NUMBER. */
-export function readID(id) {
-  const dash = (id ?? "").lastIndexOf("-");
-  return dash < 0 ? { run: null, number: -1 } : { run: id.slice(0, dash), number: Number(id.slice(dash + 1)) };
-}
-
 /**
  * A client: `id`, `state`, `reported`, `sequence`, `incarnation`, `labels`, `fuse` (ms),
  * `late`, `held`, `lastBeat`, `fuseEnd`, `silentUntil` (0 if it isn't), `deaths` (in ten

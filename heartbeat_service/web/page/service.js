@@ -3,6 +3,17 @@
 // element.
 
 const KEY = "heartbeat-token";
+
+/** Keeps the token in this tab alone, until it is closed. */
+const inTab = {
+  get token() {
+    return sessionStorage.getItem(KEY);
+  },
+  set token(token) {
+    if (token) sessionStorage.setItem(KEY, token);
+    else sessionStorage.removeItem(KEY);
+  },
+};
 const PATIENCE = 10_000;
 
 /**
@@ -23,13 +34,19 @@ export class Service {
   #offset = null;
   #spread = Infinity;
 
+  #keeper;
+
+  /** @param keeper has the token. */
+  constructor(keeper = inTab) {
+    this.#keeper = keeper;
+  }
+
   get token() {
-    return sessionStorage.getItem(KEY);
+    return this.#keeper.token;
   }
 
   set token(token) {
-    if (token) sessionStorage.setItem(KEY, token);
-    else sessionStorage.removeItem(KEY);
+    this.#keeper.token = token;
   }
 
   /** What time it is at the service, in milliseconds since the epoch. */
