@@ -168,7 +168,7 @@ class Drawer {
 
   #drawHead() {
     const client = this.#client, gone = this.#gone;
-    this.#parts.now.className = `now c-${client?.state ?? gone?.reason ?? "none"}`;
+    mark(this.#parts.now, "class", `now c-${client?.state ?? gone?.reason ?? "none"}`);
     this.#parts.now.replaceChildren(...this.#nowParts(client, gone));
     this.#drawAlarms(client);
     for (const [verb, button] of this.#buttons) {
@@ -217,12 +217,12 @@ class Drawer {
   }
 
   #tick() {
-    const client = this.#client, number = this.#parts.alarms.querySelector(".num");
-    if (number && client) {
+    const client = this.#client, count = this.#parts.alarms.querySelector(".num");
+    if (count && client) {
       const now = performance.now();
-      if (!this.#live) write(number, T.drawer.unsure);
-      else if (client.held) write(number, T.drawer.silentFor(minuteSecond(now - client.lastBeat)));
-      else write(number, T.drawer.seconds(tenths(client.fuseEnd - now)));
+      if (!this.#live) write(count, T.drawer.unsure);
+      else if (client.held) write(count, T.drawer.silentFor(minuteSecond(now - client.lastBeat)));
+      else write(count, T.drawer.seconds(tenths(client.fuseEnd - now)));
     }
     this.#drawAges();
   }
@@ -239,7 +239,7 @@ class Drawer {
     if (!this.#parts.spans.firstChild) this.#drawSpans();
     const width = Math.max(240, Math.round(box.clientWidth / (rem() / 16)) || 444);
     box.replaceChildren(picture(lives, this.#span, now, width), this.#livesTable(lives.slice(0, MOST_LIVES), now),
-      lives.length > MOST_LIVES ? h("p", { class: "dim" }, T.drawer.moreLives(lives.length - MOST_LIVES)) : "");
+      lives.length > MOST_LIVES ? h("p", { class: "dim" }, T.drawer.more(lives.length - MOST_LIVES)) : "");
   }
 
   #drawSpans() {

@@ -3,10 +3,10 @@
 // are in verbs.js, the sheets in sheets.js. Knows no wall, no table and no drawer.
 
 import { cut, h, write } from "./dom.js";
-import { T, clock, number } from "./texts.js";
 import { STATES } from "./model.js";
-import { VERBS, asksFirst, fits, freeze, requests, sort, undoing } from "./verbs.js";
 import { askFirst, button, chips, confirm, feet, openSheet, tellResult, title, toast } from "./sheets.js";
+import { T, clock, number } from "./texts.js";
+import { VERBS, asksFirst, fits, freeze, requests, sort, undoing } from "./verbs.js";
 
 const UNDO = 20_000;
 const PATIENCE = 30_000;
@@ -125,11 +125,6 @@ class Hands {
 
   // ---- what came of it
 
-  /** Tells something at the foot of the page; `undo` is what its button does. */
-  toast(text, undo) {
-    this.#tell(text, undo && { text: T.hands.undo, key: "U", long: UNDO, do: undo });
-  }
-
   #tell(text, more) {
     toast(text, more);
     this.#app.say(text);
@@ -139,11 +134,11 @@ class Hands {
     const told = refused.map((one) => ({ id: one.person.id, why: this.#why(one) }));
     if (people.length === 1) return this.#tell(T.hands.oneRefused(verb, told[0].id, told[0].why));
     const heading = T.hands.didOf(verb, served.length, people.length);
-    const unsure = refused.some(({ code }) => code === "NO_ANSWER");
+    const unsure = refused.some(({ code }) => code === "NO_ANSWER"), last = this.#last;
     toast(null);
     this.#app.say(heading);
     tellResult(heading, unsure ? T.hands.unsure : T.hands.refused(refused.length), told,
-      this.#last && { text: T.hands.undoFor(served.length), do: () => this.#undo(this.#last) });
+      last && { text: T.hands.undoFor(served.length), do: () => this.#undo(last) });
   }
 
   // In the words of the page; what it has no words for, the service says.
@@ -172,8 +167,7 @@ class Hands {
     if (!this.ready) return this.#tell(T.hands.noLine);
     if (this.#last === last) this.#last = null;
     const { verb, served } = last;
-    const list = undoing(verb, served, this.#app.now());
-    const undone = await this.#send(list);
+    const undone = await this.#send(undoing(verb, served, this.#app.now()));
     const left = served.length - undone.served.length;
     const words = verb === "lockout" ? T.hands.letIn : T.hands.undone;
     if (!left) return this.#tell(words(served.length, onlyID(served)));
@@ -181,20 +175,20 @@ class Hands {
   }
 
   /** Lets in who is locked out. */
-  async letIn(id) {
-    await this.#simply("/clients/lockout", { clientIDs: [id], seconds: 0 }, T.hands.mayCome(id));
+  letIn(id) {
+    this.#simply("lockout", { id }, {}, T.hands.mayCome(id));
   }
 
   /** Ends a planned silence. */
-  async endSilence(client) {
-    const { id, incarnation, sequence } = client;
-    await this.#simply("/clients/silence", { clientIDs: [id], seconds: 0, expected: { [id]: [incarnation, sequence] } }, T.hands.silenceOver(id));
+  endSilence({ id, incarnation, sequence }) {
+    this.#simply("silence", { id }, { expected: { [id]: [incarnation, sequence] } }, T.hands.silenceOver(id));
   }
 
-  async #simply(path, body, text) {
+  // Takes back what lasts, without a question.
+  async #simply(what, person, guard, text) {
     if (!this.ready) return this.#tell(T.hands.noLine);
-    const [person] = body.clientIDs.map((id) => ({ id }));
-    const { refused } = await this.#send([{ people: [person], method: "PUT", path, body }]);
+    const body = { clientIDs: [person.id], seconds: 0, ...guard };
+    const { refused } = await this.#send([{ people: [person], method: "PUT", path: `/clients/${what}`, body }]);
     this.#tell(refused.length ? `${person.id}: ${this.#why(refused[0])}` : text);
   }
 

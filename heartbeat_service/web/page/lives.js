@@ -9,27 +9,27 @@ const MINUTE = 60e3, HOUR = 60 * MINUTE;
 
 /** How long an axis may be, and how far apart its marks stand. */
 export const SPANS = [
-  { name: "15 min", long: 15 * MINUTE, mark: 3 * MINUTE },
-  { name: "1 h", long: HOUR, mark: 10 * MINUTE },
-  { name: "6 h", long: 6 * HOUR, mark: HOUR },
-  { name: "24 h", long: 24 * HOUR, mark: 4 * HOUR },
+  { long: 15 * MINUTE, mark: 3 * MINUTE },
+  { long: HOUR, mark: 10 * MINUTE },
+  { long: 6 * HOUR, mark: HOUR },
+  { long: 24 * HOUR, mark: 4 * HOUR },
 ];
 const THIN = 3, APART = 13, LABEL = 44;
 
 /** The shortest with three ended lives; where there are fewer, with those that there are. */
 export function chooseSpan(lives, now) {
-  const ended = long => lives.filter(l => l.ended && now - l.ended < long).length;
+  const ended = (long) => lives.filter((l) => l.ended && now - l.ended < long).length;
   const want = Math.min(3, ended(SPANS.at(-1).long));
-  return SPANS.find(s => ended(s.long) >= want);
+  return SPANS.find((s) => ended(s.long) >= want);
 }
 
 function bars(lives, x, since, now) {
   let last = Infinity;
-  return lives.filter(l => (l.ended ?? now) > since).map(life => {
+  return lives.filter((l) => (l.ended ?? now) > since).map((life) => {
     const end = Math.max(THIN, x(life.ended ?? now)), start = Math.min(x(life.began), end - THIN);
     const sign = !!life.ended && last - end >= APART;
     if (sign) last = end;
-    return { life, x: start, width: end - start, end, sign, cut: life.began < since };
+    return { life, x: start, width: end - start, end, sign };
   });
 }
 
@@ -46,7 +46,7 @@ function marks(x, since, now, every) {
  * than 13, the newest come first; no bar is narrower than 3.
  */
 export function axis(lives, span, now, width) {
-  const since = now - span.long, x = t => Math.max(0, (t - since) / span.long * width);
+  const since = now - span.long, x = (t) => Math.max(0, (t - since) / span.long * width);
   return { bars: bars(lives, x, since, now), marks: marks(x, since, now, span.mark) };
 }
 
@@ -81,7 +81,8 @@ function markShapes({ x, t, named }) {
 /** The picture, `width` units wide; the table beside it says the same in words. */
 export function picture(lives, span, now, width) {
   const long = width - RIGHT, { bars: found, marks: lines } = axis(lives, span, now, long);
-  return shape("svg", { class: "lives", viewBox: `0 0 ${width} 74`, role: "img", "aria-label": T.drawer.livesLabel(found.length, span.name) },
+  const label = T.drawer.livesLabel(found.length, T.drawer.spans[SPANS.indexOf(span)]);
+  return shape("svg", { class: "lives", viewBox: `0 0 ${width} 74`, role: "img", "aria-label": label },
     shape("rect", { class: "track", x: 0, y: TOP, width: long, height: HIGH, rx: 3 }),
     ...found.flatMap(barShapes), ...lines.flatMap(markShapes),
     shape("line", { class: "nowline", x1: long, x2: long, y1: 16, y2: BOTTOM }),

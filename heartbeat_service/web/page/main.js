@@ -25,8 +25,9 @@
 //   destroy()       takes its listeners and timers away; main empties the element
 //
 // The parts of the second half:
-//   hands.js   mount(app, foot, toasts) → {draw(changes): the foot while somebody is selected,
-//              act(verb, ids), toast(text, undo), undo(), letGo(): asks to end the mass loss, actOnAll()}
+//   hands.js   mount(app, foot) → {ready, draw(): the foot while somebody is selected,
+//              act(verb, ids), undo(), actOnAll(), askWhom(), letGo(): asks to end the mass
+//              loss, letIn(id), endSilence(client)}
 //   drawer.js  mount(app, aside) → view of app.ui.client; draw(), destroy()
 //   table.js   mount(app, element) → a view; phone.js the same, with its tabs
 //   keys.js    attach(app): keys of the document; help(app): the sheet that tells them
@@ -159,7 +160,7 @@ const parts = {
   top: top(app, element("top")),
   tools: tools(app, element("tools")),
 };
-app.hands = hands.mount(app, element("foot"), element("toasts"));
+app.hands = hands.mount(app, element("foot"));
 
 const main = element("main");
 let mounted = { name: null, view: null, side: null };

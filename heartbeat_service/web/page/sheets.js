@@ -1,6 +1,6 @@
-// Sheets and toasts: what lies over the page, one of each at a time. The one that asks before something is done
-// shows a list that is frozen: whom, what becomes of them, who is late. Decides nothing and
-// sends nothing: what was answered is told to whoever opened it.
+// Sheets and toasts: what lies over the page, one of each at a time. The sheet that asks
+// before something is done shows a list that is frozen: whom, what becomes of them, who is
+// late. Decides nothing and sends nothing: whoever opened it hears what was answered.
 
 import { cut, h, write } from "./dom.js";
 import { glyph } from "./glyphs.js";
@@ -69,10 +69,10 @@ function notice(kind, sign) {
 }
 
 /**
- * Asks whether `verb` is meant for `people` (frozen) of all who are `alive`.
- * `onyes(meant, {seconds, also})` hears for whom, if it is;
- * `watch(listener)` calls back with the IDs that changed since, and with null while
- * nothing can be sent; it returns what ends it.
+ * Asks whether `verb` is meant for `people`, who were frozen `at` that time, of all who are
+ * `alive`. `onyes(meant, {seconds, also})` hears for whom, if it is; `watch(listener)` calls
+ * back with the IDs of who changed since, and with null while nothing can be sent; it
+ * returns what ends it.
  */
 export function askFirst(verb, people, { at, alive, onyes, watch }) {
   let unwatch;
@@ -109,9 +109,12 @@ class Question {
     this.#draw();
   });
   #noLine = false;
+  #onyes;
+  #oncancel;
 
   constructor(verb, people, at, alive, onyes, oncancel) {
-    Object.assign(this, { onyes, oncancel });
+    this.#onyes = onyes;
+    this.#oncancel = oncancel;
     this.#verb = verb;
     this.#rule = VERBS[verb];
     this.#people = people;
@@ -135,7 +138,7 @@ class Question {
         this.#raw, this.#late, this.#since, this.#blocked, !one && this.#whom()),
       this.#tick(),
       feet(h("span", { class: "left" }, T.hands.after[this.#verb] ?? T.hands.after.other),
-        button(T.hands.cancel, this.oncancel, { first: true, id: "sheet-cancel" }), this.#go),
+        button(T.hands.cancel, this.#oncancel, { first: true, id: "sheet-cancel" }), this.#go),
     ];
   }
 
@@ -150,7 +153,7 @@ class Question {
 
   #say() {
     const { meant } = this.#preview();
-    this.onyes(meant, { seconds: this.#seconds, also: this.#also });
+    this.#onyes(meant, { seconds: this.#seconds, also: this.#also });
   }
 
   #preview = () => preview(this.#verb, this.#people, this.#without, this.#also);

@@ -3,6 +3,10 @@
 
 const LIVING = ["RUNNING", "CALIBRATED", "UNCALIBRATED"];
 
+/**
+ * Each verb: the states it is `from` (none: any), what it sets them `to` or the `path` it
+ * asks, for how long it may be chosen, its key, whether it puts out and can be undone.
+ */
 export const VERBS = {
   calibrate: { from: ["UNCALIBRATED"], to: "CALIBRATED", key: "C", undo: true },
   start: { from: ["CALIBRATED"], also: "UNCALIBRATED", to: "RUNNING", key: "S", undo: true },
@@ -17,7 +21,7 @@ const MOST = 5000;
 const MANY = 25;
 
 /** Whom one saw, as they were then: what comes later changes nothing here. */
-export const freeze = clients => clients.map(c => Object.freeze({
+export const freeze = (clients) => clients.map((c) => Object.freeze({
   id: c.id, state: c.state, incarnation: c.incarnation, sequence: c.sequence,
   late: !!(c.late || c.held), silentUntil: c.silentUntil ?? null,
 }));
@@ -29,6 +33,7 @@ export function from(verb, also = false) {
   return also && v.also ? [...v.from, v.also] : v.from;
 }
 
+/** Whether a verb takes up a client in that state. */
 export const fits = (verb, person, also) => from(verb, also).includes(person.state);
 
 /** At once is done what concerns one client and can be taken back whole. */
@@ -40,28 +45,28 @@ export const wantsTick = (verb, count, alive) =>
 
 /** What a sheet says: a line for each state, those who will be asked, who of them is late. */
 export function preview(verb, people, without, also) {
-  const there = people.filter(p => !without.has(p.id));
-  const lines = LIVING.map(state => ({
-    state, count: there.filter(p => p.state === state).length, taken: fits(verb, { state }, also),
-  })).filter(line => line.count);
-  const meant = there.filter(p => fits(verb, p, also));
-  return { lines, meant, late: VERBS[verb].to ? meant.filter(p => p.late) : [] };
+  const there = people.filter((p) => !without.has(p.id));
+  const lines = LIVING.map((state) => ({
+    state, count: there.filter((p) => p.state === state).length, taken: fits(verb, { state }, also),
+  })).filter((line) => line.count);
+  const meant = there.filter((p) => fits(verb, p, also));
+  return { lines, meant, late: VERBS[verb].to ? meant.filter((p) => p.late) : [] };
 }
 
-const parts = list => Array.from({ length: Math.ceil(list.length / MOST) },
+const parts = (list) => Array.from({ length: Math.ceil(list.length / MOST) },
   (_, i) => list.slice(i * MOST, (i + 1) * MOST));
 
-const expected = people => Object.fromEntries(people.map(p => [p.id, [p.incarnation, p.sequence]]));
+const expected = (people) => Object.fromEntries(people.map((p) => [p.id, [p.incarnation, p.sequence]]));
 
 /** The requests for those who are meant: always their IDs, never a label or "all". */
 export function requests(verb, meant, { seconds, also } = {}) {
   const v = VERBS[verb];
-  return parts(meant).map(people => ({
+  return parts(meant).map((people) => ({
     people,
     method: v.path === "kick" ? "POST" : "PUT",
     path: `/clients/${v.path ?? "state"}`,
     body: {
-      clientIDs: people.map(p => p.id), from: from(verb, also), expected: expected(people),
+      clientIDs: people.map((p) => p.id), from: from(verb, also), expected: expected(people),
       ...(v.to && { clientState: v.to }), ...(v.times && { seconds }),
     },
   }));
@@ -71,7 +76,7 @@ export function requests(verb, meant, { seconds, also } = {}) {
 export function sort(people, answers) {
   const served = [], refused = [];
   people.forEach((p, i) => {
-    const answer = answers[i] ?? {};
+    const answer = answers[i] ?? { code: "NO_ANSWER" };
     if (answer.code) refused.push({ person: p, ...answer });
     else served.push({
       ...p, was: p.state, state: answer.clientState ?? p.state,
@@ -99,23 +104,23 @@ export function undoing(verb, served, now) {
   const v = VERBS[verb];
   const state = (to, people) => ({
     people, method: "PUT", path: "/clients/state",
-    body: { clientIDs: people.map(p => p.id), clientState: to, from: [v.to], expected: expected(people) },
+    body: { clientIDs: people.map((p) => p.id), clientState: to, from: [v.to], expected: expected(people) },
   });
   if (v.to) {
-    const changed = served.filter(p => p.was !== v.to);
-    return groups(changed, p => p.was).flatMap(([was, all]) => parts(all).map(people => state(was, people)));
+    const changed = served.filter((p) => p.was !== v.to);
+    return groups(changed, (p) => p.was).flatMap(([was, all]) => parts(all).map((people) => state(was, people)));
   }
-  if (verb === "lockout") return parts(served).map(people => quiet("lockout", people, 0, false));
-  const still = served.filter(p => p.silentUntil && p.silentUntil > now);
+  if (verb === "lockout") return parts(served).map((people) => quiet("lockout", people, 0, false));
+  const still = served.filter((p) => p.silentUntil && p.silentUntil > now);
   return [
-    ...parts(served).map(people => quiet("silence", people, 0, true)),
-    ...groups(still, p => Math.ceil((p.silentUntil - now) / 1000))
-      .flatMap(([left, all]) => parts(all).map(people => ({ ...quiet("silence", people, left, true), again: true }))),
+    ...parts(served).map((people) => quiet("silence", people, 0, true)),
+    ...groups(still, (p) => Math.ceil((p.silentUntil - now) / 1000))
+      .flatMap(([left, all]) => parts(all).map((people) => ({ ...quiet("silence", people, left, true), again: true }))),
   ];
 }
 
 function quiet(path, people, seconds, guarded) {
-  const body = { clientIDs: people.map(p => p.id), seconds };
+  const body = { clientIDs: people.map((p) => p.id), seconds };
   if (guarded) Object.assign(body, { from: LIVING, expected: expected(people) });
   return { people, method: "PUT", path: `/clients/${path}`, body };
 }
