@@ -54,11 +54,32 @@ class ClientIDType(click.ParamType[str]):
     ) -> list[CompletionItem]:
         """The first hundred who live and whose IDs begin so."""
         try:
-            with _connect(ctx) as server:
+            with _connect(ctx, quick=True) as server:
                 answer = server.get("/clients", limit=100, prefix=incomplete or None)
         except (Refused, NoServer, click.UsageError):
             return []
         return [CompletionItem(client["clientID"]) for client in answer["clients"]]
+
+
+class StateType(click.Choice[str]):
+    """A living state, in capitals or not."""
+
+    def __init__(self) -> None:
+        super().__init__(STATES)
+
+    @override
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Read it."""
+        return super().convert(value.upper(), param, ctx)
+
+    @override
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Those that begin so."""
+        return super().shell_complete(ctx, param, incomplete.upper())
 
 
 class DurationType(click.ParamType[float]):
@@ -93,8 +114,7 @@ class LabelType(click.ParamType[str]):
         return str(value)
 
 
-CLIENT_ID, DURATION = ClientIDType(), DurationType()
-STATE = click.Choice(STATES, case_sensitive=False)
+CLIENT_ID, DURATION, STATE = ClientIDType(), DurationType(), StateType()
 
 by_label = click.option(
     "--label",
@@ -144,7 +164,7 @@ def print_json(answer: Record) -> None:
     click.echo(json.dumps(answer))
 
 
-def _connect(ctx: click.Context) -> Server:
+def _connect(ctx: click.Context, quick: bool = False) -> Server:
     """The service that options, the environment or the user's file name.
 
     Options may stand before the command or behind it.
@@ -156,6 +176,6 @@ def _connect(ctx: click.Context) -> Server:
                 options[name] = value
     transport: httpx.BaseTransport | None = ctx.find_root().obj  # in tests
     try:
-        return Server(read_settings(options, os.environ), transport)
+        return Server(read_settings(options, os.environ), transport, quick)
     except SettingError as error:
         raise click.UsageError(str(error), ctx) from None

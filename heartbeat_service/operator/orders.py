@@ -24,7 +24,7 @@ from heartbeat_service.operator.text import (
     names,
     printable,
 )
-from heartbeat_service.operator.whom import Found
+from heartbeat_service.operator.whom import Found, by_id, gone_pages, together
 from heartbeat_service.operator.wording import how_ended
 
 #: How many clients one request is for.
@@ -226,7 +226,7 @@ def send(server: Server, plan: Plan) -> Iterator[list[Outcome]]:
         try:
             answers = server.order(
                 plan.order.method, plan.order.path, _body(plan, batch)
-            )["clients"]
+            )
         except (Refused, NoServer) as error:
             yield [*_failed(batch, error), *(_not_sent(one) for one in left)]
             if isinstance(error, NoServer):
@@ -295,10 +295,10 @@ def _outcome(
 
 
 def _gone_since(server: Server, seconds: float) -> dict[str, Record]:
-    gone: dict[str, Record] = {}
-    for page in server.pages(gone="true", since=f"{seconds:.0f}"):
-        gone.update((record["clientID"], record) for record in page["clients"])
-    return gone
+    try:
+        return by_id(together(gone_pages(server, since=f"{seconds:.0f}")))
+    except (Refused, NoServer):
+        return {}  # what was done is told all the same
 
 
 def _failed(batch: Sequence[str], error: Refused | NoServer) -> Iterator[Outcome]:

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 #: is durable, and until the orders before it are.
 CONNECT, ANSWER = 5.0, 60.0
 
+#: Seconds to wait for anything where somebody waits at a prompt.
+QUICK = 1.0
+
 #: Seconds without a byte after which a stream is lost: a comment comes every 5 s.
-STREAM_SILENCE = 15.0
+STREAM_SILENCE = 10.0
 
 #: How many clients one question for a list brings.
 PAGE = 1000
@@ -54,11 +57,15 @@ class Server:
     """A service; a context manager that closes the connections.
 
     :param transport: takes the place of the network, in tests.
+    :param quick: whether to give up after a second.
     :raises SettingError: if the CA's file can't be used.
     """
 
     def __init__(
-        self, settings: Settings, transport: httpx.BaseTransport | None = None
+        self,
+        settings: Settings,
+        transport: httpx.BaseTransport | None = None,
+        quick: bool = False,
     ) -> None:
         import httpx  # takes a while, and not each command needs it
 
@@ -72,7 +79,7 @@ class Server:
             self._client = httpx.Client(
                 base_url=settings.server,
                 headers=headers,
-                timeout=httpx.Timeout(ANSWER, connect=CONNECT),
+                timeout=QUICK if quick else httpx.Timeout(ANSWER, connect=CONNECT),
                 transport=transport,
                 trust_env=False,
                 verify=_trust(settings),
@@ -101,9 +108,15 @@ class Server:
         given = {name: value for name, value in parameters.items() if value is not None}
         return self._ask("GET", path, params=given)
 
-    def order(self, method: str, path: str, body: Record) -> Record:
-        """Send an order; raises what :meth:`get` does."""
-        return self._ask(method, path, json=body)
+    def order(self, method: str, path: str, body: Record) -> list[Record]:
+        """Send an order; what is answered for each whom it names.
+
+        Raises what :meth:`get` does.
+        """
+        answers = self._clients(self._ask(method, path, json=body))
+        if len(answers) != len(body["clientIDs"]):
+            raise self._strange(path)
+        return answers
 
     def pages(self, **parameters: Any) -> Iterator[Record]:
         """The answers of ``GET /clients``, page by page; raises what :meth:`get` does.
@@ -113,6 +126,7 @@ class Server:
         after: int | None = None
         while True:
             page = self.get("/clients", limit=PAGE, after=after, **parameters)
+            self._clients(page)
             yield page
             after = page.get("next")
             if after is None:
@@ -175,6 +189,15 @@ class Server:
                 "or token-file in heartbeatctl.toml"
             )
         return f"The token that was sent is the first in {self.settings.token_from}"
+
+    def _clients(self, answer: Record) -> list[Record]:
+        clients = answer.get("clients")
+        if not isinstance(clients, list):
+            raise self._strange("/clients")
+        return clients
+
+    def _strange(self, path: str) -> NoServer:
+        return NoServer(f"{self.settings.server}{path} is not a heartbeat service's")
 
     def _no_answer(self, error: Exception) -> NoServer:
         why = str(error) or type(error).__name__

@@ -193,7 +193,7 @@ def status(server: Server, as_json: bool) -> int:
     "client_id",
     type=CLIENT_ID,
     metavar="ID",
-    help="Only this client's changes of state, silences and lock-outs.",
+    help="Only those of this client.",
 )
 @asks
 def events(server: Server, client_id: str | None, as_json: bool) -> int:
@@ -201,9 +201,11 @@ def events(server: Server, client_id: str | None, as_json: bool) -> int:
 
     With --json a line is the event's data, with its name and id.
     """
-    path = "/events" if client_id is None else f"/clients/{client_id}/events"
-    for told in follow(server, path):
+    # Not by the client's own stream, which may want a client's token.
+    for told in follow(server, "/events"):
         match told:
+            case Event() if not _is_of(told, client_id):
+                pass
             case Event() if as_json:
                 print_json({"event": told.name, "id": told.id, **told.data})
             case Event():
@@ -229,6 +231,11 @@ def watch(server: Server, as_json: bool) -> int:
     else:
         watching.print_lines(server)
     return DONE
+
+
+def _is_of(event: Event, client_id: str | None) -> bool:
+    """Whether it is of a client, if one is given; a Reset is of each."""
+    return client_id in (None, event.data.get("clientID")) or event.name == "Reset"
 
 
 def _listing(pages: Sequence[Record], clients: Sequence[Record]) -> Record:

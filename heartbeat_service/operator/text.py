@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
+from math import isfinite
 
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?", re.ASCII)
 _PART = re.compile(r"([\d.]+)([smhd]?)", re.ASCII)
@@ -31,9 +32,11 @@ def parse_duration(text: str) -> float:
 
     :raises ValueError: for anything else.
     """
-    if not _DURATION.fullmatch(text):
+    parts = _PART.findall(text if _DURATION.fullmatch(text) else "")
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if not parts or not isfinite(seconds):
         raise ValueError(f"expected seconds, or such as 30s, 5m, 1h, 1d; got {text!r}")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    return seconds
 
 
 def duration(seconds: float | None) -> str:

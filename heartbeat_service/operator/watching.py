@@ -123,7 +123,9 @@ class Watch:
                 except (NoServer, Refused) as error:
                     if isinstance(error, Refused) and error.code != "OVERLOADED":
                         raise
-                    yield LineLost(str(error))  # and again with what is told next
+                    lost = LineLost(str(error))  # and again with what is told next
+                    self._take(lost)
+                    yield lost
                 else:
                     yield listing
 
@@ -156,6 +158,7 @@ class Watch:
         with self.lock:
             self.board.list_anew(clients, as_of, now)
             self.board.mass_loss = hold is not None
+            self.board.lost_line = None
         self._listed = now
         return {"clients": clients, "asOf": as_of}
 

@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 from twisted.trial.unittest import SynchronousTestCase
 
+from heartbeat_service.operator import stream as stream_module
 from tests.unit.fakes import folder_for
 from tests.unit.operator.answers import (
+    NOW,
     Answer,
     FakeService,
     client,
@@ -217,6 +219,7 @@ class TestRefusals(SynchronousTestCase):
             (httpx.ConnectError("refused"), 3, "no answer from http://127.0.0.1"),
             (lambda _: httpx.Response(200, text="<html>"), 3, "no answer of a heart"),
             (lambda _: httpx.Response(502, text="Bad gateway"), 3, "502"),
+            ({"else": []}, 3, "is not a heartbeat service's"),
         ):
             fake = service({"GET /clients": answer})
             ended = fake.run("list", "--json")
@@ -302,6 +305,40 @@ class TestShowing(SynchronousTestCase):
             for line in (ended.out + ended.err).splitlines():
                 self.assertTrue(line.isprintable(), (words, line))
             self.assertIn("x1b" if "--json" not in words else "u001b", str(ended))
+
+    def test_events_are_lines_until_the_service_says_no(self) -> None:
+        events = (
+            ("Reset", {"run": "r", "serverTime": NOW}),
+            ("Store", {"trouble": "disk full"}),
+            ("Recovered", {"clientID": "1", "incarnation": 7}),
+            ("Recovered", {"clientID": "2", "incarnation": 7}),
+        )
+        stream = "".join(
+            f"id: r-{number}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
+            for number, (name, data) in enumerate(events)
+        )
+        kind = {"Content-Type": "text/event-stream"}
+        self.patch(stream_module, "RETRIES", (0,))
+        for words, said in (
+            ((), [0, 1, 2, 3]),
+            (("--id", "2"), [0, 3]),
+        ):
+            answers = iter(
+                (
+                    httpx.Response(200, text=stream, headers=kind),
+                    problem(401, "UNAUTHORIZED", "no"),
+                )
+            )
+            fake = service({"GET /events": lambda _, left=answers: next(left)})
+            ended = fake.run("events", "--json", *words)
+            self.assertEqual(ended.status, 1)
+            self.assertEqual(
+                [json.loads(line) for line in ended.out.splitlines()],
+                [
+                    {"event": events[at][0], "id": f"r-{at}", **events[at][1]}
+                    for at in said
+                ],
+            )
 
     def test_status_is_well_or_says_what_is_not(self) -> None:
         well = {
