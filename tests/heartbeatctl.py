@@ -25,6 +25,14 @@ class Terminal(io.StringIO):
         return True
 
 
+class Screen(io.TextIOWrapper):
+    """Somebody looks at it."""
+
+    @override
+    def isatty(self) -> bool:
+        return True
+
+
 @frozen
 class Ended:
     """How a run of the program went."""
@@ -43,14 +51,17 @@ def run_program(
     words: Sequence[str],
     transport: httpx.BaseTransport | None = None,
     stdin: Any = None,
+    on_screen: bool = False,
     **environment: str,
 ) -> Ended:
     """Run it, and wait until it ends.
 
     :param transport: in place of the network.
     :param stdin: such as a :class:`Terminal`; it has none if that is None.
+    :param on_screen: whether standard output is a terminal.
     """
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+    kind = Screen if on_screen else io.TextIOWrapper
+    out, err = kind(io.BytesIO(), "utf-8"), io.StringIO()
     with (
         redirect_stdout(out),
         redirect_stderr(err),

@@ -25,7 +25,7 @@ from heartbeat_service.operator.tables import Cell, show_table
 from heartbeat_service.operator.text import clock, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
 #: Seconds after which is listed anew, on a terminal.
 LISTING_AGE = 60.0
@@ -78,7 +78,7 @@ def show_live(server: Server) -> None:
 
     def draw() -> RenderableType:
         with watch.lock:
-            return _screen(watch.board, console)
+            return screen(watch.board, console.height)
 
     told = watch.told()
     next(told)  # what is wrong at first is told without a screen
@@ -170,12 +170,13 @@ def _rows(clients: list[Shown], now: float) -> Iterator[list[Cell]]:
         yield [Cell(client_id), Cell(state), Cell(attention, style), Cell(labels)]
 
 
-def _screen(board: Board, console: Console) -> RenderableType:
+def screen(board: Board, height: int) -> RenderableType:
+    """What is seen of a board, on so many lines."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    height, now = console.height, time.monotonic()
+    now = time.monotonic()
     changes = list(islice(reversed(board.changes), CHANGES))[::-1]
     head = [Text(board.counts(), style="bold", no_wrap=True)]
     if board.lost_line is not None:

@@ -41,7 +41,7 @@ def ctl() -> Iterator[Ctl]:
         running: Running, *words: str, stdin: Any = None, **environment: str
     ) -> Awaitable[Ended]:
         environment = {"HEARTBEAT_SERVER": running.url, **environment}
-        program = partial(run_program, words, None, stdin, **environment)
+        program = partial(run_program, words, None, stdin, False, **environment)
         return patiently(deferToThreadPool(reactor, pool, program))
 
     yield run

@@ -13,7 +13,9 @@ from tests.integration.processes import BIN, LOOPBACK, READY, Spawn
 from tests.integration.waiting import pause, until
 
 TWISTD = (BIN / "twistd", "-n", "--pidfile=", "heartbeat")
-COMMANDS = ("heartbeat-service", "heartbeat-client", "heartbeat-curve-keys")
+COMMANDS = (
+    *("heartbeat-service", "heartbeat-client", "heartbeat-curve-keys", "heartbeatctl"),
+)
 
 
 @pytest_twisted.ensureDeferred

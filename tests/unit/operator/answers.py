@@ -43,18 +43,38 @@ class FakeService:
             return problem(404, "UNKNOWN_CLIENT", f"{request.url.path} is not here")
         return httpx.Response(200, json=answer)
 
-    def run(self, *words: str, typed: str | None = None, **environment: str) -> Ended:
+    def run(
+        self,
+        *words: str,
+        typed: str | None = None,
+        on_screen: bool = False,
+        **environment: str,
+    ) -> Ended:
         """Run ``heartbeatctl`` on it.
 
         :param typed: at its terminal; it has none if that is None.
         """
         stdin = None if typed is None else Terminal(typed)
-        return run_program(words, httpx.MockTransport(self), stdin, **environment)
+        transport = httpx.MockTransport(self)
+        return run_program(words, transport, stdin, on_screen, **environment)
 
 
 def problem(status: int, code: str, detail: str) -> httpx.Response:
     """A refusal."""
     return httpx.Response(status, json={"code": code, "detail": detail})
+
+
+def stream(*events: tuple[str, dict[str, Any]], begin: int = 0) -> httpx.Response:
+    """A stream of events, which ends behind them.
+
+    :param begin: the number of the first.
+    """
+    text = "".join(
+        f"id: r-{number}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
+        for number, (name, data) in enumerate(events, begin)
+    )
+    kind = {"Content-Type": "text/event-stream"}
+    return httpx.Response(200, headers=kind, text=text)
 
 
 def client(client_id: str, state: str = "RUNNING", **more: Any) -> dict[str, Any]:

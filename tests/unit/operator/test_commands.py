@@ -18,6 +18,7 @@ from tests.unit.operator.answers import (
     client,
     listing,
     problem,
+    stream,
 )
 
 #: The commands that steer, without whom they mean.
@@ -104,6 +105,17 @@ class TestWhom(SynchronousTestCase):
         self.assertEqual(
             target, "GET /clients?limit=1000&label=room%3AA&label=kind%3Akiosk"
         )
+
+    def test_many_ids_are_looked_up_in_one_list(self) -> None:
+        crowd = [client(f"{number}") for number in range(20)]
+        fake = service({"GET /clients": listing(crowd)})
+        ids = [f"{number}" for number in range(1, 21)]
+        ended = fake.run("kick", *ids, "--yes")
+        targets = [target for target, _ in fake.asked]
+        looked_up = ["GET /clients?limit=1000", "GET /clients/20"]
+        self.assertEqual(targets, [*looked_up, "POST /clients/kick"])
+        self.assertEqual(fake.asked[-1][1]["clientIDs"], ids[:-1])
+        self.assertEqual(ended.status, 1)
 
     def test_many_are_steered_in_batches(self) -> None:
         crowd = [client(f"{number}") for number in range(2100)]
@@ -305,39 +317,26 @@ class TestShowing(SynchronousTestCase):
             for line in (ended.out + ended.err).splitlines():
                 self.assertTrue(line.isprintable(), (words, line))
             self.assertIn("x1b" if "--json" not in words else "u001b", str(ended))
+        on_screen = fake.run("list", on_screen=True, TERM="xterm", COLUMNS="200")
+        self.assertIn("\x1b[", on_screen.out)  # its own colours
+        self.assertNotIn("\x1b[31m\u202e", on_screen.out)
 
     def test_events_are_lines_until_the_service_says_no(self) -> None:
-        events = (
+        events: tuple[tuple[str, dict[str, Any]], ...] = (
             ("Reset", {"run": "r", "serverTime": NOW}),
             ("Store", {"trouble": "disk full"}),
             ("Recovered", {"clientID": "1", "incarnation": 7}),
             ("Recovered", {"clientID": "2", "incarnation": 7}),
         )
-        stream = "".join(
-            f"id: r-{number}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
-            for number, (name, data) in enumerate(events)
-        )
-        kind = {"Content-Type": "text/event-stream"}
         self.patch(stream_module, "RETRIES", (0,))
-        for words, said in (
-            ((), [0, 1, 2, 3]),
-            (("--id", "2"), [0, 3]),
-        ):
-            answers = iter(
-                (
-                    httpx.Response(200, text=stream, headers=kind),
-                    problem(401, "UNAUTHORIZED", "no"),
-                )
-            )
+        for words, said in (((), [0, 1, 2, 3]), (("--id", "2"), [0, 3])):
+            answers = iter((stream(*events), problem(401, "UNAUTHORIZED", "no")))
             fake = service({"GET /events": lambda _, left=answers: next(left)})
             ended = fake.run("events", "--json", *words)
             self.assertEqual(ended.status, 1)
             self.assertEqual(
                 [json.loads(line) for line in ended.out.splitlines()],
-                [
-                    {"event": events[at][0], "id": f"r-{at}", **events[at][1]}
-                    for at in said
-                ],
+                [{"event": events[n][0], "id": f"r-{n}", **events[n][1]} for n in said],
             )
 
     def test_status_is_well_or_says_what_is_not(self) -> None:
