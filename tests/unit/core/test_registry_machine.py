@@ -1,20 +1,21 @@
 """The registry against a model of the contract's section 2, in any order of events.
 
 Hypothesis drives a registry over a ``Clock`` with beats, silence, goodbyes,
-restarts of clients and of the service, takeovers, orders and stale messages, and
-holds each fact that it tells to what a plain dictionary expects. Times are
+restarts of clients and of the service, takeovers, orders, planned silences, losses of
+many at once and stale messages, and
+holds each fact and notice that it tells to what a plain dictionary expects. Times are
 multiples of a power of two, so that no deadline is missed by rounding.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count, pairwise
-from operator import attrgetter
+from math import inf
 
-from attrs import define, evolve
+from attrs import Factory, define, evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -44,14 +45,29 @@ from heartbeat_service.core.errors import (
     StaleIncarnation,
     UnknownClient,
 )
+from heartbeat_service.core.heartbeat import Stage
 from heartbeat_service.core.instances import Instances
+from heartbeat_service.core.notices import (
+    Held,
+    HoldEnd,
+    LabelsChanged,
+    Late,
+    MassLossBegun,
+    MassLossOver,
+    Notice,
+    Recovered,
+    Reported,
+    Silence,
+    SilenceEnd,
+)
 from heartbeat_service.core.registry import MOST_LIVES_A_SECOND, Registry
 from heartbeat_service.core.states import ClientState
 from tests.unit.fakes import stored_state
 
-CLIENTS = ("1", "10", "a")
+CLIENTS = ("1", "10", "a", "b")
 DEFAULT_FUSE = 2.0
 INTERVAL = 0.5
+SHARE, HOLD = 0.75, 3.0
 MOST_DEAD = 1
 TICK = 0.25
 HAIR = 2**-10
@@ -71,6 +87,8 @@ SOME_STATE = st.sampled_from(ClientState)
 SOME_STATES = st.lists(SOME_STATE, min_size=1, max_size=6)
 SOME_FUSE = st.none() | st.integers(1, 16).map(lambda ticks: ticks * TICK)
 SOME_OF_MANY = st.integers(0, 999)
+SOME_LABELS = st.none() | st.sampled_from([{}, {"room": "A"}, {"room": "B"}])
+SOME_OPERATOR = st.sampled_from([None, "ada", "grace"])
 
 
 @define
@@ -92,17 +110,47 @@ class Expected:
     beats: int = 1
     longest_gap: float = 0.0
     has_left_uncalibrated: bool = False
+    labels: dict[str, str] = Factory(dict)
+    silent_until: float = 0.0
+
+
+@define
+class Quiet:
+    """What the model holds of a living client that doesn't beat.
+
+    :ivar lit_at: when its fuse was lit.
+    :ivar silent_to: when its planned silence ends; None without one.
+    :ivar held_to: when it dies that is held; None if it isn't.
+    """
+
+    lit_at: float
+    is_late: bool = False
+    silent_to: float | None = None
+    held_to: float | None = None
 
     @property
-    def deadline(self) -> float:
-        """When it dies, if it stays silent."""
-        return self.last_beat + self.fuse
+    def stage(self) -> Stage:
+        """How far its timebomb has burnt."""
+        if self.held_to is not None:
+            return Stage.HELD
+        if self.silent_to is not None:
+            return Stage.SILENT
+        return Stage.LATE if self.is_late else Stage.PUNCTUAL
 
-    @property
-    def late_from(self) -> float:
+    def late_from(self, fuse: float) -> float:
         """When it is late, if it stays silent: two beats are missing."""
-        told = INTERVAL if self.fuse > INTERVAL else self.fuse / 2
-        return self.last_beat + min(2 * told, 0.75 * self.fuse)
+        told = INTERVAL if fuse > INTERVAL else fuse / 2
+        return self.lit_at + min(2 * told, 0.75 * fuse)
+
+    def deadline(self, fuse: float) -> float:
+        """When its fuse has burnt down, or its silence or the hold is over."""
+        ends = (self.held_to, self.silent_to, self.lit_at + fuse)
+        return next(end for end in ends if end is not None)
+
+    def due(self, fuse: float) -> float:
+        """When its timer goes off next."""
+        is_punctual = self.stage is Stage.PUNCTUAL
+        return self.late_from(fuse) if is_punctual else self.deadline(fuse)
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -111,11 +159,15 @@ class RegistryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.heard: list[Fact] = []
+        self.heard: list[Fact | Notice] = []
         self.facts: list[Fact] = []
+        self.holds: list[tuple[type, float]] = []
         self.registry = self._new_registry()
         self.registry.last_incarnation = 41
         self.living: dict[str, Expected] = {}
+        self.quiet: dict[str, Quiet] = {}
+        self.hold: tuple[str, float] | None = None
+        self.rests_until = 0.0
         self.incarnations: dict[str, list[int]] = {name: [] for name in CLIENTS}
         self.latest_instance: dict[str, str | None] = dict.fromkeys(CLIENTS)
         self.instances: dict[str, list[str]] = {name: [] for name in CLIENTS}
@@ -134,21 +186,38 @@ class RegistryMachine(RuleBasedStateMachine):
         reported=SOME_STATE,
         fuse=SOME_FUSE,
         names_itself=st.booleans(),
+        labels=SOME_LABELS,
     )
     def beats(
-        self, name: str, reported: ClientState, fuse: float | None, names_itself: bool
+        self,
+        name: str,
+        reported: ClientState,
+        fuse: float | None,
+        names_itself: bool,
+        labels: dict[str, str] | None,
     ) -> None:
         instance = self.latest_instance[name] if names_itself else None
-        self._beat(name, reported, instance, fuse)
+        self._beat(name, reported, instance, fuse, labels)
 
     @precondition(lambda self: self.living)
-    @rule(pick=SOME_OF_MANY, fuse=SOME_FUSE, names_itself=st.booleans())
-    def beats_in_time(self, pick: int, fuse: float | None, names_itself: bool) -> None:
+    @rule(
+        pick=SOME_OF_MANY,
+        fuse=SOME_FUSE,
+        names_itself=st.booleans(),
+        labels=SOME_LABELS,
+    )
+    def beats_in_time(
+        self,
+        pick: int,
+        fuse: float | None,
+        names_itself: bool,
+        labels: dict[str, str] | None,
+    ) -> None:
         name = self._some_living(pick)
         life = self.living[name]
         reported = life.state if life.has_reported else ClientState.DISCONNECTED
         instance = life.instance if names_itself else None
-        self._beat(name, reported, instance, fuse)
+        self._beat(name, reported, instance, fuse, labels)
         assert self.living[name] is life, "an ordinary beat begins no life"
 
     @precondition(lambda self: self.living)
@@ -165,6 +234,16 @@ class RegistryMachine(RuleBasedStateMachine):
     ) -> None:
         self._beat(name, reported, f"process {next(self.numbers)}", fuse)
 
+    @rule(beating=st.integers(0, len(CLIENTS)))
+    def network_is_lost(self, beating: int) -> None:
+        """All beat, and then most of them don't, for a whole fuse."""
+        for name in CLIENTS:
+            self._beat(name, ClientState.RUNNING, None, DEFAULT_FUSE)
+        for _ in range(4):
+            self._live_until(self.clock.seconds() + DEFAULT_FUSE / 4)
+            for name in CLIENTS[:beating]:
+                self._beat(name, ClientState.RUNNING, None, None)
+
     @rule(ticks=st.integers(1, 4))
     def time_passes(self, ticks: int) -> None:
         self._live_until(self.clock.seconds() + ticks * TICK)
@@ -176,7 +255,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.living)
     @rule(before=st.sampled_from([HAIR, 0.0]))
     def time_passes_to_a_deadline_or_just_before_it(self, before: float) -> None:
-        self._live_until(self._next_deadline() - before)
+        self._live_until(max(self.clock.seconds(), self._next_moment() - before))
 
     @precondition(lambda self: self.living)
     @rule(
@@ -206,14 +285,61 @@ class RegistryMachine(RuleBasedStateMachine):
             self._expect(*self._entered(name, state, Reason.CLIENT) if legal else ())
 
     @precondition(lambda self: self.living)
-    @rule(pick=SOME_OF_MANY, states=SOME_STATES)
-    def operator_sets_a_state(self, pick: int, states: list[ClientState]) -> None:
+    @rule(pick=SOME_OF_MANY, states=SOME_STATES, by=SOME_OPERATOR)
+    def operator_sets_a_state(
+        self, pick: int, states: list[ClientState], by: str | None
+    ) -> None:
         name = self._some_living(pick)
         for state in states:
             legal = state is not ClientState.DISCONNECTED
             with self._refused(None if legal else IllegalTransition):
-                self.registry.steer(name, state)
-            self._expect(*self._entered(name, state, Reason.OPERATOR) if legal else ())
+                self.registry.steer(name, state, by=by)
+            entered = self._entered(name, state, Reason.OPERATOR, by) if legal else ()
+            self._expect(*entered)
+
+    @precondition(lambda self: self.living)
+    @rule(pick=SOME_OF_MANY, ticks=st.integers(1, 40), by=SOME_OPERATOR)
+    def operator_grants_a_silence(self, pick: int, ticks: int, by: str | None) -> None:
+        name = self._some_living(pick)
+        self.registry.silence(name, ticks * TICK, by=by)
+        life, quiet, now = self.living[name], self.quiet[name], self.clock.seconds()
+        left = quiet.deadline(life.fuse) - now
+        if quiet.stage is Stage.HELD:
+            left = 0.0
+        left = max(left, ticks * TICK)
+        self.quiet[name] = Quiet(now, silent_to=now + left)
+        life.silent_until = self.wall_clock() + left
+        self._expect(
+            self._snapshot(name, ordered=True),
+            self._notice(Silence, name, seconds=left, by=by),
+            *self._forgotten(),
+        )
+
+    @precondition(lambda self: self.living)
+    @rule(pick=SOME_OF_MANY, by=SOME_OPERATOR)
+    def operator_takes_a_silence_back(self, pick: int, by: str | None) -> None:
+        name = self._some_living(pick)
+        self.registry.silence(name, 0, by=by)
+        if self.quiet[name].stage is not Stage.SILENT:
+            self._expect()
+            return
+        self.living[name].silent_until = 0.0
+        self.quiet[name] = Quiet(self.clock.seconds())
+        self._expect(
+            self._snapshot(name, ordered=True),
+            self._silence_over(name, SilenceEnd.OPERATOR, by),
+        )
+
+    @rule()
+    def operator_ends_the_hold(self) -> None:
+        list(self.registry.end_mass_loss())
+        now = self.clock.seconds()
+        expected = list(self._hold_over(HoldEnd.OPERATOR))
+        for quiet in self.quiet.values() if expected else ():
+            if quiet.held_to is not None:
+                quiet.held_to = now
+        self._expect(*expected)
+        self._live_until(now)
 
     @precondition(lambda self: self.living)
     @rule(
@@ -221,21 +347,28 @@ class RegistryMachine(RuleBasedStateMachine):
         reason=st.sampled_from([Reason.GOODBYE, Reason.KICK]),
         names_life=st.booleans(),
         names_itself=st.booleans(),
+        by=SOME_OPERATOR,
     )
     def client_leaves_or_is_kicked(
-        self, pick: int, reason: Reason, names_life: bool, names_itself: bool
+        self,
+        pick: int,
+        reason: Reason,
+        names_life: bool,
+        names_itself: bool,
+        by: str | None,
     ) -> None:
         name = self._some_living(pick)
         life = self.living[name]
         if reason is Reason.KICK:
-            self.registry.kick(name)
+            self.registry.kick(name, by=by)
         else:
+            by = None
             self.registry.goodbye(
                 name,
                 life.incarnation if names_life else None,
                 life.instance if names_itself else None,
             )
-        self._expect(self._died(name, reason))
+        self._expect(*self._died(name, reason, by))
 
     @precondition(lambda self: self.living)
     @rule(
@@ -294,16 +427,21 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(ticks=st.integers(0, 16), killed=st.booleans())
     def service_restarts(self, ticks: int, killed: bool) -> None:
-        """Who lived, lives, with a full fuse.
+        """Who lived, lives, with a full fuse or what is left of a silence.
 
-        Of beats that made no fact, one that is stopped tells at its end; one that
-        is killed has no time to.
+        A hold is over. Of beats that made no fact, one that is stopped tells at its
+        end; one that is killed has no time to.
         """
         stopped_at = self.clock.seconds()
         list(self.registry.defuse_all())
-        assert {fact.client_id for fact in self.heard} == set(self.living)
-        self.facts += [] if killed else self.heard
+        told = [fact for fact in self.heard if isinstance(fact, Snapshot)]
+        assert len(told) == len(self.heard)
+        assert {fact.client_id for fact in told} == set(self.living)
+        assert not self.clock.getDelayedCalls()
+        self.facts += [] if killed else told
         self.heard.clear()
+        self.hold, self.rests_until = None, 0.0
+        self.holds.clear()
         self.clock.advance(ticks * TICK)
         self.registry = self._new_registry()
         kept = self._kept_dead(stored_state(self.facts, last_incarnation=41))
@@ -314,7 +452,11 @@ class RegistryMachine(RuleBasedStateMachine):
             counted = client.reported_state, client.beats, client.longest_gap_seconds
             gap = max(life.longest_gap, stopped_at - life.last_beat)
             assert killed or counted == (life.reported, life.beats, gap)
-            life.last_beat = self.clock.seconds()
+            life.last_beat = now = self.clock.seconds()
+            left = life.silent_until - self.wall_clock()
+            silent_to = None if left <= 0 else now + max(left, life.fuse)
+            life.silent_until = 0.0 if silent_to is None else life.silent_until
+            self.quiet[client.client_id] = Quiet(now, silent_to=silent_to)
             life.values = b"{}"
             life.reported = client.reported_state
             life.beats = client.beats
@@ -342,6 +484,8 @@ class RegistryMachine(RuleBasedStateMachine):
                 beats=client.heartbeat.beats,
                 longest_gap=client.heartbeat.longest_gap,
                 has_left_uncalibrated=client.life().left_uncalibrated,
+                labels=client.labels,
+                silent_until=client.silent_until,
             )
             for client in self.registry
         } == self.living
@@ -351,17 +495,40 @@ class RegistryMachine(RuleBasedStateMachine):
         now = self.clock.seconds()
         for name, life in self.living.items():
             left = self.registry.get(name).heartbeat.seconds_left()
-            assert now + left == life.deadline > now
+            quiet = self.quiet[name]
+            is_held = quiet.held_to is not None
+            assert quiet.deadline(life.fuse) > now
+            assert left == (0.0 if is_held else quiet.deadline(life.fuse) - now)
 
     @invariant()
     def one_timebomb_burns_for_each_living_client(self) -> None:
-        now = self.clock.seconds()
         due = [call.getTime() for call in self.clock.getDelayedCalls()]
-        assert sorted(due) == sorted(
-            life.late_from if now < life.late_from else life.deadline
-            for life in self.living.values()
+        hold = [] if self.hold is None else [self.hold[1]]
+        assert sorted(due) == sorted([*map(self._due, self.living), *hold])
+        assert len(self.registry) == len(self.living) == len(self.quiet)
+
+    @invariant()
+    def who_is_late_held_or_silent_is_as_the_model_says(self) -> None:
+        stages = {name: quiet.stage for name, quiet in self.quiet.items()}
+        assert stages == {
+            client.client_id: client.heartbeat.stage for client in self.registry
+        }
+        mass_loss = self.registry.mass_loss
+        held = {name for name, stage in stages.items() if stage is Stage.HELD}
+        assert set(mass_loss.held) == held
+        assert mass_loss.late == self._late()
+        assert (mass_loss.hold is None) == (self.hold is None)
+        assert self.hold is not None or not held
+
+    @invariant()
+    def a_hold_always_ends_and_rests_as_long(self) -> None:
+        assert self.hold is None or self.clock.seconds() < self.hold[1]
+        begun = [t for what, t in self.holds if what is MassLossBegun]
+        over = [t for what, t in self.holds if what is MassLossOver]
+        assert all(end - start <= HOLD for start, end in zip(begun, over, strict=False))
+        assert all(
+            start - end >= HOLD for end, start in zip(over, begun[1:], strict=False)
         )
-        assert len(self.registry) == len(self.living)
 
     @invariant()
     def incarnation_and_sequence_never_repeat_or_go_back(self) -> None:
@@ -392,7 +559,9 @@ class RegistryMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Let all who still live fall silent: each dies in its time."""
         while self.living:
-            self._live_until(self._next_deadline())
+            self._live_until(self._next_moment())
+        if self.hold is not None:
+            self._live_until(self.hold[1])
         assert not self.clock.getDelayedCalls()
 
     # How the model follows
@@ -408,23 +577,117 @@ class RegistryMachine(RuleBasedStateMachine):
             for instance in instances[-8:]
         ]
 
-    def _next_deadline(self) -> float:
-        return min(life.deadline for life in self.living.values())
+    def _due(self, name: str) -> float:
+        return self.quiet[name].due(self.living[name].fuse)
+
+    def _next_moment(self) -> float:
+        hold = [] if self.hold is None else [self.hold[1]]
+        return min([*map(self._due, self.living), *hold], default=inf)
 
     def _live_until(self, end: float) -> None:
-        """Let time pass, and stop just before and at each deadline on the way."""
-        while self.living and self._next_deadline() <= end:
-            deadline = self._next_deadline()
-            self._turn_to(deadline - HAIR)
-            self._expect()
-            self._turn_to(deadline)
-            dying = [n for n, life in self.living.items() if life.deadline == deadline]
-            # Those of one moment die in any order.
-            told = [fact.client_id for fact in self.heard]
-            dying.sort(key=lambda name: told.index(name) if name in told else 0)
-            self._expect(*(self._died(name, Reason.TIMEBOMB) for name in dying))
+        """Let time pass, and stop just before and at each timer on the way."""
+        while (moment := self._next_moment()) <= end:
+            if moment - HAIR > self.clock.seconds():
+                self._turn_to(moment - HAIR)
+                self._expect()
+            self._turn_to(moment)
+            self._timers_go_off(moment)
         self._turn_to(end)
         self._expect()
+
+    def _timers_go_off(self, moment: float) -> None:
+        """Those of one moment go off in any order: in that in which they were told."""
+        expected: list[Fact | Notice] = []
+
+        def place(name: str | None) -> int:
+            """Where something of a client, or of the hold's end, is told next."""
+            for place, told in enumerate(self.heard[len(expected) :]):
+                if name is None and isinstance(told, MassLossOver):
+                    return place
+                if name is not None and getattr(told, "client_id", None) == name:
+                    return place
+            return len(self.heard)
+
+        while True:
+            due: list[str | None] = [n for n in self.living if self._due(n) <= moment]
+            due += [None] if self.hold is not None and self.hold[1] <= moment else []
+            if not due:
+                break
+            name = min(due, key=place)
+            expected += self._goes_off(name)
+        self._expect(*expected)
+
+    def _goes_off(self, name: str | None) -> Iterator[Fact | Notice]:
+        if name is None:
+            yield from self._hold_over(HoldEnd.TIME)
+            return
+        life, quiet, now = self.living[name], self.quiet[name], self.clock.seconds()
+        since = now - life.last_beat
+        if quiet.stage is Stage.PUNCTUAL:
+            quiet.is_late = True
+            yield self._notice(
+                Late,
+                name,
+                seconds_since_heartbeat=since,
+                seconds_to_timebomb=quiet.deadline(life.fuse) - now,
+                timebomb_seconds=life.fuse,
+            )
+        elif quiet.stage is Stage.HELD:
+            yield from self._hold_over(HoldEnd.TIME)
+            yield from self._died(name, Reason.TIMEBOMB)
+        elif not self._begins_or_goes_on():
+            yield from self._died(name, Reason.TIMEBOMB)
+        else:
+            was_silent = quiet.stage is Stage.SILENT
+            if self.hold is None:
+                self.hold = (str(int(self.wall_clock() * 1e6)), now + HOLD)
+                yield MassLossBegun(self.hold[0], 1, HOLD)
+            self.quiet[name] = Quiet(now, held_to=self.hold[1])
+            if was_silent:
+                life.silent_until = 0.0
+                yield self._snapshot(name)
+                yield self._silence_over(name, SilenceEnd.ENDED)
+            yield self._notice(Held, name, seconds_since_heartbeat=since)
+
+    def _begins_or_goes_on(self) -> bool:
+        late = len(self._late())
+        is_mass = late >= 3 and late >= SHARE * len(self.living)
+        rests = self.clock.seconds() < self.rests_until
+        return self.hold is not None or (is_mass and not rests)
+
+    def _late(self) -> set[str]:
+        stages = (Stage.LATE, Stage.HELD)
+        return {name for name, quiet in self.quiet.items() if quiet.stage in stages}
+
+    def _hold_over(self, reason: HoldEnd) -> Iterator[Notice]:
+        if self.hold is not None:
+            name, until = self.hold
+            now = self.clock.seconds()
+            self.hold, self.rests_until = None, now + HOLD
+            held = sum(quiet.held_to is not None for quiet in self.quiet.values())
+            yield MassLossOver(name, held, until - now, reason)
+
+    def _forgotten(self) -> Iterator[Notice]:
+        """Somebody isn't late any more; if nobody is, a hold is over."""
+        if not self._late():
+            yield from self._hold_over(HoldEnd.RECOVERED)
+
+    def _silence_over(
+        self, name: str, reason: SilenceEnd, by: str | None = None
+    ) -> Notice:
+        return self._notice(Silence, name, seconds=0.0, reason=reason, by=by)
+
+    def _notice(self, kind: Callable[..., Notice], name: str, **what: object) -> Notice:
+        incarnation = self.living[name].incarnation
+        return kind(client_id=name, incarnation=incarnation, **what)
+
+    def _awakes(self, name: str) -> Iterator[Notice]:
+        """It has beaten."""
+        stage = self.quiet[name].stage
+        if stage is Stage.SILENT:
+            yield self._silence_over(name, SilenceEnd.BEAT)
+        elif stage is not Stage.PUNCTUAL:
+            yield self._notice(Recovered, name)
 
     def _turn_to(self, moment: float) -> None:
         self.clock.advance(max(0.0, moment - self.clock.seconds()))
@@ -435,6 +698,7 @@ class RegistryMachine(RuleBasedStateMachine):
         reported: ClientState,
         instance: str | None,
         fuse: float | None,
+        labels: dict[str, str] | None = None,
     ) -> None:
         values = b'{"beat":%d}' % next(self.numbers)
         former = self.living.get(name)
@@ -445,21 +709,21 @@ class RegistryMachine(RuleBasedStateMachine):
         if not goes_on:
             self._leave_time_between_lives(name)
             former = self.living.get(name)
-        client = self.registry.beat(name, reported, instance, fuse, Raw(values))
+        client = self.registry.beat(name, reported, instance, fuse, Raw(values), labels)
         assert client.client_id == name
         if goes_on:
             assert former is not None
-            known = former.has_reported, former.fuse
-            self._beaten(former, reported, fuse, values)
-            is_news = known != (former.has_reported, former.fuse)
-            self._expect(*([self._snapshot(name)] if is_news else []))
+            self._goes_on(name, former, reported, fuse, values, labels)
             return
         self._retire(name, instance)
         reason, previous = Reason.HEARTBEAT, ClientState.DISCONNECTED
         ended, snapshot = None, None
+        awakes: list[Notice] = []
         if former is not None:
             reason, previous = Reason.RECONNECT, former.state
             ended, snapshot = self._end_of(former, reason), self._snapshot(name)
+            awakes += self._awakes(name)
+            labels = former.labels if labels is None else labels
         past = self.incarnations[name]
         assert client.incarnation > max(past, default=41), "incarnations grow"
         past.append(client.incarnation)
@@ -476,8 +740,37 @@ class RegistryMachine(RuleBasedStateMachine):
             state_since=self.wall_clock(),
             has_reported=has_reported,
             former=tuple(self.instances[name][-8:]),
+            labels=labels or {},
         )
-        self._expect(self._fact(name, previous, reason, ended, snapshot))
+        self.quiet[name] = Quiet(self.clock.seconds())
+        fact = self._fact(name, previous, reason, ended, snapshot)
+        self._expect(fact, *awakes, *(self._forgotten() if former else ()))
+
+    def _goes_on(
+        self,
+        name: str,
+        life: Expected,
+        reported: ClientState,
+        fuse: float | None,
+        values: bytes,
+        labels: dict[str, str] | None,
+    ) -> None:
+        known = life.has_reported, life.fuse, life.labels, life.silent_until
+        reported_before = life.reported
+        self._beaten(life, reported, fuse, values)
+        life.labels = life.labels if labels is None else labels
+        life.silent_until = 0.0
+        told: list[Fact | Notice] = []
+        if known != (life.has_reported, life.fuse, life.labels, life.silent_until):
+            told.append(self._snapshot(name))
+        told += self._awakes(name)
+        self.quiet[name] = Quiet(self.clock.seconds())
+        told += self._forgotten()
+        if reported is not reported_before:
+            told.append(self._notice(Reported, name, reported_state=reported))
+        if life.labels != known[2]:
+            told.append(self._notice(LabelsChanged, name, labels=life.labels))
+        self._expect(*told)
 
     def _leave_time_between_lives(self, name: str) -> None:
         second_ago = self.clock.seconds() - 1
@@ -506,7 +799,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self.instances[name].append(latest)
 
     def _entered(
-        self, name: str, state: ClientState, reason: Reason
+        self, name: str, state: ClientState, reason: Reason, by: str | None = None
     ) -> Iterator[Change]:
         life = self.living[name]
         if state is not life.state:
@@ -514,20 +807,26 @@ class RegistryMachine(RuleBasedStateMachine):
             life.sequence += 1
             life.state_since = self.wall_clock()
             life.has_left_uncalibrated = True
-            yield self._fact(name, previous, reason)
+            yield self._fact(name, previous, reason, by=by)
 
-    def _died(self, name: str, reason: Reason) -> Change:
+    def _died(
+        self, name: str, reason: Reason, by: str | None = None
+    ) -> Iterator[Fact | Notice]:
         life = self.living[name]
-        ended = self._end_of(life, reason)
+        ended = self._end_of(life, reason, by)
         life.state = ClientState.DISCONNECTED
         life.sequence += 1
         life.state_since = self.wall_clock()
-        fact = self._fact(name, ended.last_state, reason, ended)
-        del self.living[name]
+        yield self._fact(name, ended.last_state, reason, ended, by=by)
+        if self.quiet[name].stage is Stage.SILENT:
+            is_kicked = reason is Reason.KICK
+            end = SilenceEnd.OPERATOR if is_kicked else SilenceEnd.ENDED
+            yield self._silence_over(name, end, by)
+        del self.living[name], self.quiet[name]
+        yield from self._forgotten()
         if self.latest_instance[name] is not None or self.instances[name]:
             self.died_at[name] = self.clock.seconds()
             self._forget_one_too_many(newest=name)
-        return fact
 
     def _forget_one_too_many(self, newest: str) -> None:
         """One who superseded nobody; else the oldest after a day; else the newest."""
@@ -550,7 +849,7 @@ class RegistryMachine(RuleBasedStateMachine):
         assert list(of_dead) == list(self.died_at)
         return evolve(stored, instances_of_dead=of_dead)
 
-    def _end_of(self, life: Expected, reason: Reason) -> Life:
+    def _end_of(self, life: Expected, reason: Reason, by: str | None = None) -> Life:
         return Life(
             incarnation=life.incarnation,
             registered_at=life.registered_at,
@@ -562,6 +861,8 @@ class RegistryMachine(RuleBasedStateMachine):
                 life.longest_gap, self.clock.seconds() - life.last_beat
             ),
             left_uncalibrated=life.has_left_uncalibrated,
+            labels=life.labels,
+            by=by,
         )
 
     def _fact(
@@ -571,10 +872,11 @@ class RegistryMachine(RuleBasedStateMachine):
         reason: Reason,
         ended: Life | None = None,
         former: Snapshot | None = None,
+        by: str | None = None,
     ) -> Change:
-        return Change(self._snapshot(name), previous, reason, ended, former)
+        return Change(self._snapshot(name), previous, reason, ended, former, by)
 
-    def _snapshot(self, name: str) -> Snapshot:
+    def _snapshot(self, name: str, ordered: bool = False) -> Snapshot:
         life = self.living[name]
         return Snapshot(
             client_id=name,
@@ -589,6 +891,9 @@ class RegistryMachine(RuleBasedStateMachine):
             beats=life.beats,
             longest_gap_seconds=life.longest_gap,
             state_since=life.state_since,
+            labels=life.labels,
+            silent_until=life.silent_until,
+            ordered=ordered,
         )
 
     def _changes(self) -> list[Change]:
@@ -601,19 +906,22 @@ class RegistryMachine(RuleBasedStateMachine):
             listener=self.heard.append,
             default_fuse=DEFAULT_FUSE,
             interval=INTERVAL,
+            tell=self.heard.append,
+            mass_loss_share=SHARE,
+            mass_loss_hold=HOLD,
         )
         # As many as the clients that may live; for these few, fewer.
         registry._dead = DeadClients(MOST_DEAD)
         return registry
 
-    def _expect(self, *expected: Fact) -> None:
-        """The registry has told these facts since the last time, and no others.
-
-        Their order counts for nothing: more than one are deaths in one instant.
-        """
-        by_client = attrgetter("client_id")
-        assert sorted(self.heard, key=by_client) == sorted(expected, key=by_client)
-        self.facts += self.heard
+    def _expect(self, *expected: Fact | Notice) -> None:
+        """The registry has told these since the last time, and nothing else."""
+        assert self.heard == list(expected)
+        for told in self.heard:
+            if isinstance(told, Change | Snapshot):
+                self.facts.append(told)
+            elif isinstance(told, MassLossBegun | MassLossOver):
+                self.holds.append((type(told), self.clock.seconds()))
         self.heard.clear()
 
     @contextmanager

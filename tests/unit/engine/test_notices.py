@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Lockout
+from heartbeat_service.core.changes import Fact, Lockout
 from heartbeat_service.core.notices import (
     Held,
     HoldEnd,
@@ -125,7 +125,7 @@ class TestOrder(NoticesTestCase):
         )
 
     def test_notices_of_different_kinds_keep_their_order(self) -> None:
-        notices = [
+        notices: list[Notice] = [
             late(),
             Held(client_id="1", incarnation=101, seconds_since_heartbeat=10.0),
             recovered(),
@@ -136,7 +136,10 @@ class TestOrder(NoticesTestCase):
         self.assertEqual(self.told[1:], notices)
 
     def test_changes_and_lockouts_are_told_and_snapshots_are_not(self) -> None:
-        facts = [registration("1", 101), Lockout("2", 600.0, "ada", None, 60.0)]
+        facts: list[Fact] = [
+            registration("1", 101),
+            Lockout("2", 600.0, "ada", None, 60.0),
+        ]
         for fact in facts:
             self.journal.record(fact)
         self.journal.record(snapshot("1", 101, fuse=1.0))
