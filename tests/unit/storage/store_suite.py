@@ -98,8 +98,8 @@ SOME_ID = st.sampled_from(["1", "10", "a.b_c:d@e-f"])
 SOME_STATE = st.sampled_from(ClientState)
 SOME_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
 SOME_SECONDS = st.floats(0, 253_402_300_798)  # as far as a date can show them
-SOME_WORD = st.text("aZ9._:@-", min_size=1, max_size=64)
-SOME_LABELS = st.dictionaries(SOME_WORD, SOME_WORD, max_size=8)
+SOME_WORD = st.sampled_from(["room", "a", "Z9._:@-", "x" * 64])
+SOME_LABELS = st.dictionaries(SOME_WORD, SOME_WORD)
 SOME_INSTANCES = st.builds(
     Instances,
     present=st.none() | SOME_TEXT,
