@@ -332,18 +332,18 @@ class Dispatcher:
 
     def _each_shown(self, after: int, which: Which) -> Iterator[Shown]:
         def chosen(record: ClientRecord | None) -> ClientRecord | None:
-            return record if record is None or which.has(record) else None
+            if record is None:
+                return None
+            fits = which.has(record.client_state, record.labels, record.late)
+            return record if fits else None
 
         # The names are taken with the first step, which is in somebody's slice.
         for client_id in self._names(after):
             if not client_id.startswith(which.prefix):
                 yield None
                 continue
-            shown = self._shown(client_id)
-            if isinstance(shown, Deferred):
-                yield shown.addCallback(chosen)
-            else:
-                yield chosen(shown)
+            shown = self._shown(client_id, which)
+            yield shown.addCallback(chosen) if isinstance(shown, Deferred) else shown
 
     def _names(self, after: int) -> Iterable[str]:
         """Who is to be shown; in trouble whoever lives as far as the store knows."""
@@ -357,23 +357,24 @@ class Dispatcher:
         living = merge(settled, kept, key=_BIRTH)
         return (client.client_id for client in living if client.incarnation > after)
 
-    def _shown(self, client_id: str) -> Shown:
+    def _shown(self, client_id: str, which: Which) -> Shown:
         if self.journal.is_settled(client_id) or self.journal.trouble is not None:
-            return self._kept(client_id)
+            return self._kept(client_id, which)
         return self.client(client_id).addErrback(_nobody)
 
-    def _kept(self, client_id: str) -> ClientRecord | None:
+    def _kept(self, client_id: str, which: Which = EVERYBODY) -> ClientRecord | None:
         """A client as the store has it; None if it doesn't live there.
 
+        :param which: None, too, if it is none of these.
         :raises Overloaded: if the store isn't open.
         """
-        client = self.registry.find(client_id)
-        held = self.journal.held()
-        if client_id not in held:
-            return None if client is None else self.record(client)
-        kept = held[client_id]
-        if kept is None:
+        client, held = self.registry.find(client_id), self.journal.held()
+        kept = held.get(client_id, client)
+        late = client_id in self.registry.mass_loss.late
+        if kept is None or not which.has(kept.state, kept.labels, late):
             return None
+        if isinstance(kept, LocalClient):
+            return self.record(kept)
         if client is None:
             return self._record_of(kept, kept.fuse, None)
         return self._record_of(kept, client.heartbeat.fuse, client.heartbeat)

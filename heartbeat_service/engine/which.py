@@ -1,6 +1,7 @@
 """Which clients an operator asks for: by ID, state, labels and lateness.
 
-A listing looks at each record, and shows it or doesn't. Knows no registry and no route.
+A listing looks at each client before it makes its record, which takes longer. Knows no
+registry and no route.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Collection, Mapping
 from attrs import frozen
 
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.protocol.messages import ClientRecord
 
 #: Labels, each a name and a value, of which one is meant: in ``NAME:VALUE`` both may
 #: have colons of their own.
@@ -37,13 +37,12 @@ class Which:
     label: Collection[AnyOf] = ()
     late: bool | None = None
 
-    def has(self, client: ClientRecord) -> bool:
-        """Whether a client is one of them."""
+    def has(self, state: ClientState, labels: Mapping[str, str], late: bool) -> bool:
+        """Whether a client is one of them whose ID begins so."""
         return (
-            client.client_id.startswith(self.prefix)
-            and self.state in (None, client.client_state)
-            and self.late in (None, client.late)
-            and has_labels(client.labels, self.label)
+            self.state in (None, state)
+            and self.late in (None, late)
+            and has_labels(labels, self.label)
         )
 
 
