@@ -44,6 +44,7 @@ OPERATOR_ROUTES = [
     ("GET", "/mass-loss", b""),
     ("DELETE", "/mass-loss", b""),
     ("GET", "/summary", b""),
+    ("GET", "/metrics", b""),
 ]
 CLIENT_ROUTES = [
     ("POST", "/heartbeat", heartbeat("1")),
