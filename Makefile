@@ -27,7 +27,10 @@ run: $(RUN)
 demo: $(RUN)
 	@exec $(BIN)/python examples/demo.py $(ARGS)
 
+# A real Prometheus scrapes the service.
 test: $(DEV)
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
+		sh deploy/install-debian.sh prometheus
 	$(BIN)/python -m pytest -q -n 3 $(COVERAGE)
 
 # FAULTS=short make faults does less of each.

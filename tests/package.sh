@@ -39,8 +39,10 @@ for package in dist/*.whl dist/*.tar.gz; do
         [ "$said" = "heartbeat-service $version" ] ||
             fail "$package: $program --version says $said, not $version"
     done
-    [ -f "$venv/share/heartbeat-service/heartbeat.service" ] ||
-        fail "$package: the unit isn't installed"
+    for file in heartbeat.service heartbeat.json heartbeat.rules.yml; do
+        [ -f "$venv/share/heartbeat-service/$file" ] ||
+            fail "$package: $file isn't installed"
+    done
 
     : >"$venv/log"
     (cd "$venv" && exec bin/heartbeat-service --store memory: \
