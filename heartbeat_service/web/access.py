@@ -18,15 +18,13 @@ from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 from twisted.web.iweb import IRequest
 
+from heartbeat_service.core.changes import LONGEST_NAME
 from heartbeat_service.core.errors import Unauthorized
 from heartbeat_service.host.files import read_secret
 from heartbeat_service.protocol.scope import EVERYBODY, Scope
 
 #: The shortest token, in characters.
 SHORTEST_TOKEN = 16
-
-#: The longest name of an operator, in characters.
-LONGEST_NAME = 64
 
 _TOKEN = re.compile(rb"[!-~]{%d,}" % SHORTEST_TOKEN)
 _BEARER = re.compile(rb"bearer +([!-~]+) *", re.IGNORECASE)
