@@ -191,3 +191,57 @@ async def test_who_gives_an_order_is_the_name_of_the_token(
     assert by == ["Anna B.", None, "Anna B."]
     _, content, _ = await running.http("GET", "/lockouts", Authorization=nobody)
     assert [one["by"] for one in content["lockouts"]] == ["Anna B."]
+
+
+@pytest_twisted.ensureDeferred
+async def test_labels_silences_and_who_did_what_outlive_a_restart(
+    serve: Serve, tmp_path: Path
+) -> None:
+    tokens = tmp_path / "operators"
+    tokens.write_text("token-of-anna-123 Anna B.\n")
+    tokens.chmod(0o600)
+    settings = {
+        "operator_token_file": str(tokens),
+        "store": f"sqlite:{tmp_path / 'kept.sqlite'}",
+    }
+    running = await serve(**settings)
+
+    async def operate(first: str, body: bytes | None = None) -> Any:
+        """An operator does what must succeed."""
+        method, path = first.split()
+        status, content, _ = await running.http(
+            method, path, body, Authorization="Bearer token-of-anna-123"
+        )
+        assert status in (200, 204), content
+        return content
+
+    async def seen() -> tuple[Any, ...]:
+        """What an operator sees of all that."""
+        (here,) = (await operate("GET /clients"))["clients"]
+        (gone,) = (await operate("GET /clients?gone=true"))["clients"]
+        (life,) = (await operate("GET /clients/2/history"))["lives"]
+        (kept_out,) = (await operate("GET /lockouts"))["lockouts"]
+        summary = await operate("GET /summary")
+        assert 500 < here["silentSeconds"] <= 600
+        return (
+            *(here["clientID"], here["labels"], here["stateSince"]),
+            *(gone["clientID"], gone["labels"], life["by"]),
+            *(kept_out["clientID"], kept_out["by"], summary["goneLastHour"]),
+        )
+
+    for name in ("1", "2"):
+        await running.beat(name, labels={"room": name})
+        await running.beat(name, labels={"room": "b", "seat": name})
+    await operate("PUT /clients/1/state", b'{"clientState": "RUNNING"}')
+    await operate("PUT /clients/1/silence", b'{"seconds": 600}')
+    await operate("PUT /clients/2/lockout", b'{"seconds": 600}')
+    before = await seen()
+    since = before[2]
+    assert before == (
+        *("1", {"room": "b", "seat": "1"}, since),
+        *("2", {"room": "b", "seat": "2"}, "Anna B."),
+        *("2", "Anna B.", 1),
+    )
+    await running.stop()
+    running = await serve(**settings)
+    assert await seen() == before
