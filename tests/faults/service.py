@@ -104,7 +104,8 @@ class Service:
 
     def herd(self, count: int, **how: Any) -> Herd:
         """A herd of clients of this service, that do nothing yet."""
-        herd = Herd(count, http=self.http, router=self.router, pub=self.pub, **how)
+        where = {"http": self.http, "router": self.router, "pub": self.pub}
+        herd = Herd(count, **{**where, **how})
         self._herds.append(herd)
         return herd
 
