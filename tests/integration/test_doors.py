@@ -45,12 +45,14 @@ OPERATOR_ROUTES = [
     ("DELETE", "/mass-loss", b""),
     ("GET", "/summary", b""),
     ("GET", "/metrics", b""),
+    ("HEAD", "/events", b""),  # a GET has no end
 ]
 CLIENT_ROUTES = [
     ("POST", "/heartbeat", heartbeat("1")),
     ("POST", "/Heartbeat/Update", heartbeat("1")),
     ("POST", "/heartbeat", b"no heartbeat"),
     ("POST", "/heartbeat", message("Goodbye", clientID="1")),
+    ("HEAD", "/clients/1/events", b""),
 ]
 
 

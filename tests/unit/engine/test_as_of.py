@@ -307,7 +307,7 @@ class Machine(RuleBasedStateMachine):
 
 class TestAsOf(SynchronousTestCase):
     def test_listing_and_the_events_beyond_it_are_the_truth(self) -> None:
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis
+        run_state_machine_as_test(
             Machine,
             settings=settings(
                 max_examples=120,
