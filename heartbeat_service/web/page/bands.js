@@ -4,6 +4,9 @@ import { h, write } from "./dom.js";
 import { glyph } from "./glyphs.js";
 import { T, clock, minuteSecond, span } from "./texts.js";
 
+/** A restart is told for so long, in ms, if nobody says that it was seen. */
+const LONGEST = 600_000;
+
 /** Draws the bands that apply now. */
 export function bands(app, element) {
   const shown = { noLine: noLine(app), restart: restart(app), massLoss: massLoss(app) };
@@ -48,7 +51,7 @@ function restart(app) {
   return {
     box: band("note", "reconnect", heading, h("p", {}, T.bands.restartText),
       h("button", { type: "button", class: "btn", onclick: dismiss }, T.bands.good)),
-    applies: () => app.listing.restartedAt !== null && app.listing.restartedAt !== seen && !app.stale,
+    applies: () => app.listing.restartedAt !== seen && app.now() - app.listing.restartedAt < LONGEST && !app.stale,
     draw: () => write(heading, T.bands.restart(clock(app.listing.restartedAt))),
   };
 }

@@ -16,8 +16,9 @@ const GAP_Y = 0.875;
 const HEAD = 1.6;
 const [LARGEST, SMALLEST] = [22, 3];
 const ROOT3 = Math.sqrt(3);
+const BUDGET = 12;
 const ROWS_STAY = 20_000;
-const PAUSE = 250;
+const PAUSE = 500;
 /** Of those who need somebody: all but the rows of tiles, and such a row, in rem. */
 const [HEIGHT, ROW] = [2.5, 4.25];
 
@@ -69,6 +70,15 @@ export class Dense {
       touched.get(group.key).push(id);
     }
     for (const group of this.#groups) this.#panels.get(group.key).draw(group, touched.get(group.key) ?? []);
+    this.#refresh();
+  }
+
+  // Whole panels take long: what doesn't fit into this frame is drawn in the next.
+  #refresh() {
+    const until = performance.now() + BUDGET;
+    const old = [...this.#panels.values()].filter((panel) => panel.isOld);
+    while (old.length && performance.now() < until) old.shift().refresh();
+    if (old.length) this.#app.soon();
   }
 
   tick() {
@@ -241,6 +251,7 @@ class Panel {
   #across = 1;
   #layout = "";
   #version = -1;
+  #outgrown = true;
   #cells = [];
   #index = new Map();
 
@@ -253,6 +264,8 @@ class Panel {
     this.canvas.addEventListener("click", (event) => this.#click(event));
     this.canvas.addEventListener("pointermove", (event) => this.#hint(event));
     this.canvas.addEventListener("pointerleave", () => app.hint(null));
+    this.canvas.addEventListener("focus", () => this.canvas.matches(":focus-visible") && this.#enter());
+    this.canvas.addEventListener("blur", () => this.#drawOver(this.#index.get(app.cursor)));
   }
 
   arrange(group, width, sprites) {
@@ -260,21 +273,24 @@ class Panel {
     const across = acrossFor(sprites.radius, width);
     const height = heightFor(sprites.radius, Math.ceil(group.clients.length / across));
     const layout = `${width} ${height} ${across} ${sprites.key}`;
-    if (layout === this.#layout) return this.#refresh();
+    this.#outgrown = group.version !== this.#version;
+    if (layout === this.#layout) return;
     Object.assign(this, { width, height });
     this.#layout = layout;
     this.#across = across;
     this.#sprites = sprites;
-    this.#version = -1;
     this.canvas.width = width * sprites.ratio;
     this.canvas.height = height * sprites.ratio;
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${height}px`;
-    return this.#refresh();
+    this.#outgrown = true;
+    this.#cells = [];
+    this.#index.clear();
   }
 
-  #refresh() {
-    if (this.#group.version !== this.#version) this.#drawAll();
+  /** Its cells stand elsewhere now. */
+  get isOld() {
+    return this.#outgrown;
   }
 
   draw(group, ids) {
@@ -283,8 +299,10 @@ class Panel {
     for (const id of ids) this.#drawOver(this.#index.get(id));
   }
 
-  #drawAll() {
+  /** Draws all cells anew. */
+  refresh() {
     const paper = this.canvas.getContext("2d");
+    this.#outgrown = false;
     this.#version = this.#group.version;
     this.#cells = this.#group.clients.slice();
     this.#index = new Map(this.#cells.map((client, i) => [client.id, i]));
@@ -346,6 +364,13 @@ class Panel {
       if (far < nearest) [best, nearest] = [this.#cells[i], far];
     }
     return best;
+  }
+
+  // By Tab: to where the cursor was, or to the first.
+  #enter() {
+    const { cursor } = this.#app;
+    const id = this.#index.has(cursor) ? cursor : this.#cells[0]?.id;
+    if (id !== undefined) this.#dense.goTo(id);
   }
 
   #click(event) {

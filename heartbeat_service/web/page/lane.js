@@ -7,7 +7,7 @@ import { T, clock, hourMinute, number, span } from "./texts.js";
 
 const TOGETHER = 60_000;
 const MANY = 4;
-const MOST = 40;
+const MOST = 24;
 /** At most once in so long, and once in so long even if nothing happens, in ms. */
 const [PAUSE, OLD] = [900, 15_000];
 
@@ -44,16 +44,25 @@ export function mount(app, element) {
     const entries = bundle(gone.slice(0, 2000), ui.group || null).slice(0, MOST);
     list.replaceChildren(...entries.map((entry) => (entry.length > 1 ? bunch(app, entry) : single(app, entry[0]))));
     if (!entries.length) list.append(h("li", { class: "nobody" }, T.lane.nobody));
+    const rest = gone.length - entries.reduce((sum, entry) => sum + entry.length, 0);
+    if (rest) list.append(h("li", { class: "nobody" }, h("button", { type: "button", class: "btn quiet", onclick: all }, T.lane.more(rest))));
   }
+
+  const all = () => app.set({ view: "table", filter: "gone" });
+
+  // Not within a frame, which has enough to draw.
+  const drawing = setInterval(() => {
+    const old = performance.now() - drawnAt > OLD && !app.stale;
+    if (stirred || old) drawList();
+  }, PAUSE);
 
   return {
     draw(changes) {
       write(count, number(app.model.gone.size));
-      const age = performance.now() - drawnAt;
-      stirred ||= changes.gone || (age > OLD && !app.stale);
-      if (changes.ui || (stirred && age > PAUSE)) drawList();
+      stirred ||= changes.gone;
+      if (changes.ui) drawList();
     },
-    destroy() {},
+    destroy: () => clearInterval(drawing),
   };
 }
 
@@ -67,7 +76,7 @@ function single(app, one) {
     h("button", { type: "button", class: "id", title: one.id, onclick: () => app.open(one.id) }, cut(one.id, 20)),
     h("time", {}, clock(one.at)),
     h("p", {}, h("b", {}, word), `, ${one.reason === "kick" && one.by ? T.by(one.by) : why}`),
-    h("p", {}, facts.filter(Boolean).join(" · ")),
+    h("p", {}, facts.filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")),
     locked && h("p", { class: "locked" }, T.lockedUntil(hourMinute(locked.until))));
 }
 

@@ -49,8 +49,8 @@ export class Line {
       this.#source = this.#own();
       this.open(true);
     };
-    worker.port.onmessage = ({ data: { event, ...news } }) => {
-      if (event) return this.onevent(...event);
+    worker.port.onmessage = ({ data: { events, ...news } }) => {
+      if (events) return events.forEach((event) => this.onevent(...event));
       this.#take(news);
       if (news.state === "locked") this.#service.onunauthorized(Boolean(this.#service.token));
     };

@@ -11,7 +11,7 @@
 //   now()                     the service's time, ms
 //   say(text), cry(text)      to who listens: when there is time; at once
 //   hint(text|null, event)    a tooltip at the pointer
-//   redraw()                  draws everything at the next frame
+//   redraw(), soon()          draws everything, or what has changed, at the next frame
 //   cursor                    the ID that the keyboard is at, or null
 //   current                   the view that is shown: wall, table or phone
 //   hands                     what hands.js mounted
@@ -85,6 +85,7 @@ const app = {
   say: (text) => speech.say(text),
   cry: (text) => speech.cry(text),
   redraw: () => draw.everything(),
+  soon: () => draw.soon(),
   set,
   open: (client) => set({ client }),
   toggleTheme: () => set({ theme: theme() === "dark" ? "light" : "dark" }),

@@ -79,7 +79,7 @@ export function top(app, element) {
     h("dl", { class: "counts", "aria-label": T.top.counts }, ...[...numbers.values()].map((one) => one.box)),
     h("div", { class: "line" }, time, h("div", { class: "link" }, h("span", { class: "dot" }), link)),
   );
-  let mood = "well";
+  let told = { mood: "well", glyph: "" };
 
   function drawVerdict() {
     const now = judge(app);
@@ -87,9 +87,16 @@ export function top(app, element) {
     reshape(face, now.glyph);
     write(line, now.line);
     write(second, now.second);
-    if (WORSE[now.mood] > WORSE[mood]) app.cry(now.line);
-    mood = now.mood;
+    tell(now);
     document.title = titleOf(app, now.mood);
+  }
+
+  // Worse, or a mass loss: at once. All well again: when there is time.
+  function tell(now) {
+    const massLoss = now.glyph === "held" && told.glyph !== "held";
+    if (WORSE[now.mood] > WORSE[told.mood] || massLoss) app.cry(now.line);
+    else if (now.glyph === "tick" && told.mood !== "well") app.say(now.line);
+    told = now;
   }
 
   function drawCounts() {

@@ -4,6 +4,8 @@
 import { Service } from "./service.js";
 import { Stream, readID } from "./stream.js";
 
+/** Events of so many milliseconds are told in one message. */
+const GATHER = 20;
 const shared = new Map();
 
 /** The stream of a token, and the ports of the pages that listen. */
@@ -11,11 +13,12 @@ class Shared {
   #ports = new Set();
   #service;
   #stream;
+  #gathered = [];
 
   constructor(token) {
     this.#service = new Service({ token });
     this.#stream = new Stream(this.#service);
-    this.#stream.onevent = (...event) => this.#tell({ event });
+    this.#stream.onevent = (...event) => this.#gather(event);
     this.#stream.onstate = () => this.#tell(this.#news());
   }
 
@@ -24,7 +27,19 @@ class Shared {
     return { state, since, refusal, wait: retryAt - performance.now() };
   }
 
+  #gather(event) {
+    if (!this.#gathered.length) setTimeout(() => this.#pass(), GATHER);
+    this.#gathered.push(event);
+  }
+
+  #pass() {
+    const events = this.#gathered.splice(0);
+    if (events.length) this.#tell({ events });
+  }
+
+  // What happened before is told before.
   #tell(news) {
+    if (!news.events) this.#pass();
     for (const port of this.#ports) port.postMessage(news);
   }
 
@@ -33,11 +48,12 @@ class Shared {
     const isNew = !this.#ports.has(port) || anew;
     this.#ports.add(port);
     const { state, lastID } = this.#stream;
+    this.#pass();
     if (state !== "live") return this.#stream.open(isNew);
     port.postMessage(this.#news());
     if (!isNew || lastID === null) return undefined;
     const data = { run: readID(lastID).run, serverTime: new Date(this.#service.now()).toISOString() };
-    return port.postMessage({ event: ["Reset", data, lastID] });
+    return port.postMessage({ events: [["Reset", data, lastID]] });
   }
 
   leave(port, state = "paused") {
