@@ -14,9 +14,11 @@ const PANEL = 16;
 const GAP_X = 1.125;
 const GAP_Y = 0.875;
 const HEAD = 1.6;
+/** In pixels where a rem has 16, and in pixels. */
 const [LARGEST, SMALLEST] = [22, 3];
 const ROOT3 = Math.sqrt(3);
-const BUDGET = 12;
+/** For panels whose cells have moved, and for empty ones, in ms a frame. */
+const [BUDGET, WHOLE] = [12, 40];
 const ROWS_STAY = 20_000;
 const PAUSE = 500;
 /** Of those who need somebody: all but the rows of tiles, and such a row, in rem. */
@@ -75,8 +77,8 @@ export class Dense {
 
   // Whole panels take long: what doesn't fit into this frame is drawn in the next.
   #refresh() {
-    const until = performance.now() + BUDGET;
     const old = [...this.#panels.values()].filter((panel) => panel.isOld);
+    const until = performance.now() + (old.some((panel) => panel.isBlank) ? WHOLE : BUDGET);
     while (old.length && performance.now() < until) old.shift().refresh();
     if (old.length) this.#app.soon();
   }
@@ -125,7 +127,7 @@ function radiusFor(groups, columns, width, height, unit) {
     rows.push(Math.max(...groups.slice(i, i + columns).map((group) => group.clients.length)));
   }
   const fixed = rows.length * (HEAD * unit + 4) + (rows.length - 1) * GAP_Y * unit;
-  for (let radius = LARGEST; radius > SMALLEST; radius -= 0.25) {
+  for (let radius = (LARGEST * unit) / 16; radius > SMALLEST; radius -= 0.25) {
     const across = acrossFor(radius, width);
     const needed = rows.reduce((sum, cells) => sum + heightFor(radius, Math.ceil(cells / across)), fixed);
     if (needed <= height) return [radius, height - needed, rows.length];
@@ -293,6 +295,11 @@ class Panel {
     return this.#outgrown;
   }
 
+  /** Nothing is drawn there yet. */
+  get isBlank() {
+    return this.#cells.length === 0;
+  }
+
   draw(group, ids) {
     this.#head.draw(group);
     mark(this.canvas, "aria-label", T.wall.honeycomb(T.group(this.#app.model.groupedBy, group.key), group.counts.alive));
@@ -416,6 +423,7 @@ class Sprites {
   constructor(radius, key) {
     this.radius = radius;
     this.key = key;
+    this.unit = rem() / 16;
     this.ratio = devicePixelRatio || 1;
     this.size = Math.ceil((radius * 2.3 + 2) * this.ratio);
     this.#colours = readColours();
@@ -469,7 +477,7 @@ class Sprites {
   #paintState(paper, { state, sign }) {
     const r = this.#inner;
     paper.fillStyle = paper.strokeStyle = this.#colours[state];
-    paper.lineWidth = 1.3;
+    paper.lineWidth = 1.3 * this.unit;
     hexagon(paper, 0, 0, r);
     if (state === "RUNNING") this.#faint(paper, 0.42, () => paper.fill());
     else if (state === "CALIBRATED") this.#half(paper, r);
@@ -510,7 +518,7 @@ class Sprites {
   #outline(paper, colour, width) {
     hexagon(paper, 0, 0, this.#inner);
     paper.strokeStyle = colour;
-    paper.lineWidth = Math.min(width, this.radius / 3);
+    paper.lineWidth = Math.min(width * this.unit, this.radius / 3);
     paper.stroke();
   }
 
