@@ -93,6 +93,12 @@ class Drawer {
     return this.#app.model.gone.get(this.#id) ?? this.#app.model.clients.get(this.#id)?.gone ?? null;
   }
 
+  // What time it is; while there is no line, when the last was heard: nothing grows older.
+  get #time() {
+    const { stale, line } = this.#app;
+    return stale && line.since !== null ? line.since : this.#app.now();
+  }
+
   get #live() {
     return this.#app.line.state === "live";
   }
@@ -179,7 +185,7 @@ class Drawer {
   }
 
   #nowParts(client, gone) {
-    const now = this.#app.now();
+    const now = this.#time;
     if (client) {
       return [glyph(client.state), T.state[client.state], h("span", { class: "dim" }, T.drawer.aliveFor(span(now - client.registeredAt)))];
     }
@@ -202,7 +208,7 @@ class Drawer {
     const { model } = this.#app, found = [], words = T.drawer;
     const out = model.lockouts.get(this.#id);
     const count = h("b", { class: "num" }), button = (text, onclick) => h("button", { type: "button", class: "btn", onclick }, text);
-    if (out && out.until > this.#app.now()) {
+    if (out && out.until > this.#time) {
       found.push(["locked", words.locked(hourMinute(out.until), out.by), button(words.letIn, () => this.#app.hands.letIn(this.#id))]);
     }
     if (!client) return found;
@@ -230,7 +236,7 @@ class Drawer {
   // ---- lives
 
   #drawLives() {
-    const box = this.#parts.lives, now = this.#app.now();
+    const box = this.#parts.lives, now = this.#time;
     const lives = this.#lives;
     if (!lives.length) {
       this.#parts.spans.replaceChildren();
@@ -305,7 +311,7 @@ class Drawer {
   }
 
   #factsOf(record) {
-    const words = T.drawer, now = this.#app.now();
+    const words = T.drawer, now = this.#time;
     const since = (time) => (time ? words.since(clock(Date.parse(time)), span(now - Date.parse(time))) : words.dash);
     return [
       [words.labels, labelsOf(record.labels)],

@@ -206,6 +206,12 @@ class Table {
 
   // ---- the rows
 
+  // While there is no line nothing grows older.
+  get #time() {
+    const { stale, line } = this.#app;
+    return stale && line.since !== null ? line.since : this.#app.now();
+  }
+
   #click(event) {
     const row = event.target.closest(".trow");
     if (row) this.#app.pick(row.dataset.id, event);
@@ -227,7 +233,7 @@ class Table {
     this.#fillAttention(cells, client);
     this.#fillFuse(row, client);
     pad(this.names).forEach((name, i) => write(cells[`l${i}`], client.labels[name] ?? ""));
-    write(cells.up, gone ? "" : span(this.#app.now() - client.registeredAt));
+    write(cells.up, gone ? "" : span(this.#time - client.registeredAt));
   }
 
   #fillState({ stateGlyph, state, stateCell }, { gone, state: now }) {
