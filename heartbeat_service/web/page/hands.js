@@ -263,14 +263,19 @@ class Hands {
       calibrate, start, stop, gap(), silence, gap(), out, clear);
   }
 
+  #kindsOf({ clients, selection }) {
+    const counts = Object.fromEntries(STATES.map((state) => [state, 0]));
+    for (const id of selection) counts[clients.get(id).state] += 1;
+    return T.hands.kinds(Object.entries(counts).filter(([, n]) => n));
+  }
+
   /** Draws the bar; is called while somebody is selected. */
   draw() {
     const { model } = this.#app;
     if (this.#foot.firstChild !== this.#bar) this.#foot.replaceChildren(this.#bar);
-    const people = model.selected();
-    const kinds = STATES.map((state) => [state, people.filter((p) => p.state === state).length]).filter(([, n]) => n);
-    write(this.#who, T.hands.selected(people.length, people.length === model.counts.alive));
-    write(this.#kinds, people.length < 5 ? people.map(({ id }) => cut(id, 18)).join(", ") : T.hands.kinds(kinds));
+    const { size } = model.selection;
+    write(this.#who, T.hands.selected(size, size === model.counts.alive));
+    write(this.#kinds, size < 5 ? model.selected().map(({ id }) => cut(id, 18)).join(", ") : this.#kindsOf(model));
     for (const one of this.#buttons.values()) one.disabled = !this.ready;
   }
 }

@@ -14,6 +14,8 @@ const ROW = 4.25;
 const URGENT = 8;
 const STRIP = 80;
 const TICK = 200;
+// Who comes and goes in a long list is looked for that seldom.
+const AGAIN = 1000;
 
 export const mount = (app, element) => new Phone(app, element);
 
@@ -153,7 +155,7 @@ function clientsTab(app, element) {
   const nobody = h("p", { class: "dim nobody", hidden: true }, T.phone.nobody);
   element.append(choice, scroller, nobody);
   const rows = new Rows(scroller, box, () => makeRow(app, true), (row, client) => fillRow(app, row, client));
-  let list = [], offered = "";
+  let list = [], offered = "", foundAt = null, changed = false;
 
   function offer() {
     const groups = app.model.groupList().filter((group) => group.counts.alive);
@@ -174,15 +176,22 @@ function clientsTab(app, element) {
     return filter === "attention" ? app.model.attention() : app.model.find("alive").filter(inside);
   }
 
+  function drawAll() {
+    [foundAt, changed] = [performance.now(), false];
+    offer();
+    list = find();
+    nobody.hidden = list.length > 0;
+    rows.set(list, Math.round(ROW * rem()));
+  }
+
   return {
-    draw(changes) {
-      if (!changes.ui && !changes.ids.size) return;
-      offer();
-      list = find();
-      nobody.hidden = list.length > 0;
-      rows.set(list, Math.round(ROW * rem()));
+    draw({ ui }) {
+      changed = true;
+      if (ui || foundAt === null) drawAll();
+      else rows.draw();
     },
     tick() {
+      if (changed && performance.now() - foundAt > AGAIN) drawAll();
       for (const [row, client] of rows.seen()) fillNumber(app, row, client);
     },
     shown: () => list.map(({ id }) => id),
