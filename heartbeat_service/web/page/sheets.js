@@ -7,6 +7,9 @@ import { glyph } from "./glyphs.js";
 import { T, clock, hourMinute, number } from "./texts.js";
 import { VERBS, preview, wantsTick } from "./verbs.js";
 
+// Divisible by two, three and four columns.
+const BLOCK = 240;
+
 let open = null;
 const waiting = [];
 
@@ -133,13 +136,18 @@ class Question {
     return [
       title(T.hands.title(this.#verb, this.#people.length, one, this.#everybody)),
       lead(one ? T.hands.leadOne(clock(this.#at)) : T.hands.lead(clock(this.#at), this.#everybody)),
-      h("div", { class: "middle", tabIndex: -1 },
-        this.#times(), this.#sum, T.hands.note[this.#verb] && note(T.hands.note[this.#verb]),
-        this.#raw, this.#late, this.#since, this.#blocked, !one && this.#whom()),
+      this.#middle(one === null),
       this.#tick(),
       feet(h("span", { class: "left" }, T.hands.after[this.#verb] ?? T.hands.after.other),
         button(T.hands.cancel, this.#oncancel, { first: true, id: "sheet-cancel" }), this.#go),
     ];
+  }
+
+  #middle(many) {
+    const middle = h("div", { class: "middle", tabIndex: -1 }, this.#times(), this.#sum,
+      T.hands.note[this.#verb] && note(T.hands.note[this.#verb]), this.#raw, this.#late, this.#since, this.#blocked);
+    if (many) middle.append(...this.#whom(middle));
+    return middle;
   }
 
   /** Who changed or went since the list was frozen; null where nothing can be sent. */
@@ -172,17 +180,26 @@ class Question {
     return h("label", { class: "sure" }, this.#sure, this.#sureWords);
   }
 
-  // All of them, in blocks: a task for each, and only what is seen is laid out.
-  #whom() {
+  // All of them, in blocks; a block is filled when it comes near to what is seen.
+  #whom(scroller) {
+    const near = new IntersectionObserver((entries) => entries.forEach(({ isIntersecting, target }) => {
+      if (!isIntersecting) return;
+      near.unobserve(target);
+      this.#fillBlock(target);
+    }), { root: scroller, rootMargin: "50%" });
     const list = h("div", { class: "whom", role: "group", "aria-label": T.hands.untick });
-    const box = h("div", null, h("h3", null, T.hands.untick), list);
-    const add = (from) => {
-      if (from >= this.#people.length || (from && !list.isConnected)) return;
-      list.append(h("div", { class: "block" }, this.#people.slice(from, from + 240).map((p) => this.#person(p))));
-      setTimeout(add, 16, from + 240);
-    };
-    add(0);
-    return box;
+    for (let from = 0; from < this.#people.length; from += BLOCK) {
+      const block = h("div", { class: "block", data: { from } });
+      if (from) near.observe(block);
+      else this.#fillBlock(block);
+      list.append(block);
+    }
+    return [h("h3", null, T.hands.untick), list];
+  }
+
+  #fillBlock(block) {
+    const from = Number(block.dataset.from);
+    block.append(...this.#people.slice(from, from + BLOCK).map((person) => this.#person(person)));
   }
 
   #person({ id, state }) {
