@@ -61,7 +61,9 @@ class Hands {
 
   /** Selects everybody; the bar tells what can be done. */
   actOnAll() {
-    this.#app.model.select(this.#app.model.clients.keys());
+    const { model, say } = this.#app;
+    model.select(model.clients.keys());
+    say(T.hands.selected(model.selection.size, true));
   }
 
   #ask(verb, people) {

@@ -229,7 +229,7 @@ class Question {
   #line({ state, count, taken }) {
     return h("li", { data: { state, taken: String(taken) } },
       h("b", null, number(count)), glyph(state, `c-${state}`), h("span", null, T.state[state]),
-      taken ? [h("span", { class: "dim", "aria-label": T.hands.becomes }, T.hands.arrow), this.#outcome()]
+      taken ? [h("span", { class: "dim", "aria-hidden": "true" }, T.hands.arrow), h("span", { class: "sr" }, T.hands.becomes), this.#outcome()]
         : h("span", { class: "dim" }, T.hands.why[this.#verb][state]));
   }
 
