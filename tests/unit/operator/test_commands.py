@@ -184,6 +184,22 @@ class TestRefusals(SynchronousTestCase):
             fake.run("kick", "--all", "--yes", "--json").json(), {"clients": answers}
         )
 
+    def test_what_was_done_is_told_though_nobody_says_who_has_gone(self) -> None:
+        def listed(request: httpx.Request) -> Any:
+            if "gone" in request.url.params:
+                return problem(503, "OVERLOADED", "too many listings")
+            return listing([client("1"), client("2")])
+
+        answers = [{"clientID": "1"}, {"clientID": "2", "code": "STALE_SEQUENCE"}]
+        fake = service(
+            {"GET /clients": listed, "POST /clients/kick": {"clients": answers}}
+        )
+        ended = fake.run("kick", "--all", "--yes")
+        self.assertEqual(ended.out.splitlines()[0], "1 kicked")
+        self.assertEqual(
+            ended.err, "2 left alone: it has changed since you were asked\n"
+        )
+
     def test_who_is_not_here_is_told_and_the_others_are_steered(self) -> None:
         detail = "headset-9 is not here: it was kicked"
         fake = service(

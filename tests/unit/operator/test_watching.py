@@ -68,6 +68,16 @@ class TestWatch(SynchronousTestCase):
         )
         self.assertEqual(ended.status, 1)
 
+    def test_it_lists_anew_after_each_reset(self) -> None:
+        fake = self.service()
+        streams = iter(
+            (stream(RESET), stream(RESET), problem(401, "UNAUTHORIZED", "no"))
+        )
+        fake.answers["GET /events"] = lambda _: next(streams)
+        fake.run("watch")
+        listings = [asked for asked, _ in fake.asked if asked.startswith("GET /cl")]
+        self.assertEqual(len(listings), 2)
+
     def test_json_is_a_line_for_each_listing_and_event(self) -> None:
         lines = [
             json.loads(line)
