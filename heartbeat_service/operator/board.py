@@ -119,7 +119,8 @@ class Board:
 
     def apply(self, event: Event, now: float) -> bool:
         """Take an event; whether it is beyond the listing."""
-        self.changes.append(line_of(event))
+        if not self._is_agreement(event):
+            self.changes.append(line_of(event))
         if event.name != "Reset" and not is_beyond(event.id, self._as_of):
             return False
         data = event.data
@@ -159,6 +160,15 @@ class Board:
         }
         told = [f"{number:,} {sign}" for sign, number in signs.items() if number]
         return "; ".join([f"{len(self.clients):,} alive: {states}", *told])
+
+    def _is_agreement(self, event: Event) -> bool:
+        """Whether a client only says what it was told, as each does after an order."""
+        client = self.clients.get(str(event.data.get("clientID")))
+        return (
+            event.name == "Reported"
+            and client is not None
+            and event.data.get("reportedState") == client.state
+        )
 
     def _change(self, data: dict[str, Any], now: float) -> None:
         client_id, state = data["clientID"], data["clientState"]

@@ -23,6 +23,7 @@ from heartbeat_service.operator.server import NoServer, Record, Refused, Server
 from heartbeat_service.operator.stream import Event, LineBack, LineLost, Told, follow
 from heartbeat_service.operator.tables import Cell, show_table
 from heartbeat_service.operator.text import clock, printable
+from heartbeat_service.operator.wording import line_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,7 +60,7 @@ def print_lines(server: Server) -> None:
             case Event(name="Reset"):
                 pass  # the list comes next
             case Event():
-                click.echo(watch.board.changes[-1])
+                click.echo(line_of(told))
             case dict():
                 rows = list(_rows(watch.board.by_urgency(), time.monotonic()))
                 if rows:

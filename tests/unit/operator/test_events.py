@@ -210,6 +210,12 @@ class TestBoard(SynchronousTestCase):
         shown = self.board.clients["1"]
         self.assertEqual((shown.attention(110.0), shown.labels), ("", {"room": "A"}))
 
+    def test_who_only_says_what_it_was_told_is_no_news(self) -> None:
+        self.event("Reported", "2", reportedState="RUNNING")
+        self.event("Reported", "1", reportedState="CALIBRATED")
+        [news] = self.board.changes
+        self.assertTrue(news.endswith("1 says CALIBRATED"))
+
     def test_what_the_listing_knows_changes_nothing(self) -> None:
         before = json.dumps(self.order())
         self.event("Held", "2", number=5, secondsSinceHeartbeat=10.0)
