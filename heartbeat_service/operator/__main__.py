@@ -11,6 +11,7 @@ if __name__ == "__main__":  # before the imports, which take their time
 
     end_by_interrupt()
 
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,9 @@ def run(arguments: Sequence[str], transport: httpx.BaseTransport | None = None) 
     except NoServer as error:
         click.echo(printable(error), err=True)
         return NO_SERVER
+    except OSError as error:  # of a disk that is full, say
+        click.echo(f"can't print: {error.strerror}", err=True)
+        return REFUSED
     except (KeyboardInterrupt, click.Abort):
         if sys.stderr.isatty():
             click.echo(err=True)  # the shell goes on in a line of its own
@@ -57,6 +61,9 @@ def run(arguments: Sequence[str], transport: httpx.BaseTransport | None = None) 
 
 def main() -> None:
     """Run the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what can't be written is escaped
+            stream.reconfigure(errors="backslashreplace")
     # So that a terminal is left as it was found.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(TERMINATED))

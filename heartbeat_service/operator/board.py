@@ -99,6 +99,7 @@ class Board:
     :ivar mass_loss: whether deaths are held.
     :ivar store: what troubles the service's store; None if nothing.
     :ivar lost_line: why there is no line to the service, so that nothing here is fresh.
+    :ivar lost_at: since when, by this machine's clock.
     """
 
     clients: dict[str, Shown] = field(factory=dict)
@@ -106,6 +107,7 @@ class Board:
     mass_loss: bool = False
     store: str | None = None
     lost_line: str | None = None
+    lost_at: float = 0
     _as_of: str | None = None
     _deaths: Counter[str] = field(factory=Counter)  # until the next listing
 
@@ -136,9 +138,10 @@ class Board:
                     _sign(client, event.name, data, now)
         return True
 
-    def lose_line(self, why: str) -> None:
+    def lose_line(self, why: str, now: float) -> None:
         """There is no line any more; the first reason counts."""
-        self.lost_line = self.lost_line or why
+        if self.lost_line is None:
+            self.lost_line, self.lost_at = why, now
 
     def by_urgency(self) -> list[Shown]:
         """Who is here: those first who need a person, then by their IDs."""

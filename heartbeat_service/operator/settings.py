@@ -70,7 +70,7 @@ def read_settings(
             found[name] = _Setting(value, variable)
         elif value := in_file.get(name):
             # A path in the file is meant from where the file is.
-            path = str(file.parent / Path(value).expanduser())
+            path = str(file.parent / _expanded(value))
             at = f"{name} in {file}"
             found[name] = _Setting(value if name == "server" else path, at)
     token = found.get("token-file")
@@ -79,15 +79,15 @@ def read_settings(
         server=_base_url(found.get("server")),
         token=None if token is None else _first_token(token),
         token_from=None if token is None else f"{token.value} ({token.origin})",
-        ca=None if ca is None else ca.value,
+        ca=None if ca is None else str(_expanded(ca.value)),
     )
 
 
 def config_file(environment: Mapping[str, str]) -> Path:
     """Where the user's file is, if there is one."""
-    home = environment.get("XDG_CONFIG_HOME")
-    folder = Path(home) if home else Path.home() / ".config"
-    return folder / "heartbeatctl.toml"
+    home = environment.get("HOME") or "/"  # a service's user may have none
+    folder = environment.get("XDG_CONFIG_HOME") or Path(home, ".config")
+    return Path(folder, "heartbeatctl.toml")
 
 
 def _read_file(file: Path) -> tuple[dict[str, str], Path]:
@@ -125,10 +125,18 @@ def _base_url(setting: _Setting | None) -> str:
     return url
 
 
+def _expanded(path: str) -> Path:
+    """A path that may begin with ``~``."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # of nobody who is known
+        return Path(path)
+
+
 def _first_token(setting: _Setting) -> str:
     """The first word in a file: the service's own has a token and a name a line."""
     try:
-        words = Path(setting.value).expanduser().read_text("utf-8").split(maxsplit=1)
+        words = _expanded(setting.value).read_text("utf-8").split(maxsplit=1)
     except OSError as error:
         problem = error.strerror
     except ValueError:

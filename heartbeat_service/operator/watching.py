@@ -138,7 +138,8 @@ class Watch:
                         self._listed = None
                     return self.board.apply(told, time.monotonic())
                 case LineLost():
-                    self.board.lose_line(f"{clock(datetime.now())}: {told.why}")
+                    since = f"{clock(datetime.now())}: {told.why}"
+                    self.board.lose_line(since, time.monotonic())
                 case LineBack():
                     self.board.lost_line = None
         return True
@@ -177,7 +178,8 @@ def screen(board: Board, height: int) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    now = time.monotonic()
+    # Without a line no fuse is known to burn.
+    now = time.monotonic() if board.lost_line is None else board.lost_at
     changes = list(islice(reversed(board.changes), CHANGES))[::-1]
     head = [Text(board.counts(), style="bold", no_wrap=True)]
     if board.lost_line is not None:

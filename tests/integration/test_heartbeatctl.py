@@ -179,10 +179,15 @@ async def test_events_are_told_until_an_interrupt(
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_who_reads_is_no_traceback(running: Running, spawn: Spawn) -> None:
+async def test_nobody_who_reads_and_a_full_disk_are_no_traceback(
+    running: Running, spawn: Spawn
+) -> None:
     command = f"{BIN}/heartbeatctl events --server {running.url} | head -n 1"
     process = spawn("bash", "-c", f"{command}; echo ended ${{PIPESTATUS[0]}}")
     await process.says("may be wrong")
     await running.beat("1")
     await process.says("^ended 1$")
+    full = spawn("bash", "-c", f"{BIN}/heartbeatctl --help >/dev/full")
+    assert await full.ends() == 1
+    assert full.output == "can't print: No space left on device\n"
     assert "Traceback" not in process.output

@@ -135,10 +135,11 @@ class TestScreen(SynchronousTestCase):
     def test_it_says_when_there_is_no_line(self) -> None:
         board = Board()
         board.list_anew(CLIENTS, "r-0", 0.0)
-        board.lose_line("21:14:03: refused\x1b[31m")
-        board.lose_line("21:15:00: refused again")
+        board.lose_line("21:14:03: refused\x1b[31m", 4.0)
+        board.lose_line("21:15:00: refused again", 61.0)
         board.mass_loss, board.store = True, "disk full"
         shown = self.lines(board)
         self.assertEqual(shown[1], r"NO LINE since 21:14:03: refused\x1b[31m")
         self.assertIn("Mass loss", shown[3])
         self.assertEqual(shown[4], "The store: disk full")
+        self.assertIn("late, 5 s left", shown[7])  # as it was then
