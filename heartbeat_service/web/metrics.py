@@ -1,20 +1,21 @@
 """``GET /metrics``: the plain numbers that each part keeps, in Prometheus' text format.
 
 They are read when somebody scrapes, and at no other time. The names are stable; each is
-told in ``docs/metrics.md``. Nothing is global: a registry of its own has the one
-collector that reads them, and the one of the process. Knows the engine and the site;
+told in ``docs/metrics.md``. Nothing is global: the one collector that reads them has a
+registry of its own. Knows the engine and the site;
 of ZeroMQ it knows what it reads of it alone.
 """
 
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from attrs import define, field
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -29,6 +30,8 @@ from typing_extensions import override
 from heartbeat_service import __version__
 from heartbeat_service.engine.counters import Histogram
 from heartbeat_service.engine.engine import Engine
+from heartbeat_service.host.descriptors import allowed
+from heartbeat_service.host.process import memory, open_descriptors, started_at
 from heartbeat_service.protocol.messages import HeartbeatMessage
 from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.problem import STATUS
@@ -84,11 +87,12 @@ class Metrics(Collector):
     streams: EventStreams
     routes: Mapping[str, tuple[str, str]]
     _registry: CollectorRegistry = field(init=False)
+    _started_at: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._started_at = started_at()
 
     def text(self) -> bytes:
         """All of it, as it is now."""
@@ -105,6 +109,7 @@ class Metrics(Collector):
         yield from self._zeromq()
         yield from self._http()
         yield from self._events()
+        yield from self._process()
 
     def _service(self) -> Iterator[Metric]:
         build = GaugeMetricFamily(
@@ -353,6 +358,32 @@ class Metrics(Collector):
             "heartbeat_events_total",
             "Events that happened, whoever reads them.",
             self.engine.events.last,
+        )
+
+    def _process(self) -> Iterator[Metric]:
+        """Under the names that each program has them by."""
+        addressed, resident = memory()
+        yield _counter(
+            "process_cpu_seconds_total",
+            "Total user and system CPU time spent in seconds.",
+            time.process_time(),
+        )
+        yield _gauge(
+            "process_virtual_memory_bytes", "Virtual memory size in bytes.", addressed
+        )
+        yield _gauge(
+            "process_resident_memory_bytes", "Resident memory size in bytes.", resident
+        )
+        yield _gauge(
+            "process_open_fds", "Number of open file descriptors.", open_descriptors()
+        )
+        yield _gauge(
+            "process_max_fds", "Maximum number of open file descriptors.", allowed()
+        )
+        yield _gauge(
+            "process_start_time_seconds",
+            "Start time of the process since unix epoch in seconds.",
+            self._started_at,
         )
 
 

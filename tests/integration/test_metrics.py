@@ -289,4 +289,5 @@ async def asked(running: Running, port: int, path: str) -> Any:
     response = await patiently(
         treq.get(f"http://127.0.0.1:{port}{path}", agent=running.agent)
     )
-    return json.loads(await patiently(response.content()))["data"]
+    content = await patiently(response.content())
+    return json.loads(content)["data"]
