@@ -590,6 +590,7 @@ async def test_at_the_cap_a_newcomer_displaces_the_quietest(grounds: Open) -> No
     await open_.answered()
     await is_lost(third)
     assert not first.lost
+    assert (open_.site.displaced, open_.site.turned_away) == (2, 0)
 
 
 @pytest_twisted.ensureDeferred
@@ -624,6 +625,7 @@ async def test_who_is_being_answered_keeps_its_place(grounds: Open) -> None:
     await open_.late(2)
     turned_away = await open_.wire()
     await turned_away.end()
+    assert (open_.site.displaced, open_.site.turned_away) == (0, 1)
     for request in open_.answers.late:
         request.setHeader(b"Content-Length", b"3")
         request.write(b"now")
@@ -1345,6 +1347,7 @@ async def test_beyond_the_budget_who_takes_most_is_ended(
     others = [await open_.wire(BODY + b"x" * 30_000) for _ in range(2)]
     await is_lost(most)
     assert not any(wire.lost for wire in (client, *others))
+    assert open_.site.shed == 1
     for _ in range(10):  # whoever comes, it is never the one with its small request
         await open_.wire(BODY + b"x" * 50_000)
     client.send(b"x" * 4000)

@@ -186,6 +186,7 @@ async def test_peers_by_ipc_are_counted_and_turned_away_as_well(
         other.connect(f"{tmp_path}/router")
         await until(lambda: is_cut_off(other))
         assert not is_cut_off(first)
+        assert here.limit.turned_away == 1
 
 
 @pytest_twisted.ensureDeferred

@@ -23,13 +23,14 @@ from heartbeat_service.core.states import ClientState
 from heartbeat_service.protocol.messages import (
     ClientID,
     ClientStateMessage,
+    Goodbye,
     Request,
 )
 from heartbeat_service.zeromq import connection
 from heartbeat_service.zeromq.connection import READ_BUDGET, make_factory
 from heartbeat_service.zeromq.router import RequestRouter
 from tests.integration.conftest import Peer
-from tests.messages import heartbeat
+from tests.messages import heartbeat, message
 
 Answer = ClientStateMessage | Deferred[ClientStateMessage]
 
@@ -251,3 +252,25 @@ async def test_a_send_that_fails_oddly_is_logged_and_the_router_goes_on(
     assert [event["log_failure"].type for event in tracebacks] == [zmq.ZMQError]
     tracebacks.clear()
     assert hand.answered() == [2, 3, 1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_served_refused_and_dropped_is_counted(hand: Hand) -> None:
+    later: Deferred[ClientStateMessage] = Deferred()
+    answers: dict[str, Callable[[], Answer]] = {
+        "0": lambda: state_of("0"),
+        "1": lambda: fail(UnknownClient("send a heartbeat first", "1")),
+        "2": lambda: later,
+    }
+    hand.answer = lambda request: answers[request.client_id]()
+    hand.ask(0, 1, 2)
+    hand.dealer.socket.send(message("Goodbye", clientID="0"))
+    hand.dealer.socket.send(b"no message")
+    hand.router.doRead()
+    router = hand.router
+    assert (router.beats, router.others[Goodbye], router.errors) == (3, 1, 2)
+    hand.dealer.shutdown()
+    assert router.dropped == 0
+    later.callback(state_of("2"))
+    router.flush()
+    assert router.dropped == 1

@@ -346,6 +346,7 @@ class TestSlowReaders(StreamsTestCase):
         self.assertTrue(slow.transport.aborted)
         self.assertFalse(quick.transport.aborted)
         self.assertFalse(client.transport.aborted)  # for whom it wasn't
+        self.assertEqual(self.streams.cut_off, 1)
         self.assertEqual(len(quick.events), 276)
 
     def test_one_whose_events_are_no_longer_kept_is_cut_off(self) -> None:
