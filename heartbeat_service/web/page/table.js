@@ -69,6 +69,7 @@ class Table {
   #hint;
   #nobody = h("p", { class: "nobody dim", hidden: true }, T.table.nobody);
   #order = [];
+  #names = [];
   #columns = "";
   #asked = "";
   #sortedAt = -Infinity;
@@ -163,8 +164,9 @@ class Table {
   // ---- the head
 
   #drawHead() {
-    const { ui, model } = this.#app, { groupedBy } = model, labels = model.labels();
-    const names = [groupedBy, ...labels.filter((name) => name !== groupedBy)].filter((name) => labels.includes(name)).slice(0, LABELS);
+    const { ui, model } = this.#app, labels = model.labels();
+    // Those that are there stay where they are, though others may be more by now.
+    const names = [...new Set([model.groupedBy, ...this.#names, ...labels])].filter((name) => labels.includes(name)).slice(0, LABELS);
     const columns = JSON.stringify([names, ui.sort]);
     if (columns !== this.#columns) this.#makeHead(names);
     this.#columns = columns;
@@ -176,7 +178,7 @@ class Table {
   }
 
   #makeHead(names) {
-    this.names = names;
+    this.#names = names;
     const focused = document.activeElement?.dataset.column;
     const { id, state, attention, fuse, up } = T.table.columns;
     const all = h("button", { type: "button", id: "select-shown", onclick: () => this.#selectShown() }, h("span", { class: "box" }, glyph("tick")));
@@ -232,7 +234,7 @@ class Table {
     this.#fillState(cells, client);
     this.#fillAttention(cells, client);
     this.#fillFuse(row, client);
-    pad(this.names).forEach((name, i) => write(cells[`l${i}`], client.labels[name] ?? ""));
+    pad(this.#names).forEach((name, i) => write(cells[`l${i}`], client.labels[name] ?? ""));
     write(cells.up, gone ? "" : span(this.#time - client.registeredAt));
   }
 
