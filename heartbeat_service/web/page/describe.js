@@ -29,9 +29,3 @@ function spokenSign(app, client) {
 /** The values of its labels, but for the one by which clients are grouped. */
 export const labelsOf = (client, except) =>
   Object.entries(client.labels).filter(([name]) => name !== except).map(([, value]) => value);
-
-/** Its glyph: its sign, else its state; of one that is gone, how it went. */
-export function faceOf(client) {
-  if (client.gone) return client.gone.reason;
-  return client.sign ?? client.state;
-}

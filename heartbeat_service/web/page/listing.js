@@ -79,25 +79,36 @@ export class Listing {
   async #read(current) {
     const { model, service } = this.#app;
     model.beginListing();
-    let [after, oldest] = [null, Infinity];
-    do {
-      const page = await service.get(`/clients?limit=${PAGE}${after === null ? "" : `&after=${after}`}`);
+    let oldest = Infinity;
+    for await (const [clients, asOf] of this.#pages("/clients?")) {
       if (!current()) return;
-      const asOf = this.#asOf(page);
       oldest = Math.min(oldest, asOf);
-      model.takePage(page.clients, asOf);
-      after = page.next;
-      await pause();
-    } while (after !== null);
-    const [gone, summary, lockouts, loss] = await Promise.all(
-      [`/clients?gone=true&since=${GONE_SINCE}`, "/summary", "/lockouts", "/mass-loss"].map((path) => service.get(path)),
-    );
+      model.takePage(clients, asOf);
+    }
+    const gone = [];
+    let goneAsOf = Infinity;
+    for await (const [clients, asOf] of this.#pages(`/clients?gone=true&since=${GONE_SINCE}&`)) {
+      gone.push(...clients);
+      goneAsOf = Math.min(goneAsOf, asOf);
+    }
+    const [summary, lockouts, loss] = await Promise.all(["/summary", "/lockouts", "/mass-loss"].map((path) => service.get(path)));
     if (!current()) return;
     service.tell(summary.serverTime);
-    model.takeGone(gone.clients, this.#asOf(gone));
+    model.takeGone(gone, goneAsOf);
     model.takeWorld(lockouts, loss, summary);
     model.endListing(oldest);
     await this.#follow(current);
+  }
+
+  // Page after page of a listing, each with the number of the event that it is as new as.
+  async *#pages(path) {
+    let after = null;
+    do {
+      const page = await this.#app.service.get(`${path}limit=${PAGE}${after === null ? "" : `&after=${after}`}`);
+      yield [page.clients, this.#asOf(page)];
+      after = page.next;
+      await pause();
+    } while (after !== null);
   }
 
   #asOf(page) {

@@ -32,7 +32,7 @@ export class Speech {
   /** An event has come: it is counted, and told with others. */
   hear(name, data) {
     const what = name === "OnStateChange" ? data.reason : name;
-    if (!T.speech.heard[what] || (what === "operator" && data.by)) return;
+    if (!T.speech.heard[what]) return;
     this.#gathered.set(what, (this.#gathered.get(what) ?? 0) + 1);
     this.#timer ??= setTimeout(() => this.#tell(), GATHER);
   }

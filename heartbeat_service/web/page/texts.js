@@ -77,7 +77,7 @@ export const T = {
     restart: (time) => `The service was restarted at ${time}`,
     restartText: "Everybody has a full fuse. The list is new; the hour of the gone is kept.",
     good: "Good",
-    massLoss: (time, held, late) => `Mass loss since ${time}: ${number(held)} held, ${number(late)} more late`,
+    massLoss: (time, held, late) => `Mass loss since ${time}: ${number(held)} held${late ? `, ${number(late)} more late` : ""}`,
     massLossText: (time) => `So many at once is more likely the network than the clients. Nobody dies before ${time}; who beats until then goes on as before.`,
     show: "Show them",
     letGo: "Let them go now…",
