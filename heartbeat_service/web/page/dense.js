@@ -18,7 +18,7 @@ const HEAD = 1.6;
 const [LARGEST, SMALLEST] = [22, 3];
 const ROOT3 = Math.sqrt(3);
 /** For panels whose cells have moved, and for empty ones, in ms a frame. */
-const [BUDGET, WHOLE] = [12, 40];
+const [BUDGET, WHOLE] = [12, 20];
 const ROWS_STAY = 20_000;
 const PAUSE = 500;
 /** Of those who need somebody: all but the rows of tiles, and such a row, in rem. */

@@ -42,10 +42,11 @@ export function mark(element, name, value) {
 
 /** Puts children in an order, and moves only what isn't at its place. */
 export function order(parent, children) {
+  const wanted = new Set(children);
+  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
   children.forEach((child, i) => {
     if (parent.children[i] !== child) parent.insertBefore(child, parent.children[i] ?? null);
   });
-  while (parent.children.length > children.length) parent.lastChild.remove();
 }
 
 /** A long ID, cut in its middle: its end tells clients apart. */

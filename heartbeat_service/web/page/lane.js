@@ -1,7 +1,7 @@
 // Who has gone in the last hour, the last first; many of one group that went the same way
 // within a minute of each other are one entry. Knows no request.
 
-import { cut, h, write } from "./dom.js";
+import { cut, h, order, write } from "./dom.js";
 import { glyph } from "./glyphs.js";
 import { T, clock, hourMinute, number, span } from "./texts.js";
 
@@ -31,27 +31,33 @@ export function bundle(gone, label) {
 export function mount(app, element) {
   const count = h("b");
   const list = h("ol", { tabIndex: 0, "aria-label": T.lane.title });
+  const nobody = h("li", { class: "nobody" }, T.lane.nobody);
+  const more = h("button", { type: "button", class: "btn quiet", onclick: () => app.set({ view: "table", filter: "gone" }) });
+  const rest = h("li", { class: "nobody" }, more);
   element.setAttribute("aria-label", T.lane.title);
   element.append(h("h2", {}, T.lane.title, count), list);
+  let entries = new Map();
   let drawnAt = -Infinity;
   let stirred = true;
 
   function drawList() {
-    const { model, ui } = app;
     drawnAt = performance.now();
     stirred = false;
-    const gone = model.goneList();
-    const entries = bundle(gone.slice(0, 2000), ui.group || null).slice(0, MOST);
-    list.replaceChildren(...entries.map((entry) => (entry.length > 1 ? bunch(app, entry) : single(app, entry[0]))));
-    if (!entries.length) list.append(h("li", { class: "nobody" }, T.lane.nobody));
-    const rest = gone.length - entries.reduce((sum, entry) => sum + entry.length, 0);
-    if (rest) list.append(h("li", { class: "nobody" }, h("button", { type: "button", class: "btn quiet", onclick: all }, T.lane.more(rest))));
+    const gone = app.model.goneList();
+    const bundles = bundle(gone.slice(0, 2000), app.ui.group || null).slice(0, MOST);
+    entries = new Map(bundles.map((those) => {
+      const key = keyOf(app, those);
+      return [key, entries.get(key) ?? entryOf(app, those)];
+    }));
+    for (const entry of entries.values()) entry.age();
+    const left = gone.length - bundles.reduce((sum, those) => sum + those.length, 0);
+    write(more, T.lane.more(left));
+    order(list, [...[...entries.values()].map((entry) => entry.element), ...(left ? [rest] : gone.length ? [] : [nobody])]);
   }
-
-  const all = () => app.set({ view: "table", filter: "gone" });
 
   // Not within a frame, which has enough to draw.
   const drawing = setInterval(() => {
+    if (!element.isConnected) return clearInterval(drawing);
     const old = performance.now() - drawnAt > OLD && !app.stale;
     if (stirred || old) drawList();
   }, PAUSE);
@@ -66,26 +72,38 @@ export function mount(app, element) {
   };
 }
 
+// What an entry looks like, but for how long ago it was.
+const keyOf = ({ model, ui }, those) =>
+  `${ui.group} ${those.map(({ id, at }) => `${id} ${at}`).join()} ${model.lockouts.get(those[0].id)?.until ?? ""}`;
+
+const entryOf = (app, those) => (those.length > 1 ? bunch(app, those) : single(app, those[0]));
+
 const where = ({ ui }, one) => (ui.group ? T.group(ui.group, one.labels[ui.group] ?? null) : "");
 
 function single(app, one) {
   const [word, why] = T.end[one.reason];
   const locked = app.model.lockouts.get(one.id);
-  const facts = [T.was(T.state[one.lastState]), where(app, one), T.ago(span(app.now() - one.at))];
-  return h("li", { class: one.reason }, glyph(one.reason, `c-${one.reason}`),
+  const facts = h("p");
+  const element = h("li", { class: one.reason }, glyph(one.reason, `c-${one.reason}`),
     h("button", { type: "button", class: "id", title: one.id, onclick: () => app.open(one.id) }, cut(one.id, 20)),
     h("time", {}, clock(one.at)),
     h("p", {}, h("b", {}, word), `, ${one.reason === "kick" && one.by ? T.by(one.by) : why}`),
-    h("p", {}, facts.filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")),
+    facts,
     locked && h("p", { class: "locked" }, T.lockedUntil(hourMinute(locked.until))));
+  const age = () => {
+    const all = [T.was(T.state[one.lastState]), where(app, one), T.ago(span(app.now() - one.at))];
+    write(facts, all.filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · "));
+  };
+  return { element, age };
 }
 
-function bunch(app, entry) {
-  const [first, last] = [entry[0], entry.at(-1)];
-  const names = entry.slice(0, MANY).map((one) => cut(one.id, 16)).join(", ");
-  return h("li", { class: first.reason }, glyph(first.reason, `c-${first.reason}`),
-    h("span", { class: "id many" }, T.lane.many(entry.length, T.end[first.reason][0])),
+function bunch(app, those) {
+  const [first, last] = [those[0], those.at(-1)];
+  const names = those.slice(0, MANY).map((one) => cut(one.id, 16)).join(", ");
+  const element = h("li", { class: first.reason }, glyph(first.reason, `c-${first.reason}`),
+    h("span", { class: "id many" }, T.lane.many(those.length, T.end[first.reason][0])),
     h("time", {}, clock(first.at)),
     h("p", {}, T.lane.within(where(app, first), span(first.at - last.at))),
-    h("p", {}, entry.length > MANY ? `${names} ${T.lane.more(entry.length - MANY)}` : names));
+    h("p", {}, those.length > MANY ? `${names} ${T.lane.more(those.length - MANY)}` : names));
+  return { element, age: () => {} };
 }
