@@ -99,11 +99,11 @@ function single(app, one) {
 
 function bunch(app, those) {
   const [first, last] = [those[0], those.at(-1)];
-  const names = those.slice(0, MANY).map((one) => cut(one.id, 16)).join(", ");
+  const names = those.slice(0, MANY).flatMap((one, i) => [i > 0 && ", ", h("span", { class: "name" }, cut(one.id, 20))]);
   const element = h("li", { class: first.reason }, glyph(first.reason, `c-${first.reason}`),
     h("span", { class: "id many" }, T.lane.many(those.length, T.end[first.reason][0])),
     h("time", {}, clock(first.at)),
     h("p", {}, T.lane.within(where(app, first), span(first.at - last.at))),
-    h("p", {}, those.length > MANY ? `${names} ${T.lane.more(those.length - MANY)}` : names));
+    h("p", {}, names, those.length > MANY && ` ${T.lane.more(those.length - MANY)}`));
   return { element, age: () => {} };
 }

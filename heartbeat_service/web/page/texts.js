@@ -50,6 +50,8 @@ export const T = {
     lastKnown: (time, alive, running) => `Last known at ${time}: ${number(alive)} alive, ${number(running)} running`,
     neverLive: "It has not answered since this page was opened",
     empty: "Nobody here yet",
+    nobody: "Nobody is here",
+    lastWent: (time) => `The last one went at ${time}`,
     listening: "The service is up and listening",
     massLoss: (silent, alive) => `Mass loss: ${number(silent)} of ${number(alive)} are silent`,
     network: "Look at the network first",
@@ -111,6 +113,7 @@ export const T = {
     differs: (n) => `${number(n)} differ`,
     silentFor: "silent",
     nobody: "Nobody needs anything.",
+    nobodyHere: "Nobody is here now. A client shows as soon as it beats.",
     honeycomb: (group, alive) => `${group}: ${plural(alive, "client")} alive. Arrows go from one to the next.`,
   },
   // What is read out for a client, and stands in its tooltip.

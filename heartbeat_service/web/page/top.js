@@ -29,7 +29,7 @@ export function judge(app) {
     counts.flapping && T.top.flapping(counts.flapping), lost && T.top.lost(lost),
   ].filter(Boolean);
   if (model.store) return { mood: "bad", glyph: "late", line: T.top.store, second: model.store };
-  if (!troubles.length) return well(app);
+  if (!troubles.length) return counts.alive ? well(app) : nobody(app);
   return {
     mood: lost >= MANY_LOST ? "bad" : "warn", glyph: counts.late || counts.held || lost ? "late" : "flapping",
     line: troubles.join(", "), second: whereMost(model, ui),
@@ -48,6 +48,11 @@ function massLoss(counts, lost) {
     mood: "bad", glyph: "held", line: T.top.massLoss(counts.late + counts.held, counts.alive),
     second: second.filter(Boolean).join(" · "),
   };
+}
+
+function nobody({ model }) {
+  const last = model.goneList()[0];
+  return { mood: "well", glyph: "UNCALIBRATED", line: T.top.nobody, second: last ? T.top.lastWent(clock(last.at)) : "" };
 }
 
 function well({ model, now }) {

@@ -27,7 +27,8 @@ const PADDING = 4;
 
 export function mount(app, element) {
   const scroller = h("div", { class: "groups" });
-  element.append(scroller);
+  const nobody = h("p", { class: "nobody" }, T.wall.nobodyHere);
+  element.append(nobody, scroller);
   let inner = null;
   let label;
   let waiting = 0;
@@ -53,6 +54,7 @@ export function mount(app, element) {
   function arrange() {
     const groups = app.model.groupList();
     arranged = performance.now();
+    nobody.hidden = groups.length > 0;
     const fit = choose(groups, size);
     const Kind = fit ? Tiles : Dense;
     if (!(inner instanceof Kind) || label !== app.model.groupedBy) {
@@ -142,8 +144,10 @@ class Tiles {
     this.#tiles = live;
     const [first] = live.values();
     const key = `${name} ${columns} ${width} ${rem()}`;
-    if (key !== this.#measured) this.#room = measure(first.element);
-    this.#measured = key;
+    if (first && key !== this.#measured) {
+      this.#room = measure(first.element);
+      this.#measured = key;
+    }
     for (const id of live.keys()) this.#draw(id);
   }
 
