@@ -291,6 +291,19 @@ class TestEnding(MassLossTestCase):
         self.assertEqual({one.reason for one in self.changes}, {Reason.TIMEBOMB})
         self.assertEqual([one.client_id for one in self.changes], ["1", "3"])
 
+    def test_its_end_is_told_before_a_death_whichever_timer_is_first(self) -> None:
+        self.lose("123")
+        hold = self.registry.mass_loss.hold
+        assert hold is not None
+        hold.end.delay(HAIR)
+        self.wait(HOLD - 1.0, beating="0456789")
+        self.forget()
+        self.wait(1.0, beating="0456789")
+        self.assertEqual(self.log[0], "MassLossOver")
+        self.assertEqual(self.alive(), "0456789")
+        self.clock.advance(HAIR)
+        self.assertEqual(len(self.kinds(MassLossOver)), 1)
+
     def test_its_time_counts_from_the_first_who_was_held(self) -> None:
         self.lose("123")
         self.lose("45", others="06789")
