@@ -10,7 +10,10 @@
 - ``doomed ROUTER PUB COUNT``: so many clients by one DEALER, that all die at one
   moment; tells of the deaths that it has heard;
 - ``probe HTTP``: a client that beats every 10 ms, until it reads a line; tells how
-  long its slowest beat took.
+  long its slowest beat took, and how many took more than LONG;
+- ``watchers HTTP COUNT``: so many readers of ``GET /events``, until it reads a line;
+  tells how many were cut off, of how many changes the slowest has heard, and how many
+  bytes came in all.
 
 Moments are those of ``time.monotonic``, which is the same in all processes.
 """
@@ -28,7 +31,7 @@ from typing import Any
 
 import zmq
 
-from tests.messages import heartbeat
+from tests.messages import heartbeat, over_http
 
 FUSES = (0.1, 0.2, 0.4)
 
@@ -37,6 +40,9 @@ WINDOW = 1000
 
 #: How long a child waits for what must come, in seconds.
 PATIENCE = 60.0
+
+#: A beat that takes longer is told of, in seconds.
+LONG = 0.1
 
 #: How long late beats are remembered, in seconds.
 MEMORY = 10.0
@@ -187,7 +193,7 @@ def probe(http: str) -> None:
     line = _connect(http)
     send = _sender(line)
     beat = heartbeat("probe", timebombSeconds=600)
-    beats, slowest, at = 0, 0.0, 0.0
+    beats, long, slowest, at = 0, 0, 0.0, 0.0
     tell("probing")
     while not select.select([sys.stdin], [], [], 0.01)[0]:
         sent = time.monotonic()
@@ -199,9 +205,43 @@ def probe(http: str) -> None:
             answer += received
         took = time.monotonic() - sent
         beats += 1
+        long += took > LONG
         if took > slowest:
             slowest, at = took, sent
-    tell("probed", beats=beats, slowest=slowest, at=at)
+    tell("probed", beats=beats, long=long, slowest=slowest, at=at)
+
+
+def watchers(http: str, count: str) -> None:
+    """Many that read events."""
+    poll = select.poll()
+    lines = {}
+    for _ in range(int(count)):
+        line = _connect(http)
+        line.sendall(over_http("GET /events"))
+        line.setblocking(False)
+        lines[line.fileno()] = line
+        poll.register(line, select.POLLIN)
+    poll.register(sys.stdin, select.POLLIN)
+    name = b"event: OnStateChange\n"
+    changes, ends = dict.fromkeys(lines, 0), dict.fromkeys(lines, b"")
+    received, cut, told = 0, 0, False
+    while True:
+        for ready, _ in poll.poll():
+            if ready == sys.stdin.fileno():
+                fewest = min(changes.values())
+                tell("watched", changes=fewest, cut=cut, received=received)
+                return
+            piece = lines[ready].recv(1024 * 1024)
+            received += len(piece)
+            text = ends[ready] + piece
+            changes[ready] += text.count(name)
+            ends[ready] = text[1 - len(name) :]
+            if not piece:
+                cut += 1
+                poll.unregister(ready)
+        if not told and received >= len(lines) * 200:  # a head, and a reset
+            told = True
+            tell("watching")
 
 
 def _dealer(context: Any, router: str) -> Any:
@@ -248,6 +288,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     "fuses": fuses,
     "doomed": doomed,
     "probe": probe,
+    "watchers": watchers,
 }
 
 if __name__ == "__main__":

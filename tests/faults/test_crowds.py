@@ -1,4 +1,4 @@
-"""Stalls that come again, short fuses beside a crowd, and a crowd that dies at once."""
+"""Crowds: stalls and short fuses among many, all die at once, all read of it."""
 
 from __future__ import annotations
 
@@ -180,5 +180,49 @@ async def test_who_beats_is_answered_while_everybody_else_dies(
     )
     assert (heard["died"], heard["deaths"]) == (count, count)
     assert probed["slowest"] < 1.0, row.note
+    assert "stalled for" not in service.process.output
+    service.assert_unharmed()
+
+
+@pytest.mark.fault("many read of many changes")
+@pytest_twisted.ensureDeferred
+async def test_who_beats_is_answered_while_hundreds_read_of_every_change(
+    serve: Serve, enter: Enter, row: Row, descriptors: int
+) -> None:
+    readers, rate, seconds = either(200, 500), either(500, 1_000), either(4, 20)
+    if descriptors < 10 * readers:  # streams may have an eighth of them
+        pytest.skip(f"{10 * readers} descriptors are needed, {descriptors} allowed")
+    service = await serve(
+        "--timebomb", "600", before=("prlimit", f"--nofile={descriptors}:{descriptors}")
+    )
+    names = [f"seen-{number}" for number in range(rate // 10)]
+    for name in names:
+        await service.beat(name)
+    watchers = enter("watchers", service.http, str(readers))
+    await told(watchers, "watching")
+    probe = enter("probe", service.http)
+    await told(probe, "probing")
+    began = time.monotonic()
+    for turn in range(10 * seconds):
+        state = ("CALIBRATED", "RUNNING")[turn % 2]
+        order = {"clientState": state, "clientIDs": names}
+        answer = await service.ask("PUT", "/clients/state", json.dumps(order).encode())
+        assert answer.status == 200
+        await pause(max(0.0, began + (turn + 1) / 10 - time.monotonic()))
+    took = time.monotonic() - began
+    await pause(1.0)  # what was last to happen is read by then
+    write(probe, "end")
+    write(watchers, "end")
+    probed, watched = await told(probe, "probed"), await told(watchers, "watched")
+    changes = 10 * seconds * len(names) + 1  # the probe has registered
+    row.tried = f"{readers} readers, {changes / took:.0f} changes a second"
+    row.lost = changes - watched["changes"]
+    row.note = (
+        f"slowest of {probed['beats']} beats {probed['slowest'] * 1000:.0f} ms, "
+        f"{probed['long']} over 100 ms; {watched['received'] / took / 1e6:.0f} MB/s"
+    )
+    assert (watched["cut"], row.lost) == (0, 0)
+    assert probed["slowest"] < 1.0, row.note
+    assert probed["long"] <= probed["beats"] // 10, row.note
     assert "stalled for" not in service.process.output
     service.assert_unharmed()
