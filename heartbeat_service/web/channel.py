@@ -387,9 +387,9 @@ class HardenedChannel(HTTPChannel):
             reader_is_deaf()
         self._reader_is_deaf = reader_is_deaf
 
-    def push(self, piece: bytes) -> None:
-        """Write a piece of an answer without an end."""
-        self._send_at_once(piece)
+    def push(self, piece: bytes) -> bool:
+        """Write a piece of an answer without an end; whether all of it has left."""
+        return self._send_at_once(piece)
 
     def waiting(self) -> int:
         """How many bytes wait to be sent."""
@@ -609,8 +609,11 @@ class HardenedChannel(HTTPChannel):
         else:  # a body may follow, and leaves with it
             self.transport.write(answer)
 
-    def _send_at_once(self, data: bytes) -> None:
-        """Write, and at once if nothing waits: it saves the reactor a turn."""
+    def _send_at_once(self, data: bytes) -> bool:
+        """Write, and at once if nothing waits: it saves the reactor a turn.
+
+        :return: whether all of it has left.
+        """
         direct = self._direct
         if direct is not None and direct.connected and not _waiting(direct):
             sent = direct.writeSomeData(data)
@@ -619,6 +622,7 @@ class HardenedChannel(HTTPChannel):
                 data = data[sent:]
         if data:
             self.transport.write(data)
+        return not data
 
     def finish(self) -> None:
         """Take no further request; close once what is under way is answered."""

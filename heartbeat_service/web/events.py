@@ -1,9 +1,9 @@
 """Server-sent events: answers without an end, fed from one log (contract, section 3a).
 
 A reader is a place in the log. What has happened is offered to all of them together, a
-few times a second and in slices of 10 ms, and each gets one piece at most, once it has
-taken the one before. So nobody is held up by many readers or by many events; what is
-written to many is put together once; all that waits for a slow reader is that piece.
+few times a second and in slices of 10 ms, piece by piece, each once the one before has
+left. So nobody is held up by many readers or by many events; what is written to many is
+put together once; all that waits for a slow reader is one piece.
 Knows no route, and no rule of who may read.
 """
 
@@ -48,6 +48,9 @@ GATHER = 0.05
 
 #: How much is written to a reader at once, in bytes; an event may go beyond it.
 PIECE = 64 * 1024
+
+#: How many pieces are kept for other readers that get there.
+MOST_PIECES = 16
 
 #: What a client is told of.
 FOR_CLIENTS = frozenset(
@@ -94,9 +97,9 @@ class _Stream:
             return True
         return event.client_id == self.client_id and event.name in FOR_CLIENTS
 
-    def push(self, piece: bytes) -> None:
-        """Write a piece, in its framing."""
-        self.channel.push(_chunk(piece) if self.request.chunked else piece)
+    def push(self, piece: bytes) -> bool:
+        """Write a piece, in its framing; whether all of it has left."""
+        return self.channel.push(_chunk(piece) if self.request.chunked else piece)
 
 
 class EventStreams:
@@ -119,7 +122,7 @@ class EventStreams:
         self._of_one: dict[str | None, dict[_Stream, None]] = {}  # None isn't in it
         self._restless: dict[_Stream, None] = {}  # who may have something to get
         self._offered = 0  # the number of the last event that was offered
-        self._pieces: dict[int, tuple[bytes, int]] = {}  # those of this round
+        self._pieces: dict[int, tuple[bytes, int]] = {}  # those that were made last
         self._round: IDelayedCall | None = None
         self._working = False
         self._rests_until = 0.0
@@ -173,8 +176,9 @@ class EventStreams:
     def stop(self) -> None:
         """Tell everybody what is left to tell, and end all streams."""
         self._stopped = True
-        for _ in self._offer_and_serve():
-            pass
+        self._offer()
+        for stream in list(self._restless):
+            self._serve(stream)
         for stream in self:
             if stream.next is not None or stream.channel.waiting():
                 self._cut(stream)  # nobody waits for a slow one
@@ -275,17 +279,22 @@ class EventStreams:
 
     def _offer_and_serve(self) -> Iterator[None]:
         self._offer()
-        self._pieces.clear()
-        for stream in list(self._restless):
-            if stream in self._restless:  # it may have gone meanwhile
-                self._serve(stream)
-            yield
+        end = self._reactor.seconds() + GATHER  # others wait for what happens meanwhile
+        ready = list(self._restless)
+        while ready and self._reactor.seconds() <= end:
+            following = []
+            for stream in ready:
+                if stream in self._restless and self._serve(stream):
+                    following.append(stream)
+                yield
+            ready = following
 
     def _offer(self) -> None:
         """Tell the streams that there is more for them."""
         first, self._offered = self._offered + 1, self._events.last
         if first > self._offered:
             return
+        self._pieces.clear()  # some end at what was the last
         kept = max(first, self._events.first)
         size = sum(len(event.data) for event in self._events.since(kept))
         # Nobody knows for whom it was what is no longer kept.
@@ -302,28 +311,33 @@ class EventStreams:
         stream.owed += size
         self._restless[stream] = None
 
-    def _serve(self, stream: _Stream) -> None:
-        """Write the next piece to one that has taken the former."""
+    def _serve(self, stream: _Stream) -> bool:
+        """Write the next piece to one that has taken the former.
+
+        :return: whether it has taken this one as well, and there is more for it.
+        """
         waiting = stream.channel.waiting()
         lost = stream.next is not None and stream.next < self._events.first
         if lost or (waiting and waiting + stream.owed > MOST_WAITING):
             self.cut_off += 1
             self._cut(stream)
-            return
+            return False
         if waiting:
-            return
+            return False
+        has_left = True
         if stream.comments:
             stream.comments -= 1
-            stream.push(_COMMENT)
+            has_left = stream.push(_COMMENT)
         if stream.next is not None and stream.next <= self._offered:
             piece, stream.next = self._piece(stream)
             if piece:
-                stream.push(piece)
+                has_left = stream.push(piece)
                 stream.owed = max(0, stream.owed - len(piece))
         if stream.next == self._offered + 1:
             stream.next, stream.owed = None, 0
         if stream.next is None and not stream.comments:
             self._restless.pop(stream)
+        return has_left and stream.next is not None and stream.next <= self._offered
 
     def _piece(self, stream: _Stream) -> tuple[bytes, int]:
         """What a stream gets next, and the number of the event after that."""
@@ -332,6 +346,8 @@ class EventStreams:
             return self._read(stream, stream.next)
         piece = self._pieces.get(stream.next)
         if piece is None:  # else another reader has come as far
+            if len(self._pieces) >= MOST_PIECES:
+                self._pieces.clear()
             self._pieces[stream.next] = piece = self._read(stream, stream.next)
         return piece
 

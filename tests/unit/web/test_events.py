@@ -240,6 +240,17 @@ class TestReading(StreamsTestCase):
         self.assertEqual([one.number for one in stream.events], list(range(2, 102)))
         self.assertLess(stream.transport.most, PIECE + 5000)
 
+    def test_who_reads_as_fast_as_it_comes_waits_for_no_further_round(self) -> None:
+        streams = [self.follow() for _ in range(3)]
+        self.read(*streams)
+        for one in streams[:2]:  # a socket that takes all at once
+            push = one.channel.push
+            one.channel.push = lambda piece, push=push: not push(piece)
+        self.trouble(100, "x" * 4000)
+        self.read(*streams, after=GATHER)
+        self.assertEqual([len(one.events) for one in streams[:2]], [101, 101])
+        self.assertLess(len(streams[2].events), 50)
+
     def test_a_clients_stream_has_its_own_changes_silences_and_lockouts(self) -> None:
         stream = self.follow("/clients/1/events")
         self.assertEqual([one.name for one in stream.events], ["Reset"])
