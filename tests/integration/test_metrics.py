@@ -94,7 +94,6 @@ async def test_a_scrape_tells_what_has_happened_over_every_transport(
         by_http("POST", "/heartbeat", 200): 3,
         by_http("GET", "/clients/{id}", 404): 1,
         by_http("other", "other", 404): 1,
-        "heartbeat_zeromq_peers": 1,
         "heartbeat_ready": 1,
     }
     assert {name: told[name] for name in expected} == expected
@@ -242,21 +241,24 @@ async def test_a_real_prometheus_scrapes_with_its_token_and_alerts(
     assert status == 401
     prometheus, port = await start_prometheus(spawn, running, tmp_path)
 
-    async def firing() -> dict[str, str]:
-        """What each alert says that fires."""
+    async def said() -> str | None:
+        """What the alert says, if it fires; a busy machine may be slow besides."""
         alerts = (await asked(running, port, "/api/v1/alerts"))["alerts"]
-        return {
-            alert["labels"]["alertname"]: alert["annotations"]["summary"]
-            for alert in alerts
-            if alert["state"] == "firing"
-        }
+        return next(
+            (
+                alert["annotations"]["summary"]
+                for alert in alerts
+                if alert["labels"]["alertname"] == "HeartbeatManyLate"
+                and alert["state"] == "firing"
+            ),
+            None,
+        )
 
     async def is_alerted() -> bool:
-        said = (await firing()).get("HeartbeatManyLate")
-        return said == f"4 clients of 127.0.0.1:{running.port} are late"
+        return await said() == f"4 clients of 127.0.0.1:{running.port} are late"
 
     async def is_over() -> bool:
-        return not await firing()
+        return await said() is None
 
     for client_id in "1234":  # and never again: they are late after 0.4 s
         await running.beat(client_id)

@@ -255,12 +255,11 @@ async def test_a_send_that_fails_oddly_is_logged_and_the_router_goes_on(
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_was_served_refused_and_dropped_is_counted(hand: Hand) -> None:
-    later: Deferred[ClientStateMessage] = Deferred()
+async def test_what_was_served_and_refused_is_counted(hand: Hand) -> None:
     answers: dict[str, Callable[[], Answer]] = {
         "0": lambda: state_of("0"),
         "1": lambda: fail(UnknownClient("send a heartbeat first", "1")),
-        "2": lambda: later,
+        "2": Deferred,
     }
     hand.answer = lambda request: answers[request.client_id]()
     hand.ask(0, 1, 2)
@@ -269,8 +268,11 @@ async def test_what_was_served_refused_and_dropped_is_counted(hand: Hand) -> Non
     hand.router.doRead()
     router = hand.router
     assert (router.beats, router.others[Goodbye], router.errors) == (3, 1, 2)
-    hand.dealer.shutdown()
     assert router.dropped == 0
-    later.callback(state_of("2"))
-    router.flush()
-    assert router.dropped == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reply_to_who_has_left_is_counted(hand: Hand) -> None:
+    hand.router.messageReceived([b"somebody that was here", heartbeat("0")])
+    hand.router.flush()
+    assert hand.router.dropped == 1
