@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from socket import SHUT_WR, SO_RCVBUF, SOL_SOCKET, socket
+from socket import (
+    IPPROTO_TCP,
+    SHUT_WR,
+    SO_RCVBUF,
+    SOL_SOCKET,
+    TCP_USER_TIMEOUT,
+    socket,
+)
 from typing import Any
 
 import pytest
@@ -18,7 +26,7 @@ from heartbeat_service.engine.engine import Engine
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
-from heartbeat_service.web.channel import LINGER
+from heartbeat_service.web.channel import IDLE, LINGER
 from heartbeat_service.web.events import MOST_WAITING, EventStreams
 from heartbeat_service.web.names import Names
 from heartbeat_service.web.port import BACKLOG
@@ -338,6 +346,39 @@ async def test_reader_that_does_not_read_does_not_delay_a_stop(house: House) -> 
     await until(lambda: stream.channel.waiting() > 0)
     house.streams.stop()
     assert await until(lambda: len(house.streams) == 0) < LINGER
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_readers_hear_of_each_change_once_and_beats_do_not_wait(
+    running: Running,
+) -> None:
+    streams = [await follow(running) for _ in range(30)]
+    names = [f"c{number}" for number in range(50)]
+    for name in names:
+        await running.beat(name)
+    slowest = 0.0
+    for state in ("CALIBRATED", "RUNNING", "CALIBRATED"):
+        order = json.dumps({"clientState": state, "clientIDs": names}).encode()
+        done = running.http("PUT", "/clients/state", order)
+        began = reactor.seconds()
+        await running.beat(names[0])
+        slowest = max(slowest, reactor.seconds() - began)
+        assert (await done)[0] == 200
+    assert slowest < 1.0  # a machine may be slow
+    for stream in streams:
+        told = await stream.read(1 + 50 + 150)
+        assert [event.number for event in told] == list(range(201))
+
+
+@pytest_twisted.ensureDeferred
+async def test_kernel_finds_out_whose_machine_is_gone(house: House) -> None:
+    house.read_by()
+    await until(lambda: len(house.streams) == 1)
+    [stream] = house.streams
+    transport: Any = stream.channel.transport
+    # Nothing tells of a cable that was pulled: what is sent must be acknowledged.
+    bound = transport.socket.getsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT)
+    assert bound == 1000 * IDLE
 
 
 @pytest_twisted.ensureDeferred
