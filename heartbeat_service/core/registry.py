@@ -194,7 +194,8 @@ class Registry:
         """
         self.lockouts.check(client_id)
         client = self._clients.get(client_id)
-        self._refuse_former_instance(client_id, client, instance_id)
+        if instance_id is not None:
+            self._refuse_former_instance(client_id, client, instance_id)
         if client is None or client.begins_anew(reported, instance_id):
             return self._register(
                 client_id, client, reported, instance_id, fuse, values, labels
