@@ -11,6 +11,8 @@ const LONGEST = 600_000;
 export function bands(app, element) {
   const shown = { noLine: noLine(app), restart: restart(app), massLoss: massLoss(app) };
 
+  element.setAttribute("aria-label", T.bands.label);
+
   function drawAll() {
     const now = Object.values(shown).filter((band) => band.applies());
     for (const band of now) band.draw();

@@ -163,7 +163,9 @@ class Attention {
       h("div", { class: "ghead" }, h("h2", {}, T.wall.attention), this.#count, this.#more), this.#list, this.#nobody);
     this.#list.addEventListener("pointerenter", () => (this.#over = true));
     this.#list.addEventListener("pointerleave", () => (this.#over = false));
-    this.#list.addEventListener("focusin", ({ target }) => (this.#app.cursor = target.dataset.id ?? this.#app.cursor));
+    this.#list.addEventListener("focusin", ({ target }) => {
+      if (target.matches(".tile:focus-visible")) this.#app.cursor = target.dataset.id;
+    });
   }
 
   /** Takes its room; how many pixels of height it has. */

@@ -268,7 +268,7 @@ export class Model {
     else if (client.late) client.sign = "late";
     else if (client.deaths >= FLAPPING) client.sign = "flapping";
     else if (client.reported && client.reported !== client.state && client.reported !== "DISCONNECTED") {
-      due = client.stateSince + GRACE;
+      due = client.stateSince + Math.max(GRACE, client.fuse / 2);
       if (due <= now) client.sign = "differs";
     }
     if (!client.sign && client.silentUntil) client.sign = "silent";

@@ -68,6 +68,7 @@ export const T = {
     titleNoLine: "✕ No line",
   },
   bands: {
+    label: "What concerns everybody",
     noLine: (time, ago) => `No line to the service since ${time} (${ago})`,
     neverLine: "No line to the service",
     noLineText: "Below stands what was known then. Nothing here is fresh, and nothing can be sent. The clients may be well.",

@@ -219,8 +219,8 @@ class Tiles {
     if (!target.classList.contains("tile")) return;
     for (const other of target.parentElement.querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;
     target.tabIndex = 0;
-    this.#app.cursor = target.dataset.id;
-    mark(target, "aria-label", target.getAttribute("aria-label"));
+    // By the mouse it gets the focus before the click, which may count from where the cursor was.
+    if (target.matches(":focus-visible")) this.#app.cursor = target.dataset.id;
   };
 
   destroy() {
