@@ -1,6 +1,6 @@
 // The bands above everything: no line, a restart, a mass loss. Knows no single client.
 
-import { h, write } from "./dom.js";
+import { button, h, write } from "./dom.js";
 import { glyph } from "./glyphs.js";
 import { T, clock, minuteSecond, span } from "./texts.js";
 
@@ -32,7 +32,7 @@ function band(kind, sign, heading, text, ...end) {
 
 function noLine(app) {
   const [heading, text, waiting] = [h("h2"), h("p"), h("span", { class: "wait" })];
-  const again = h("button", { type: "button", class: "btn", onclick: () => app.line.open() }, T.bands.tryNow);
+  const again = button("", () => app.line.open(), T.bands.tryNow);
   return {
     box: band("cutoff", "noline", heading, text, waiting, again),
     applies: () => app.line.state === "lost",
@@ -51,8 +51,7 @@ function restart(app) {
   let seen = null;
   const dismiss = () => (seen = app.listing.restartedAt);
   return {
-    box: band("note", "reconnect", heading, h("p", {}, T.bands.restartText),
-      h("button", { type: "button", class: "btn", onclick: dismiss }, T.bands.good)),
+    box: band("note", "reconnect", heading, h("p", {}, T.bands.restartText), button("", dismiss, T.bands.good)),
     applies: () => app.listing.restartedAt !== seen && app.now() - app.listing.restartedAt < LONGEST && !app.stale,
     draw: () => write(heading, T.bands.restart(clock(app.listing.restartedAt))),
   };
@@ -60,8 +59,8 @@ function restart(app) {
 
 function massLoss(app) {
   const [heading, text, left, drain] = [h("h2"), h("p"), h("span", { class: "big" }), h("i", { class: "drain" })];
-  const show = h("button", { type: "button", class: "btn", onclick: () => app.set({ view: "table", filter: "attention", tab: "clients" }) }, T.bands.show);
-  const letGo = h("button", { type: "button", class: "btn danger", onclick: () => app.hands.letGo() }, T.bands.letGo);
+  const show = button("", () => app.set({ view: "table", filter: "attention", tab: "clients" }), T.bands.show);
+  const letGo = button("danger", () => app.hands.letGo(), T.bands.letGo);
   const box = band("mass", "held", heading, text, left, show, letGo);
   box.append(drain);
   return {

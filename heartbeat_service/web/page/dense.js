@@ -3,7 +3,7 @@
 // changes is drawn over alone. Knows no request.
 
 import { describe } from "./describe.js";
-import { h, mark, order, rem, write } from "./dom.js";
+import { button, h, mark, order, rem, write } from "./dom.js";
 import { paths } from "./glyphs.js";
 import { GroupHead } from "./group.js";
 import { T, number } from "./texts.js";
@@ -158,7 +158,7 @@ class Attention {
 
   constructor(app) {
     this.#app = app;
-    this.#more = h("button", { type: "button", class: "btn quiet", onclick: () => app.set({ view: "table", filter: "attention" }) });
+    this.#more = button("quiet", () => app.set({ view: "table", filter: "attention" }));
     this.element = h("section", { class: "attn size-S", "aria-label": T.wall.attention },
       h("div", { class: "ghead" }, h("h2", {}, T.wall.attention), this.#count, this.#more), this.#list, this.#nobody);
     this.#list.addEventListener("pointerenter", () => (this.#over = true));
@@ -264,7 +264,8 @@ class Panel {
     this.#dense = dense;
     this.#head = new GroupHead(app, key, false);
     this.canvas = h("canvas", { tabIndex: 0, role: "application" });
-    this.element = h("section", { class: "panel", "aria-label": T.group(app.model.groupedBy, key) }, this.#head.element, this.canvas);
+    const name = T.group(app.model.groupedBy, key);
+    this.element = h("section", { class: "panel", "aria-label": name }, this.#head.element, this.canvas);
     this.canvas.addEventListener("click", (event) => this.#click(event));
     this.canvas.addEventListener("pointermove", (event) => this.#hint(event));
     this.canvas.addEventListener("pointerleave", () => app.hint(null));
@@ -341,7 +342,9 @@ class Panel {
     const client = this.#cells[i];
     const { ratio, size } = this.#sprites;
     const [x, y] = this.#centre(i);
-    const sprite = this.#sprites.of(client, this.#app.model.selection.has(client.id), this.#app.cursor === client.id && document.activeElement === this.canvas);
+    const { model, cursor } = this.#app;
+    const atCursor = cursor === client.id && document.activeElement === this.canvas;
+    const sprite = this.#sprites.of(client, model.selection.has(client.id), atCursor);
     paper.drawImage(sprite, Math.round(x * ratio - size / 2), Math.round(y * ratio - size / 2));
   }
 

@@ -16,6 +16,9 @@ export function h(tag, props, ...children) {
   return element;
 }
 
+/** A button; `kind` are more of its classes. */
+export const button = (kind, onclick, ...children) => h("button", { type: "button", class: `btn ${kind}`, onclick }, ...children);
+
 const PROPERTIES = new Set([
   "checked", "disabled", "hidden", "htmlFor", "open", "selected", "tabIndex",
   "type", "value", "name", "title", "id", "placeholder",

@@ -1,7 +1,7 @@
 // The head of a group: its name, how many there are of what, and a button that selects
 // them. Knows its group's counts, and draws no client.
 
-import { h, mark, write } from "./dom.js";
+import { button, h, mark, write } from "./dom.js";
 import { glyph } from "./glyphs.js";
 import { STATES } from "./model.js";
 import { T, number } from "./texts.js";
@@ -23,11 +23,13 @@ export class GroupHead {
     const label = app.model.groupedBy;
     const title = h("h2", {}, label !== null && whole && h("small", {}, label), label === null ? T.all : (key ?? T.noLabel));
     for (const name of whole ? TROUBLES : TROUBLES.slice(0, 5)) {
+      const sign = GLYPHS[name] ?? name;
       const word = h("span");
-      this.#troubles.set(name, [h("span", { class: `ex c-${GLYPHS[name] ?? name}`, hidden: true }, glyph(GLYPHS[name] ?? name), word), word]);
+      const box = h("span", { class: `ex c-${sign}`, hidden: true }, glyph(sign), word);
+      this.#troubles.set(name, [box, word]);
     }
     this.#rest = whole ? h("span", { class: "rest" }) : null;
-    this.#select = h("button", { type: "button", class: "btn quiet sel", onclick: () => this.#toggle() }, T.wall.select);
+    this.#select = button("quiet sel", () => this.#toggle(), T.wall.select);
     this.element = h("div", { class: "ghead" }, title, this.#count,
       ...[...this.#troubles.values()].map(([box]) => box), this.#rest, this.#select);
   }
@@ -40,8 +42,8 @@ export class GroupHead {
       box.hidden = counts[name] === 0;
       if (counts[name]) write(word, T.wall[name](counts[name]));
     }
-    const states = STATES.filter((state) => counts[state]);
-    if (this.#rest) write(this.#rest, states.map((state) => `${number(counts[state])} ${T.state[state].toLowerCase()}`).join(", "));
+    const states = STATES.filter((state) => counts[state]).map((state) => `${number(counts[state])} ${T.state[state].toLowerCase()}`);
+    if (this.#rest) write(this.#rest, states.join(", "));
     mark(this.#select, "aria-label", T.wall.selectAll(counts.alive, T.group(this.#app.model.groupedBy, group.key)));
   }
 

@@ -1,7 +1,7 @@
 // What stands there while nobody has ever come: how to send a first heartbeat. Knows no
 // client.
 
-import { h } from "./dom.js";
+import { button, h } from "./dom.js";
 import { T } from "./texts.js";
 
 const command = () => `curl ${location.origin}/heartbeat -d '{
@@ -11,12 +11,11 @@ const command = () => `curl ${location.origin}/heartbeat -d '{
            "labels": {"room": "A"}}}'`;
 
 export function mount(app, element) {
-  const copy = h("button", { type: "button", class: "btn primary" }, T.hello.copy);
-  copy.addEventListener("click", async () => {
+  const copy = button("primary", async () => {
     await navigator.clipboard?.writeText(command());
     copy.textContent = T.hello.copied;
     app.say(T.hello.copied);
-  });
+  }, T.hello.copy);
   element.append(
     h("h2", {}, T.hello.title), h("p", {}, T.hello.text), h("pre", {}, command()),
     h("div", { class: "row" }, copy, h("span", { class: "mid" }, T.hello.after)),

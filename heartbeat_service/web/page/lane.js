@@ -1,7 +1,7 @@
 // Who has gone in the last hour, the last first; many of one group that went the same way
 // within a minute of each other are one entry. Knows no request.
 
-import { cut, h, order, write } from "./dom.js";
+import { button, cut, h, order, write } from "./dom.js";
 import { glyph } from "./glyphs.js";
 import { T, clock, hourMinute, number, span } from "./texts.js";
 
@@ -32,7 +32,7 @@ export function mount(app, element) {
   const count = h("b");
   const list = h("ol", { tabIndex: 0, "aria-label": T.lane.title });
   const nobody = h("li", { class: "nobody" }, T.lane.nobody);
-  const more = h("button", { type: "button", class: "btn quiet", onclick: () => app.set({ view: "table", filter: "gone" }) });
+  const more = button("quiet", () => app.set({ view: "table", filter: "gone" }));
   const rest = h("li", { class: "nobody" }, more);
   element.setAttribute("aria-label", T.lane.title);
   element.append(h("h2", {}, T.lane.title, count), list);

@@ -323,7 +323,7 @@ export class Model {
     if (born && this.gone.delete(client.id)) this.#changes.gone = true;
     this.#change(client, {
       state: data.clientState, sequence: data.sequence, incarnation: data.incarnation, stateSince: at,
-      ...(born && { ...alive(), registeredAt: at, labels: data.labels ?? client.labels, reported: null, lastBeat: performance.now() }),
+      ...(born && newLife(data.labels ?? client.labels, at)),
     });
   }
 
@@ -490,6 +490,8 @@ export class Model {
 
 const noChanges = () => ({ ids: new Set(), structure: false, selection: false, gone: false, world: false });
 const alive = () => ({ late: false, held: false, silentUntil: 0, gone: null });
+
+const newLife = (labels, registeredAt) => ({ ...alive(), labels, registeredAt, reported: null, lastBeat: performance.now() });
 
 function times(data) {
   const now = performance.now();

@@ -101,7 +101,8 @@ export class Tile {
 
   #drawState({ gone, state }) {
     const look = gone ? gone.reason : state;
-    const words = gone ? [`${T.end[gone.reason][0]} ${clock(gone.at)}`, `${T.end[gone.reason][0]} ${hourMinute(gone.at)}`, T.end[gone.reason][0]] : [T.state[state]];
+    const how = gone && T.end[gone.reason][0];
+    const words = gone ? [`${how} ${clock(gone.at)}`, `${how} ${hourMinute(gone.at)}`, how] : [T.state[state]];
     reshape(this.#face, look);
     mark(this.#state, "class", `st c-${look}`);
     write(this.#word, fitting(words, ...this.#room.line));

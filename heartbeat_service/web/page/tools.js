@@ -1,7 +1,7 @@
 // The row of tools: which view, by what it is grouped or filtered, search, everybody,
 // theme, keys. Knows what can be chosen, not what it does.
 
-import { h, mark, write } from "./dom.js";
+import { button, h, mark, write } from "./dom.js";
 import { help } from "./keys.js";
 import { T, number } from "./texts.js";
 
@@ -9,8 +9,7 @@ const CHIPS = ["alive", "attention", "RUNNING", "CALIBRATED", "UNCALIBRATED", "s
 
 /** Draws the tools into their element. */
 export function tools(app, element) {
-  const views = ["wall", "table"].map((view) =>
-    h("button", { type: "button", class: "btn", onclick: () => app.set({ view }) }, T.tools[view]));
+  const views = ["wall", "table"].map((view) => button("", () => app.set({ view }), T.tools[view]));
   const group = h("select", { class: "field", id: "group", onchange: () => app.set({ group: group.value }) });
   const grouping = h("label", { class: "grouping" }, T.tools.groupBy, group);
   const chips = CHIPS.map((filter) => chip(app, filter));
@@ -20,9 +19,9 @@ export function tools(app, element) {
     autocomplete: "off", spellcheck: "false",
     oninput: () => app.set({ search: search.value, ...(search.value && { view: "table" }) }),
   });
-  const all = h("button", { type: "button", class: "btn", onclick: () => app.hands.actOnAll() }, T.tools.all);
-  const theme = h("button", { type: "button", class: "btn quiet", onclick: () => app.toggleTheme() });
-  const keys = h("button", { type: "button", class: "btn quiet", onclick: () => help(app) }, T.tools.keys);
+  const all = button("", () => app.hands.actOnAll(), T.tools.all);
+  const theme = button("quiet", () => app.toggleTheme());
+  const keys = button("quiet", () => help(app), T.tools.keys);
   element.setAttribute("aria-label", T.tools.label);
   element.append(
     h("div", { class: "seg", role: "group", "aria-label": T.tools.view }, ...views), grouping, filters,

@@ -16,24 +16,30 @@ const WORSE = { well: 0, warn: 1, bad: 2 };
 
 /** The first that applies: {mood, glyph, line, second}. */
 export function judge(app) {
-  const { model, ui } = app;
-  const { counts } = model;
-  if (!model.complete) return app.line.state === "lost" ? lostLine(app) : { mood: "well", glyph: "UNCALIBRATED", line: T.top.connecting, second: "" };
-  if (app.line.state === "live" && app.stale) return { mood: "well", glyph: "reconnect", line: T.top.catchingUp, second: T.top.listing };
-  if (app.stale) return lostLine(app);
-  if (!model.clients.size && !model.gone.size) return { mood: "well", glyph: "UNCALIBRATED", line: T.top.empty, second: T.top.listening };
-  const lost = model.lostRecently();
-  if (model.hold) return massLoss(counts, lost);
+  const { counts, hold, store } = app.model;
+  if (app.stale) return unsure(app);
+  if (!counts.alive && !app.model.clients.size) return nobody(app);
+  const lost = app.model.lostRecently();
+  if (hold) return massLoss(counts, lost);
+  if (store) return { mood: "bad", glyph: "late", line: T.top.store, second: store };
   const troubles = [
     counts.late && T.top.late(counts.late), counts.held && T.top.held(counts.held),
     counts.flapping && T.top.flapping(counts.flapping), lost && T.top.lost(lost),
   ].filter(Boolean);
-  if (model.store) return { mood: "bad", glyph: "late", line: T.top.store, second: model.store };
   if (!troubles.length) return counts.alive ? well(app) : nobody(app);
   return {
     mood: lost >= MANY_LOST ? "bad" : "warn", glyph: counts.late || counts.held || lost ? "late" : "flapping",
-    line: troubles.join(", "), second: whereMost(model, ui),
+    line: troubles.join(", "), second: whereMost(app.model, app.ui),
   };
+}
+
+const calm = (sign, line, second = "") => ({ mood: "well", glyph: sign, line, second });
+
+// What stands there isn't fresh, or isn't there yet.
+function unsure(app) {
+  if (app.line.state === "live") return calm("reconnect", T.top.catchingUp, T.top.listing);
+  if (!app.model.complete && app.line.state !== "lost") return calm("UNCALIBRATED", T.top.connecting);
+  return lostLine(app);
 }
 
 function lostLine({ model, line }) {
@@ -51,13 +57,14 @@ function massLoss(counts, lost) {
 }
 
 function nobody({ model }) {
-  const last = model.goneList()[0];
-  return { mood: "well", glyph: "UNCALIBRATED", line: T.top.nobody, second: last ? T.top.lastWent(clock(last.at)) : "" };
+  const [last] = model.goneList();
+  if (!last) return calm("UNCALIBRATED", T.top.empty, T.top.listening);
+  return calm("UNCALIBRATED", T.top.nobody, T.top.lastWent(clock(last.at)));
 }
 
 function well({ model, now }) {
-  const second = model.wellSince === null ? "" : T.top.since(hourMinute(model.wellSince), span(now() - model.wellSince));
-  return { mood: "well", glyph: "tick", line: T.top.well, second };
+  const { wellSince: since } = model;
+  return calm("tick", T.top.well, since === null ? "" : T.top.since(hourMinute(since), span(now() - since)));
 }
 
 const needy = ({ late, held, flapping }) => late + held + flapping;
@@ -138,7 +145,9 @@ function countOf(name, sign) {
 function titleOf({ model, stale }, mood) {
   if (stale && model.complete) return T.top.title(T.top.titleNoLine);
   if (mood === "well") return T.page.name;
-  const { late, held } = model.counts;
+  const { late, held, flapping } = model.counts;
+  const lost = model.lostRecently();
   if (late + held) return T.top.title(T.top.late(late + held));
-  return T.top.title(model.store ? T.top.store : model.lostRecently() ? T.top.lost(model.lostRecently()) : T.top.flapping(model.counts.flapping));
+  if (model.store) return T.top.title(T.top.store);
+  return T.top.title(lost ? T.top.lost(lost) : T.top.flapping(flapping));
 }

@@ -111,6 +111,9 @@ function choose(groups, size) {
   return { name: "S", columns: Math.max(1, Math.floor((width + GAP) / (tileWidth + GAP))), height: tileHeight };
 }
 
+const inRows = (clients, columns) =>
+  Array.from({ length: Math.ceil(clients.length / columns) }, (_, i) => clients.slice(i * columns, (i + 1) * columns));
+
 class Tiles {
   #app;
   #scroller;
@@ -206,8 +209,7 @@ class Tiles {
     if (way === "home") return ids[0];
     if (way === "end") return ids.at(-1);
     if (way === "left" || way === "right") return ids[at + (way === "left" ? -1 : 1)] ?? ids[at];
-    const rows = this.#groups.flatMap(({ clients }) =>
-      Array.from({ length: Math.ceil(clients.length / this.#columns) }, (_, i) => clients.slice(i * this.#columns, (i + 1) * this.#columns)));
+    const rows = this.#groups.flatMap(({ clients }) => inRows(clients, this.#columns));
     const row = rows.findIndex((line) => line.some((client) => client.id === ids[at]));
     const column = rows[row].findIndex((client) => client.id === ids[at]);
     const line = rows[row + (way === "up" ? -1 : 1)];
