@@ -284,7 +284,8 @@ class HeartbeatService(Service):
             engine.dispatcher.refusals.add,
             resource.at_once,
         )
-        metrics = Metrics(engine, router, publisher, limit, site, streams, app.routes())
+        routes = {name: route.targets[0] for name, route in app.routes.items()}
+        metrics = Metrics(engine, router, publisher, limit, site, streams, routes)
         app.read_metrics = metrics.text
         site.route_of = app.route_of
         self._closers.append(site.disconnect_all)

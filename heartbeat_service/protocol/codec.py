@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from typing import Any, TypeVar, get_args
 
@@ -109,11 +109,14 @@ def _dec_hook(type_: type, value: object) -> object:
     raise NotImplementedError(type_)  # msgspec's word for a type that nobody knows
 
 
-def _whole(message: type[Message]) -> Any:
+@cache
+def whole(message: type[Message]) -> type[Any]:
+    """What is sent of such a message: its envelope, with its body in it."""
     return defstruct(
-        f"_Whole{message.__name__}",
+        f"{message.message_type}Envelope",
         [("body", message)],
         bases=(_Whole,),
+        namespace={"__doc__": f"A {message.message_type} message."},
         tag_field="messageType",
         tag=message.message_type,
     )
@@ -131,7 +134,7 @@ _REQUESTS: _Decoders = {
     message.message_type: _decoder(message) for message in get_args(Request)
 }
 _WHOLE_REQUEST: msgspec.json.Decoder[_Whole] = _decoder(
-    reduce(or_, map(_whole, get_args(Request)))
+    reduce(or_, map(whole, get_args(Request)))
 )
 _FROM_SERVER: _Decoders = {
     message.message_type: _decoder(message)

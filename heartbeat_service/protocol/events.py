@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from heartbeat_service.core.changes import Reason
 from heartbeat_service.core.notices import HoldEnd, SilenceEnd
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.protocol.messages import Body
+from heartbeat_service.protocol.messages import Body, Moment
 
 
 class Event(Body, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class StateChanged(ClientEvent, frozen=True, kw_only=True):
     reason: Reason
     sequence: int
     instance_id: str | UnsetType = UNSET
-    at: str
+    at: Moment
     labels: dict[str, str] | UnsetType = UNSET
     by: str | UnsetType = UNSET
 
@@ -172,4 +172,11 @@ class ResetEvent(Event, frozen=True, kw_only=True):
     event = "Reset"
 
     run: str
-    server_time: str
+    server_time: Moment
+
+
+#: All kinds of events.
+EVENTS: tuple[type[Event], ...] = (
+    *ClientEvent.__subclasses__(),
+    *(kind for kind in Event.__subclasses__() if kind is not ClientEvent),
+)

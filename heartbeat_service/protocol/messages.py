@@ -7,15 +7,16 @@ writes it by them. Knows what a message looks like, not what it does.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from enum import IntEnum
 from typing import Annotated, Any, ClassVar, cast
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 from msgspec.structs import force_setattr
 
 from heartbeat_service.core.changes import Reason
+from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.core.heartbeat import NO_VALUES
 from heartbeat_service.core.states import ClientState
 
@@ -33,8 +34,12 @@ _Value = str | float | bool | None
 _Inner = _Value | list[_Value] | dict[str, _Value]
 _USUAL = msgspec.json.Decoder(dict[str, _Value | list[_Inner] | dict[str, _Inner]])
 
-_WORD = re.compile(r"[A-Za-z0-9._:@-]{1,64}", re.ASCII)
-_CLIENT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:@-]{1,64}", re.ASCII)
+#: A label's name or value as a regular expression has it.
+WORD_PATTERN = "[A-Za-z0-9._:@-]{1,64}"
+_WORD = re.compile(WORD_PATTERN, re.ASCII)
+#: A client ID as a regular expression has it, also one of JavaScript's.
+CLIENT_ID_PATTERN = r"(?!\.{1,2}$)[A-Za-z0-9._:@-]{1,64}"
+_CLIENT_ID = re.compile(CLIENT_ID_PATTERN, re.ASCII)
 
 
 class ClientID(str):
@@ -56,6 +61,16 @@ class ClientID(str):
                 "but not . or .."
             )
         return cls(value)
+
+
+#: A client ID in JSON Schema; whoever sends one may send a number.
+CLIENT_ID = {"$ref": "#/components/schemas/ClientID"}
+CLIENT_ID_OR_NUMBER = {
+    "anyOf": [
+        CLIENT_ID,
+        {"type": "integer", "exclusiveMinimum": -1e63, "exclusiveMaximum": 1e64},
+    ]
+}
 
 
 def are_client_ids(values: Collection[object]) -> bool:
@@ -133,12 +148,35 @@ def is_word(value: str) -> bool:
 
 InstanceID = Annotated[str, Meta(min_length=1, max_length=64)]
 #: What a label is named, and what it says. A `$` alone lets a line's end pass.
-Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:@-]{1,64}$(?!\n)")]
+Word = Annotated[str, Meta(pattern=rf"^{WORD_PATTERN}$(?!\n)")]
 Labels = Annotated[dict[Word, Word], Meta(max_length=8)]
 #: The same for people.
 WORD = "1 to 64 characters of A-Z a-z 0-9 . _ : @ -"
 RequestID = Annotated[str, Meta(min_length=1, max_length=64)]
 Fuse = Annotated[float, Meta(gt=0)]
+
+#: Any telemetry: bytes that are checked and handed on.
+Values = Annotated[
+    Raw,
+    Meta(
+        description=f"Any telemetry: at most {MAX_VALUES} bytes of JSON without white "
+        f"space, {MAX_LEVELS} levels deep, its numbers finite.",
+        extra_json_schema={"type": "object"},
+    ),
+]
+
+#: A moment as people read it: RFC 3339, in UTC.
+Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+#: What an error is called; whoever reads one takes others, too.
+Code = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "enum": [error.code for error in HeartbeatError.__subclasses__()]
+        }
+    ),
+]
 
 #: A server's sequence or incarnation: other integers, a broken server's, would stay
 #: ahead of all that come after them.
@@ -183,7 +221,12 @@ CAMEL = {
 
 
 class Body(Struct, frozen=True, gc=False, rename=CAMEL):
-    """A JSON object whose known fields are checked and whose others are ignored."""
+    """A JSON object whose known fields are checked and whose others are ignored.
+
+    :cvar json_schema: what JSON Schema says of it beyond its fields.
+    """
+
+    json_schema: ClassVar[Mapping[str, object]] = {}
 
 
 class Message(Body, frozen=True):
@@ -201,7 +244,7 @@ class HeartbeatMessage(Message, frozen=True):
     client_state: WireState
     instance_id: InstanceID | UnsetType = UNSET
     timebomb_seconds: Fuse | UnsetType = UNSET
-    values: Raw = NO_VALUES
+    values: Values = field(default_factory=NO_VALUES.copy)
     labels: Labels | UnsetType = UNSET
 
     def __post_init__(self) -> None:
@@ -260,7 +303,7 @@ class ErrorMessage(Message, frozen=True):
 
     message_type = "Error"
 
-    code: str
+    code: Code
     detail: str
     client_id: ClientID | UnsetType = UNSET
     retry_after_seconds: float | UnsetType = UNSET
@@ -299,16 +342,16 @@ class ClientRecord(Body, frozen=True):
     sequence: int
     incarnation: int
     instance_id: str | None
-    values: Raw
+    values: Values
     timebomb_seconds: float
     seconds_since_heartbeat: float
     seconds_to_timebomb: float
-    registered_at: str
+    registered_at: Moment
     labels: dict[str, str]
     late: bool
     held: bool
     silent_seconds: float | None
-    state_since: str
+    state_since: Moment
     deaths_in_ten_minutes: int
 
 
@@ -319,13 +362,19 @@ class LifeRecord(Body, frozen=True):
     """
 
     incarnation: int
-    registered_at: str
-    ended_at: str | None
+    registered_at: Moment
+    ended_at: Moment | None
     reason: Reason | None
     last_state: ClientState
     beats: int
     longest_gap_seconds: float
     by: str | None = None
+
+
+class HistoryRecord(Body, frozen=True):
+    """The lives of a client, newest first; how the present one ended is null."""
+
+    lives: list[LifeRecord]
 
 
 class GoneRecord(Body, frozen=True):
@@ -337,8 +386,8 @@ class GoneRecord(Body, frozen=True):
     client_id: str
     last_state: ClientState
     reason: Reason | None
-    ended_at: str
-    registered_at: str
+    ended_at: Moment
+    registered_at: Moment
     beats: int
     longest_gap_seconds: float
     labels: dict[str, str] = {}
@@ -353,7 +402,7 @@ class HoldRecord(Body, frozen=True):
     """
 
     hold: str | None = None
-    since: str | None = None
+    since: Moment | None = None
     seconds_left: float | None = None
 
 
@@ -378,6 +427,45 @@ class SummaryRecord(Body, frozen=True):
     lost_last_hour: int
     mass_loss: HoldRecord | None
     store: str | None
-    started_at: str
+    started_at: Moment
     as_of: str
-    server_time: str
+    server_time: Moment
+
+
+class HealthRecord(Body, frozen=True):
+    """That the service is alive, or ready."""
+
+    status: str
+
+
+class ListTail(Body, frozen=True, kw_only=True):
+    """What stands behind a list.
+
+    :ivar as_of: the id of the last event that was told when it was begun.
+    """
+
+    as_of: str
+    server_time: Moment
+
+
+class PageTail(ListTail, frozen=True, kw_only=True):
+    """What stands behind a list, or a page of one.
+
+    :ivar next: the `after` of the next page; None with the last one. Left out where no
+        `limit` was asked for.
+    """
+
+    next: int | UnsetType | None = UNSET
+
+
+class HoldTail(ListTail, frozen=True, kw_only=True):
+    """What stands behind the list of who is held: of the present hold, or nulls.
+
+    :ivar hold: its ID.
+    :ivar since: when it began.
+    :ivar seconds_left: for how much longer it can last.
+    """
+
+    hold: str | None
+    since: Moment | None
+    seconds_left: float | None

@@ -15,6 +15,8 @@ from msgspec.structs import force_setattr
 
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.protocol.messages import (
+    CLIENT_ID,
+    CLIENT_ID_OR_NUMBER,
     Body,
     ClientID,
     Count,
@@ -29,6 +31,15 @@ LONGEST_LOCKOUT = 100 * 365.25 * 24 * 3600
 
 #: An incarnation and a sequence.
 Point = tuple[Count, Count]
+
+#: Each as :meth:`ClientID.parse` reads it; there may be a million.
+ClientIDs = Annotated[list[Any], Meta(extra_json_schema={"items": CLIENT_ID_OR_NUMBER})]
+
+_EachExpected = Annotated[
+    dict[str, Point], Meta(extra_json_schema={"propertyNames": CLIENT_ID})
+]
+
+_True = Annotated[bool, Meta(extra_json_schema={"const": True})]
 
 Seconds = Annotated[float, Meta(ge=0, le=LONGEST_LOCKOUT)]
 
@@ -86,11 +97,14 @@ class OrderToMany(Order, frozen=True, kw_only=True):
     whom: ClassVar[str] = "exactly one of `clientIDs`, `labels` and `all`"
     fields = f"{whom}, and {OrderToOne.fields}"
     expects = "`{clientID: [incarnation, sequence]}`"
+    json_schema = {  # noqa: RUF012 - a ClassVar, says Body
+        "oneOf": [{"required": [way]} for way in ("clientIDs", "labels", "all")]
+    }
 
-    client_ids: list[Any] | UnsetType = UNSET
+    client_ids: ClientIDs | UnsetType = UNSET
     labels: Chosen | UnsetType = UNSET
-    all_: bool | UnsetType = UNSET
-    expected: dict[str, Point] | UnsetType = UNSET
+    all_: _True | UnsetType = UNSET
+    expected: _EachExpected | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,12 +6,12 @@ Routes raise; the handlers at the end are the only ones that format an error.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial, wraps
+from functools import partial
 from http import HTTPStatus
-from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from msgspec import to_builtins
+from msgspec import UNSET
+from msgspec.structs import asdict
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,7 +20,15 @@ from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import NotImplemented as MethodUnknown
 
-from heartbeat_service.core.errors import BadMessage, HeartbeatError, UnknownClient
+from heartbeat_service.core.errors import (
+    BadMessage,
+    HeartbeatError,
+    IllegalTransition,
+    InstanceSuperseded,
+    LockedOut,
+    StaleSequence,
+    UnknownClient,
+)
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.orders import (
@@ -37,41 +45,58 @@ from heartbeat_service.protocol.codec import (
     encode,
     encode_json,
     request_id_of,
+    whole,
 )
 from heartbeat_service.protocol.messages import (
     ClientID,
+    ClientRecord,
     ClientStateMessage,
+    ErrorMessage,
+    GoneRecord,
+    HealthRecord,
     HeartbeatMessage,
+    HistoryRecord,
+    HoldTail,
+    ListTail,
     Message,
+    PageTail,
+    SummaryRecord,
 )
 from heartbeat_service.protocol.orders import (
     KickOrder,
     KickOrders,
     LockoutOrder,
     LockoutOrders,
+    LockoutRecord,
     SilenceOrder,
     SilenceOrders,
+    SilenceRecord,
     StateOrder,
     StateOrders,
 )
+from heartbeat_service.protocol.schema import Schema
 from heartbeat_service.web.access import Door, authorization_of
+from heartbeat_service.web.asyncapi import asyncapi
 from heartbeat_service.web.channel import BoundedRequest
 from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.listing import Listing, Page, Places, Steps
 from heartbeat_service.web.metrics import CONTENT_TYPE
 from heartbeat_service.web.names import Names, is_preflight
-from heartbeat_service.web.pages import INDEX, Pages
+from heartbeat_service.web.openapi import openapi
+from heartbeat_service.web.pages import INDEX, TYPES, PageFile, Pages
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 from heartbeat_service.web.query import (
+    Kind,
+    Parameter,
     Parameters,
-    Repeated,
     decimal,
     label,
     one_of,
-    read_query,
     start_of_id,
     whole_number,
+    yes_or_no,
 )
+from heartbeat_service.web.route import Files, Listed, Routes, Who
 from heartbeat_service.web.routing import (
     HeartbeatKlein,
     HeartbeatResource,
@@ -85,79 +110,54 @@ MOST_LISTINGS = 32
 
 _LIVING = [state for state in ClientState if state is not ClientState.DISCONNECTED]
 
-_YES_OR_NO = one_of({"true": True, "false": False})
-
 #: What ``GET /clients`` may be asked with.
 LISTED: Parameters = {
-    "state": one_of({state.value: state for state in _LIVING}),
-    "label": Repeated(label),
-    "late": _YES_OR_NO,
-    "prefix": start_of_id,
-    "limit": whole_number(1, 10_000),
-    "after": whole_number(0, 2**63 - 1),
-    "gone": _YES_OR_NO,
-    "since": decimal,
+    "state": Parameter(
+        one_of({state.value: state for state in _LIVING}), "Those in that state."
+    ),
+    "label": Parameter(
+        label,
+        "Those with that label, `NAME:VALUE`, or with all of them.",
+        repeated=True,
+    ),
+    "late": Parameter(yes_or_no, "Those that are late, or those that aren't."),
+    "prefix": Parameter(start_of_id, "Those whose ID begins so."),
+    "limit": Parameter(
+        whole_number(1, 10_000),
+        "The first so many; the answer has `next` then: the `after` of the next page.",
+    ),
+    "after": Parameter(whole_number(0, 2**63 - 1), "Those behind that place."),
+    "gone": Parameter(
+        yes_or_no,
+        "Those that were here and are not, the last to go first; without `state` and "
+        "`late` then.",
+    ),
+    "since": Parameter(
+        decimal, "With `gone=true`: those that went within so many seconds."
+    ),
 }
 
 
-def _hold(value: str) -> str:
-    """Reads the ID of a hold."""
+def _read_hold(value: str) -> str:
     if not value:
         raise ValueError("Expected the `hold` of `GET /mass-loss`")
     return value
 
 
+_HOLD = Kind(_read_hold, {"type": "string", "minLength": 1})
+
 #: The endpoints that most often answer at once, with bytes.
 _AT_ONCE = frozenset(("heartbeat",))
 
 _E = TypeVar("_E", bound=Exception)
-_Route = TypeVar("_Route", bound=Callable[..., Any])
 
-#: Lets a request pass by its head, or raises what is wrong with it.
-_Admit = Callable[["HeartbeatApp", BoundedRequest], None]
-_ADMITS: dict[str, _Admit] = {}
+_EVENTS = Files(("text/event-stream",))
+_PAGE = Files((TYPES[".html"].decode(),), tagged=True)
+_PAGE_FILE = Files(tuple(type_.decode() for type_ in TYPES.values()), tagged=True)
+_DOCUMENT = Files(("application/json",), tagged=True)
 
-
-def _behind(admit: _Admit) -> Callable[[_Route], _Route]:
-    """Have :meth:`HeartbeatApp.gate` ask ``admit`` before a route gets a request."""
-
-    def decorate(route: _Route) -> _Route:
-        _ADMITS[route.__name__] = admit
-        return route
-
-    return decorate
-
-
-def _admit_client(app: HeartbeatApp, request: BoundedRequest) -> None:
-    app.client_door.admit(authorization_of(request))
-
-
-def _admit_operator(app: HeartbeatApp, request: BoundedRequest) -> None:
-    app.operator_door.admit(authorization_of(request))
-    if not app.operator_door.wants_token:
-        app.names.check_host(request.requestHeaders)
-    request.longest = MAX_ORDER
-
-
-_for_clients = _behind(_admit_client)
-
-
-def _for_operators(
-    parameters: Parameters = MappingProxyType({}),
-) -> Callable[[_Route], _Route]:
-    """Have a route ask for an operator, and hand it the parameters of the query."""
-
-    def decorate(route: _Route) -> _Route:
-        @wraps(route)
-        def read(app: HeartbeatApp, request: Request, **path: str) -> Any:
-            # What is in a body would be passed over.
-            if request.method in (b"GET", b"HEAD") and _read(request):
-                raise BadMessage("A GET takes no body, only parameters")
-            return route(app, request, **path, **read_query(request.uri, parameters))
-
-        return _behind(_admit_operator)(cast(_Route, read))
-
-    return decorate
+#: On which terms an order to one client isn't carried out.
+_TERMS = (UnknownClient, IllegalTransition, StaleSequence)
 
 
 class HeartbeatApp:
@@ -177,6 +177,7 @@ class HeartbeatApp:
     app = HeartbeatKlein()
     # No answer is a redirect.
     app.url_map.merge_slashes = False
+    routes = Routes(app)
     _log = Logger()
 
     def __init__(
@@ -210,6 +211,29 @@ class HeartbeatApp:
             if not rule.arguments
             for method in rule.methods or ()
         }
+        admits = {
+            Who.CLIENTS: self._admit_client,
+            Who.OPERATORS: self._admit_operator,
+            Who.ANYONE: None,
+        }
+        wants_token = {
+            Who.CLIENTS: client_door.wants_token,
+            Who.OPERATORS: operator_door.wants_token,
+        }
+        self._openapi = _document(openapi(self.routes.values(), wants_token))
+        self._asyncapi = _document(
+            asyncapi(dispatcher.request_endpoint, dispatcher.state_change_endpoint)
+        )
+        self._admits = {name: admits[route.who] for name, route in self.routes.items()}
+
+    def _admit_client(self, request: BoundedRequest) -> None:
+        self.client_door.admit(authorization_of(request))
+
+    def _admit_operator(self, request: BoundedRequest) -> None:
+        self.operator_door.admit(authorization_of(request))
+        if not self.operator_door.wants_token:
+            self.names.check_host(request.requestHeaders)
+        request.longest = MAX_ORDER
 
     def gate(self, request: BoundedRequest) -> Problem | None:
         """Why a request isn't taken, of which only the head is there; None if it is."""
@@ -220,9 +244,9 @@ class HeartbeatApp:
             self.names.check(headers)
             if is_preflight(request.method, headers):
                 return None
-            admit = _ADMITS.get(self._endpoint(request))
+            admit = self._admits.get(self._endpoint(request))
             if admit is not None:
-                admit(self, request)
+                admit(request)
         except HeartbeatError as error:
             return Problem.of(error)
         except HTTPException as error:
@@ -239,9 +263,14 @@ class HeartbeatApp:
         endpoint, _ = self._mapper.match(path, request.method.decode("ascii"))
         return endpoint
 
-    @app.route("/heartbeat", methods=["POST"])
-    @app.route("/Heartbeat/Update", methods=["POST"])
-    @_for_clients
+    @routes.add(
+        "POST /heartbeat",
+        "POST /Heartbeat/Update",
+        who=Who.CLIENTS,
+        takes=whole(HeartbeatMessage),
+        answers=whole(ClientStateMessage),
+        refuses=(InstanceSuperseded, LockedOut),
+    )
     def heartbeat(self, request: IRequest) -> bytes | Deferred[bytes]:
         """A client lives."""
         bearer = self.client_door.admit(authorization_of(request))  # whose is it?
@@ -256,8 +285,12 @@ class HeartbeatApp:
             return _reply(answer, request, request_id)
         return answer.addCallback(_reply, request, request_id)
 
-    @app.route("/clients", methods=["GET"])
-    @_for_operators(LISTED)
+    @routes.add(
+        "GET /clients",
+        who=Who.OPERATORS,
+        parameters=LISTED,
+        answers=Listed("clients", (ClientRecord, GoneRecord), PageTail),
+    )
     async def clients(
         self,
         request: IRequest,
@@ -279,7 +312,11 @@ class HeartbeatApp:
             await self._list(request, clients)
         else:
             page = Page(clients, limit)
-            await self._list(request, iter(page), lambda: {"next": page.next})
+
+            def tail(**more: str) -> PageTail:
+                return PageTail(next=page.next, **more)
+
+            await self._list(request, iter(page), tail)
 
     async def _list_gone(
         self, request: IRequest, limit: int | None, **which: Any
@@ -287,48 +324,63 @@ class HeartbeatApp:
         for name in which.keys() & {"state", "late"}:
             raise BadMessage(f"`{name}` is about those who live: not with `gone=true`")
         gone, following = self._dispatcher.gone_clients(limit=limit, **which)
-        page: dict[str, object] = {} if limit is None else {"next": following}
-        await self._list(request, gone, lambda: page)
+        page_end = UNSET if limit is None else following
+        await self._list(request, gone, partial(PageTail, next=page_end))
 
     async def _list(
         self,
         request: IRequest,
         steps: Steps,
-        tail: Callable[[], dict[str, object]] = dict,
+        tail: Callable[..., ListTail] = ListTail,
         name: str = "clients",
     ) -> None:
         """Answer with a list, and behind it what else is told of it.
 
-        :param tail: what that is, known once the list is whole.
+        :param tail: makes that, once the list is whole.
         """
         as_of = self._dispatcher.as_of()  # before the first of them is looked at
 
-        def whole_tail() -> dict[str, object]:
-            time = self._dispatcher.server_time()
-            return {**tail(), "asOf": as_of, "serverTime": time}
+        def whole_tail() -> ListTail:
+            return tail(as_of=as_of, server_time=self._dispatcher.server_time())
 
         await Listing(request, steps, self._listings, name, whole_tail).send()
 
-    @app.route("/clients/state", methods=["PUT"])
-    @_for_operators()
+    @routes.add(
+        "PUT /clients/state",
+        who=Who.OPERATORS,
+        takes=StateOrders,
+        answers=Listed("clients", (ClientStateMessage, ErrorMessage)),
+    )
     async def steer_many(self, request: IRequest) -> None:
         """An operator sets the state of many."""
         await self._carry_out(request, StateOrders)
 
-    @app.route("/clients/silence", methods=["PUT"])
-    @_for_operators()
+    @routes.add(
+        "PUT /clients/silence",
+        who=Who.OPERATORS,
+        takes=SilenceOrders,
+        answers=Listed("clients", (SilenceRecord, ErrorMessage)),
+    )
     async def silence_many(self, request: IRequest) -> None:
         """An operator grants many a planned silence."""
         await self._carry_out(request, SilenceOrders)
 
-    @app.route("/clients/lockout", methods=["PUT"])
-    @_for_operators()
+    @routes.add(
+        "PUT /clients/lockout",
+        who=Who.OPERATORS,
+        takes=LockoutOrders,
+        answers=Listed("clients", (LockoutRecord, ErrorMessage)),
+    )
     async def lock_out_many(self, request: IRequest) -> None:
         """An operator keeps many out for so many seconds."""
         await self._carry_out(request, LockoutOrders)
 
-    @app.route("/clients/kick", methods=["POST"])
-    @_for_operators()
+    @routes.add(
+        "POST /clients/kick",
+        who=Who.OPERATORS,
+        takes=KickOrders,
+        answers=Listed("clients", (ClientStateMessage, ErrorMessage)),
+    )
     async def kick_many(self, request: IRequest) -> None:
         """An operator removes many."""
         await self._carry_out(request, KickOrders)
@@ -339,22 +391,32 @@ class HeartbeatApp:
             answers = await self._orders.to_many(order, self._operator(request))
             await Listing(request, iter(answers)).send()
 
-    @app.route("/lockouts", methods=["GET"])
-    @_for_operators()
+    @routes.add(
+        "GET /lockouts",
+        who=Who.OPERATORS,
+        answers=Listed("lockouts", (LockoutRecord,), ListTail),
+    )
     async def lockouts(self, request: IRequest) -> None:
         """Who is kept out."""
         await self._list(request, self._orders.lockouts(), name="lockouts")
 
-    @app.route("/mass-loss", methods=["GET"])
-    @_for_operators()
+    @routes.add(
+        "GET /mass-loss",
+        who=Who.OPERATORS,
+        answers=Listed("held", (str,), HoldTail),
+    )
     async def mass_loss(self, request: IRequest) -> None:
         """The present hold, and who is held."""
-        hold = to_builtins(self._dispatcher.hold())
+        tail = partial(HoldTail, **asdict(self._dispatcher.hold()))
         held = self._dispatcher.held()
-        await self._list(request, iter(held), lambda: hold, "held")
+        await self._list(request, iter(held), tail, "held")
 
-    @app.route("/mass-loss", methods=["DELETE"])
-    @_for_operators({"hold": _hold})
+    @routes.add(
+        "DELETE /mass-loss",
+        who=Who.OPERATORS,
+        parameters={"hold": Parameter(_HOLD, "Only if it is that one.")},
+        answers=None,
+    )
     def end_mass_loss(
         self, request: IRequest, hold: str | None = None
     ) -> Deferred[None]:
@@ -363,22 +425,31 @@ class HeartbeatApp:
             raise BadMessage("Takes no body, only the parameter `hold`")
         return self._orders.end_mass_loss(hold).addCallback(_done, request)
 
-    @app.route("/summary", methods=["GET"])
-    @_for_operators()
+    @routes.add("GET /summary", who=Who.OPERATORS, answers=SummaryRecord)
     def summary(self, request: IRequest) -> bytes:
         """How all is, in one look."""
         return _json(request, self._dispatcher.summarized())
 
-    @app.route("/clients/<client_id>", methods=["GET"])
-    @_for_operators()
+    @routes.add(
+        "GET /clients/{id}",
+        who=Who.OPERATORS,
+        answers=ClientRecord,
+        refuses=(UnknownClient,),
+    )
     def client(self, request: IRequest, client_id: str) -> Deferred[bytes]:
         """One client."""
         return self._dispatcher.client(_known(client_id)).addCallback(
             lambda record: _json(request, record)
         )
 
-    @app.route("/clients/<client_id>", methods=["DELETE"])
-    @_for_operators()
+    @routes.add(
+        "DELETE /clients/{id}",
+        who=Who.OPERATORS,
+        takes=KickOrder,
+        may_be_empty=True,
+        answers=None,
+        refuses=_TERMS,
+    )
     def kick(self, request: IRequest, client_id: str) -> Deferred[None]:
         """An operator removes a client."""
         order = decode_order(_read(request) or b"{}", KickOrder)
@@ -386,8 +457,13 @@ class HeartbeatApp:
             _done, request
         )
 
-    @app.route("/clients/<client_id>/lockout", methods=["PUT"])
-    @_for_operators()
+    @routes.add(
+        "PUT /clients/{id}/lockout",
+        who=Who.OPERATORS,
+        takes=LockoutOrder,
+        answers=None,
+        refuses=_TERMS,
+    )
     def lock_out(self, request: IRequest, client_id: str) -> Deferred[None]:
         """An operator keeps a client out for so many seconds."""
         order = decode_order(_read(request), LockoutOrder)
@@ -395,8 +471,13 @@ class HeartbeatApp:
             _done, request
         )
 
-    @app.route("/clients/<client_id>/silence", methods=["PUT"])
-    @_for_operators()
+    @routes.add(
+        "PUT /clients/{id}/silence",
+        who=Who.OPERATORS,
+        takes=SilenceOrder,
+        answers=ClientRecord,
+        refuses=_TERMS,
+    )
     def silence(self, request: IRequest, client_id: str) -> Deferred[bytes]:
         """An operator grants a client a planned silence."""
         order = decode_order(_read(request), SilenceOrder)
@@ -404,8 +485,13 @@ class HeartbeatApp:
             lambda record: _json(request, record)
         )
 
-    @app.route("/clients/<client_id>/state", methods=["PUT"])
-    @_for_operators()
+    @routes.add(
+        "PUT /clients/{id}/state",
+        who=Who.OPERATORS,
+        takes=StateOrder,
+        answers=whole(ClientStateMessage),
+        refuses=_TERMS,
+    )
     def steer(self, request: IRequest, client_id: str) -> Deferred[bytes]:
         """An operator sets one client's state."""
         order = decode_order(_read(request), StateOrder)
@@ -423,23 +509,30 @@ class HeartbeatApp:
         """Which operator asks; None where that isn't known."""
         return self.operator_door.admit(authorization_of(request)).name or None
 
-    @app.route("/clients/<client_id>/history", methods=["GET"])
-    @_for_operators()
+    @routes.add(
+        "GET /clients/{id}/history",
+        who=Who.OPERATORS,
+        answers=HistoryRecord,
+        refuses=(UnknownClient,),
+    )
     async def history(self, request: IRequest, client_id: str) -> bytes:
         """The lives of one client."""
         lives = await self._dispatcher.history(_known(client_id))
-        return _json(request, {"lives": lives})
+        return _json(request, HistoryRecord(lives))
 
-    @app.route("/events", methods=["GET"])
-    @_for_operators()
+    @routes.add("GET /events", who=Who.OPERATORS, answers=_EVENTS)
     async def events(self, request: IRequest) -> None:
         """All that operators are told, as it happens."""
         await self._streams.follow(
             request, lambda: self.operator_door.admit(authorization_of(request))
         )
 
-    @app.route("/clients/<client_id>/events", methods=["GET"])
-    @_for_clients
+    @routes.add(
+        "GET /clients/{id}/events",
+        who=Who.CLIENTS,
+        answers=_EVENTS,
+        refuses=(UnknownClient,),
+    )
     async def client_events(self, request: IRequest, client_id: str) -> None:
         """What a client is told of itself, as it happens, also before it registers."""
         name = _known(client_id)
@@ -451,18 +544,31 @@ class HeartbeatApp:
         admit()
         await self._streams.follow(request, admit, name)
 
-    @app.route("/", methods=["GET"])
+    @routes.add("GET /", who=Who.ANYONE, answers=_PAGE)
     def page(self, request: IRequest) -> bytes:
         """The operators' page; what it shows, it asks of the other routes."""
         return self._pages.answer(request, INDEX)
 
-    @app.route("/page/<name>", methods=["GET"])
+    @routes.add("GET /page/{name}", who=Who.ANYONE, answers=_PAGE_FILE)
     def page_file(self, request: IRequest, name: str) -> bytes:
         """What the page is made of."""
         return self._pages.answer(request, name)
 
-    @app.route("/metrics", methods=["GET"])
-    @_for_operators()
+    @routes.add("GET /openapi.json", who=Who.ANYONE, answers=_DOCUMENT)
+    def openapi(self, request: IRequest) -> bytes:
+        """All that is asked by HTTP, for machines: OpenAPI 3.1."""
+        return self._openapi.answer(request)
+
+    @routes.add("GET /asyncapi.json", who=Who.ANYONE, answers=_DOCUMENT)
+    def asyncapi(self, request: IRequest) -> bytes:
+        """ZeroMQ and the events, for machines: AsyncAPI 3.0."""
+        return self._asyncapi.answer(request)
+
+    @routes.add(
+        "GET /metrics",
+        who=Who.OPERATORS,
+        answers=Files((CONTENT_TYPE,)),
+    )
     def metrics(self, request: IRequest) -> bytes:
         """What has happened, in numbers, for Prometheus."""
         text = self.read_metrics()
@@ -470,18 +576,18 @@ class HeartbeatApp:
         request.setHeader(b"Content-Length", b"%d" % len(text))
         return text
 
-    @app.route("/healthz", methods=["GET"])
+    @routes.add("GET /healthz", who=Who.ANYONE, answers=HealthRecord)
     def healthz(self, request: IRequest) -> bytes:
         """The process turns."""
-        return _json(request, {"status": "alive"})
+        return _json(request, HealthRecord("alive"))
 
-    @app.route("/readyz", methods=["GET"])
+    @routes.add("GET /readyz", who=Who.ANYONE, answers=HealthRecord)
     async def readyz(self, request: IRequest) -> bytes:
         """It listens, and its store answers."""
         trouble = await self._trouble()
         if trouble is not None:
             return write_problem(request, unavailable(trouble))
-        return _json(request, {"status": "ready"})
+        return _json(request, HealthRecord("ready"))
 
     @app.handle_errors(HeartbeatError)
     def broken_rule(self, request: IRequest, failure: Failure) -> bytes:
@@ -520,15 +626,6 @@ class HeartbeatApp:
             return ""
         return name
 
-    def routes(self) -> dict[str, tuple[str, str]]:
-        """Method and path of each route, by its name."""
-        return {
-            rule.endpoint: (method, rule.rule.replace("<client_id>", "{id}"))
-            for rule in self.app.url_map.iter_rules()
-            for method in rule.methods or ()
-            if method != "HEAD"
-        }
-
     def resource(self) -> HeartbeatResource:
         """What a site serves."""
         at_once = {
@@ -537,6 +634,10 @@ class HeartbeatApp:
             if endpoint in _AT_ONCE
         }
         return HeartbeatResource(self.app, at_once, self._dispatcher.refusals.add)
+
+
+def _document(content: Schema) -> PageFile:
+    return PageFile.of(encode_json(content), b"application/json")
 
 
 def _error(failure: Failure, type_: type[_E]) -> _E:

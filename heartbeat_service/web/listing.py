@@ -112,7 +112,7 @@ class Listing:
         steps: Steps,
         places: Places | None = None,
         name: str = "clients",
-        tail: Callable[[], dict[str, object]] = dict,
+        tail: Callable[[], Body] = Body,
     ) -> None:
         self._request: Any = request  # which has a channel besides
         self._steps = steps
@@ -178,10 +178,8 @@ class Listing:
                 self._write()
                 if self._request.method == b"HEAD":
                     return
-        self._chunk += b"]"
-        for name, value in self._tail().items():
-            self._chunk += b',"%s":%s' % (name.encode(), encode_json(value))
-        self._chunk += b"}"
+        tail = encode_json(self._tail())[1:]
+        self._chunk += (b"]" if tail == b"}" else b"],") + tail
         if not self._begun:
             self._request.setHeader(b"Content-Length", b"%d" % len(self._chunk))
         self._write()

@@ -23,7 +23,8 @@ from werkzeug.exceptions import NotFound
 #: What ``GET /`` answers with.
 INDEX = "index.html"
 
-_TYPES: Mapping[str, bytes] = MappingProxyType(
+#: Of its files, by what their names end with.
+TYPES: Mapping[str, bytes] = MappingProxyType(
     {
         ".css": b"text/css; charset=utf-8",
         ".html": b"text/html; charset=utf-8",
@@ -62,11 +63,28 @@ class PageFile:
     digest: bytes
 
     @classmethod
-    def read(cls, name: str, content: bytes) -> PageFile:
-        """A file of that name."""
+    def of(cls, content: bytes, content_type: bytes) -> PageFile:
+        """A file with that in it."""
         digest = sha256(content).hexdigest()[:32].encode()
         packed = gzip.compress(content, mtime=0)
-        return cls(content, packed, _TYPES[_suffix(name)], digest)
+        return cls(content, packed, content_type, digest)
+
+    def answer(self, request: IRequest) -> bytes:
+        """Answer with it, or that the browser has it already."""
+        request.responseHeaders.addRawHeader(b"Vary", b"Accept-Encoding")
+        packs = b"gzip" in (request.getHeader(b"accept-encoding") or b"")
+        # What is packed is another representation (RFC 9110, section 8.8.3.3).
+        etag = b'"%s%s"' % (self.digest, b"-gzip" if packs else b"")
+        request.setHeader(b"ETag", etag)
+        if etag in _known_tags(request):
+            request.setResponseCode(HTTPStatus.NOT_MODIFIED)
+            return b""
+        if packs:
+            request.setHeader(b"Content-Encoding", b"gzip")
+        content = self.packed if packs else self.content
+        request.setHeader(b"Content-Type", self.content_type)
+        request.setHeader(b"Content-Length", b"%d" % len(content))
+        return content
 
 
 class Pages:
@@ -74,9 +92,9 @@ class Pages:
 
     def __init__(self) -> None:
         self._files = {
-            file.name: PageFile.read(file.name, file.read_bytes())
+            file.name: PageFile.of(file.read_bytes(), TYPES[_suffix(file.name)])
             for file in files("heartbeat_service.web").joinpath("page").iterdir()
-            if _suffix(file.name) in _TYPES
+            if _suffix(file.name) in TYPES
         }
 
     @property
@@ -102,20 +120,7 @@ class Pages:
         file = self.read(name)
         for header, value in HEADERS.items():
             request.setHeader(header, value)
-        request.responseHeaders.addRawHeader(b"Vary", b"Accept-Encoding")
-        packs = b"gzip" in (request.getHeader(b"accept-encoding") or b"")
-        # What is packed is another representation (RFC 9110, section 8.8.3.3).
-        etag = b'"%s%s"' % (file.digest, b"-gzip" if packs else b"")
-        request.setHeader(b"ETag", etag)
-        if etag in _known_tags(request):
-            request.setResponseCode(HTTPStatus.NOT_MODIFIED)
-            return b""
-        if packs:
-            request.setHeader(b"Content-Encoding", b"gzip")
-        content = file.packed if packs else file.content
-        request.setHeader(b"Content-Type", file.content_type)
-        request.setHeader(b"Content-Length", b"%d" % len(content))
-        return content
+        return file.answer(request)
 
 
 def _suffix(name: str) -> str:

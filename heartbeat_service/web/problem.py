@@ -9,10 +9,15 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from attrs import frozen
+from msgspec import UNSET, UnsetType
 from twisted.web.iweb import IRequest
 
 from heartbeat_service.core.errors import HeartbeatError, Overloaded
 from heartbeat_service.protocol.codec import encode_json
+from heartbeat_service.protocol.messages import Body, Code
+
+#: What errors are sent as.
+MEDIA_TYPE = "application/problem+json"
 
 #: The status of each of the contract's codes.
 STATUS = {
@@ -28,6 +33,26 @@ STATUS = {
     "TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "OVERLOADED": HTTPStatus.SERVICE_UNAVAILABLE,
 }
+
+
+class ProblemRecord(Body, frozen=True):
+    """What is told of an error: RFC 9457, and the contract's own fields.
+
+    :ivar title: the status in words.
+    :ivar detail: a sentence for people.
+    :ivar client_id: the client that it is about, where that is known.
+    :ivar retry_after_seconds: when the same request may be tried again.
+    :ivar request_id: of the message that is answered with it.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: Code
+    client_id: str | UnsetType = UNSET
+    retry_after_seconds: float | UnsetType = UNSET
+    request_id: str | UnsetType = UNSET
 
 
 @frozen
@@ -59,7 +84,7 @@ class Problem:
 
     def headers(self) -> dict[str, str]:
         """What goes with it, but for its length."""
-        headers = {"Content-Type": "application/problem+json"}
+        headers = {"Content-Type": MEDIA_TYPE}
         if self.allow is not None:
             headers["Allow"] = self.allow
         if self.status is HTTPStatus.UNAUTHORIZED:
@@ -70,20 +95,19 @@ class Problem:
 
     def body(self) -> bytes:
         """Its JSON."""
-        body: dict[str, object] = {
-            "type": "about:blank",
-            "title": self.status.phrase,
-            "status": self.status.value,
-            "detail": self.detail,
-            "code": self.code,
-        }
-        if self.client_id is not None:
-            body["clientID"] = self.client_id
-        if self.retry_after_seconds is not None:
-            body["retryAfterSeconds"] = self.retry_after_seconds
-        if self.request_id is not None:
-            body["requestID"] = self.request_id
-        return encode_json(body)
+        wait, request_id = self.retry_after_seconds, self.request_id
+        return encode_json(
+            ProblemRecord(
+                type="about:blank",
+                title=self.status.phrase,
+                status=self.status.value,
+                detail=self.detail,
+                code=self.code,
+                client_id=UNSET if self.client_id is None else self.client_id,
+                retry_after_seconds=UNSET if wait is None else wait,
+                request_id=UNSET if request_id is None else request_id,
+            )
+        )
 
 
 def unavailable(detail: str, request_id: str | None = None) -> Problem:

@@ -101,14 +101,17 @@ def assert_unauthorized(answer: Answer) -> str:
     return detail
 
 
-def test_no_route_but_those_of_health_and_the_page_is_without_a_door() -> None:
+def test_no_route_but_health_the_page_and_the_documents_is_without_a_door() -> None:
     map_ = HeartbeatApp.app.url_map
     behind_doors = {
         map_.bind("").match(path, method)[0]
         for method, path, _ in OPERATOR_ROUTES + CLIENT_ROUTES
     }
     routes = {rule.endpoint for rule in map_.iter_rules()}
-    assert routes - behind_doors == {"healthz", "page", "page_file", "readyz"}
+    assert routes - behind_doors == {
+        *("healthz", "readyz", "page", "page_file"),
+        *("openapi", "asyncapi"),
+    }
 
 
 @pytest.mark.parametrize(

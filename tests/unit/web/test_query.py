@@ -8,8 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.errors import BadMessage
 from heartbeat_service.web.query import (
+    Kind,
+    Parameter,
     Parameters,
-    Repeated,
     decimal,
     label,
     one_of,
@@ -18,12 +19,12 @@ from heartbeat_service.web.query import (
 )
 
 PARAMETERS: Parameters = {
-    "limit": whole_number(1, 10_000),
-    "state": one_of({"RUNNING": 3, "DISCONNECTED": 0}),
-    "prefix": str,
-    "since": decimal,
+    "limit": Parameter(whole_number(1, 10_000), ""),
+    "state": Parameter(one_of({"RUNNING": 3, "DISCONNECTED": 0}), ""),
+    "prefix": Parameter(Kind(str, {}), ""),
+    "since": Parameter(decimal, ""),
 }
-LABELS: Parameters = {"label": Repeated(label)}
+LABELS: Parameters = {"label": Parameter(label, "", repeated=True)}
 
 
 class TestQuery(SynchronousTestCase):
@@ -115,7 +116,7 @@ class TestQuery(SynchronousTestCase):
         ):
             with self.subTest(text=text):
                 if labels:
-                    self.assertEqual(label(text), labels)
+                    self.assertEqual(label.read(text), labels)
                 else:
-                    error = self.assertRaises(ValueError, label, text)
+                    error = self.assertRaises(ValueError, label.read, text)
                     self.assertIn("Expected NAME:VALUE, each 1 to 64", str(error))
