@@ -1,5 +1,5 @@
 # make run    set everything up and start the service
-# make demo   three simulated game clients and an operator, told in words
+# make demo   the service with thirty simulated headsets, to be seen and steered on its page
 # make test   set up and pass all tests
 # make faults kill it, stop it, starve it and flood it, in some minutes
 # make costs  whether a beat has become dearer, in half a minute

@@ -1,8 +1,9 @@
-"""A service with three simulated headsets and an operator, told in words.
+"""The real service with thirty simulated headsets, to be seen and steered on its page.
 
-Real processes: the service as twistd runs it, and three game clients. The operator
-calibrates and starts them, removes one, and pulls the plug of another, over and over.
-What is told of the headsets is what the service publishes.
+The service is a process of its own, which is started again when somebody kills it. The
+headsets are one loop here, which sends their heartbeats one after the other. Each does
+what the reply tells it, so operators steer it by the page or by ``heartbeatctl``. What
+goes wrong comes from a plan that is the same each time.
 """
 
 from __future__ import annotations
@@ -16,68 +17,157 @@ if __name__ == "__main__":  # Ctrl-C ends it also while the imports take their t
 import argparse
 import json
 import re
+import select
+import socket
 import subprocess
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
+from http.client import HTTPConnection, HTTPException
+from math import sin
 from pathlib import Path
-from queue import Queue
+from random import Random
 from threading import Event, Thread
-from typing import Any
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
+from typing import IO, Any
 
-import zmq
+READY = re.compile(r"heartbeat service ready http=([^\s,]+)")
+MOMENT = 0.2  # seconds: how soon it looks up from its beats
+PATIENCE = 2.0  # seconds that an answer may take
+FAREWELL = 5.0  # seconds that the service may take to end
 
-#: Ports that the system chooses: another service may be running.
-SERVICE = [
-    str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "heartbeat",
-    "--http", "tcp:0:interface=127.0.0.1", "--router", "tcp://127.0.0.1:0",
-    "--pub", "tcp://127.0.0.1:0", "--store", "memory:",
-    "--timebomb", "3", "--interval", "0.5",
-]  # fmt: skip
-READY = re.compile(r"heartbeat service ready http=([^\s,]+) \S+ pub=(\S+)")
-GAME_CLIENT = [sys.executable, "-m", "heartbeat_service.game_client"]
-HEADSETS = ["headset-1", "headset-2", "headset-3"]
-STEP = 4.0  # seconds between two acts of the operator
-BURST = 0.2  # seconds: what changes within them is counted once
-PATIENCE = 20.0  # seconds that the headsets have to begin, on a slow machine
-FAREWELL = 5.0  # seconds that a process may take to end
-
-# No proxy, whatever the environment says of one.
-OPENER = build_opener(ProxyHandler({}))
-
-#: What a change means, by its reason.
-MEANING = {
-    "heartbeat": "registered, waiting to be calibrated",
-    "reconnect": "was restarted, waiting to be calibrated",
-    "client": "is {clientState}, as it wished",
-    "operator": "is {clientState}",
-    "timebomb": "no heartbeat for {fuse:g} s, lost",
-    "goodbye": "said goodbye",
-    "kick": "was removed by the operator",
+#: What befalls a headset: for how many of its fuses it is silent, how often that comes
+#: among the others, and how it is told.
+MISHAPS = {
+    "late": (0.6, 6, "is out of reach for {:g} s: late, and back before its end"),
+    "lost": (1.4, 1, "falls from its hook, silent for {:g} s: lost, then a new life"),
+    "loads": (4.0, 1, "loads a scene for {:g} s: silence it while it is late"),
+    "restarted": (0.3, 1, "its game is started anew"),
+    "flaps": (1.2, 0, "its loose battery fails for {:g} s: flapping, the third time"),
 }
+BETWEEN = 6.0  # seconds from one mishap to the next
+FLAPPING, FLAPS_EVERY = "headset-30", 30.0
+STUBBORN = "headset-17"  # always says that it is calibrated
+
+TO_TRY = """
+Open it, and try, there or in a second terminal:
+  calibrate all   {bin}/heartbeatctl set CALIBRATED --all --from UNCALIBRATED
+  start room A    {bin}/heartbeatctl set RUNNING --label room:A --from CALIBRATED
+  is all well?    {bin}/heartbeatctl status
+  one headset     click it: its lives, its telemetry; stop it, kick it, lock it out
+  a mass loss     press Enter here: all of room B fall silent, and nobody dies of it
+  a crash         kill -9 {pid}: the service is started again, and forgets everybody
+                  (with ARGS="--store sqlite:demo.sqlite" it forgets nobody)
+Ctrl-C ends it.
+"""
 
 
-class Stopped(Exception):
-    """Somebody has pressed Ctrl-C."""
+class Headset:
+    """A simulated game client: what it says in a beat, and how it obeys the reply.
 
-
-class Process:
-    """A child process, in a session of its own, which Ctrl-C doesn't reach.
-
-    :ivar ready: gets the line that says where it listens, or None once it is gone.
-    :ivar last: the last lines that it has printed.
+    :ivar next_beat: when it beats again, on this machine's monotonic clock.
     """
 
-    def __init__(self, name: str, command: list[str], *, log: bool) -> None:
-        self.ready: Queue[re.Match[str] | None] = Queue()
-        self.last: deque[str] = deque(maxlen=20)
-        self._name = name
+    def __init__(self, number: int, now: float) -> None:
+        self.id = f"headset-{number:02}"
+        self.room = "ABC"[(number - 1) // 10]
+        self.fuse = 10.0
+        self.next_beat = now + number / 15  # they don't all beat in one moment
+        self._number = number
+        self._labels = {
+            "room": self.room,
+            "model": "pico-4" if number % 3 else "quest-3",
+            "build": "1.8.1" if number % 7 == 0 else "1.8.2",
+        }
+        self._state = "DISCONNECTED"
+        self._games = 1
+
+    def be_silent(self, seconds: float, now: float) -> None:
+        """Don't beat for so long."""
+        self.next_beat = max(self.next_beat, now + seconds)
+
+    def restart(self) -> None:
+        """Another process of its game: it knows of no state, and has another name."""
+        self._games += 1
+        self._state = "DISCONNECTED"
+
+    def beat(self, now: float) -> dict[str, Any]:
+        """What it POSTs (docs/protocol.md)."""
+        says = "CALIBRATED" if self.id == STUBBORN else self._state
+        return {
+            "sdkVersion": 0.1,
+            "timestamp": str(datetime.now()),
+            "messageType": "HEARTBEAT",
+            "body": {
+                "clientID": self.id,
+                "clientState": says,
+                "instanceID": f"{self.id}.{self._games}",
+                "labels": self._labels,
+                "values": {
+                    "battery": round(100 - (now / 60 + 7 * self._number) % 80),
+                    "fps": round(72 + 3 * sin(now + self._number)),
+                    "x": round(4 * sin(now / 7 + self._number), 2),
+                    "y": round(4 * sin(now / 11 + 2 * self._number), 2),
+                },
+            },
+        }
+
+    def obey(self, reply: dict[str, Any], now: float) -> None:
+        """Be in the state that the service has for it, beat as often as it wants."""
+        self._state = reply["clientState"]
+        self.fuse = reply["timebombSeconds"]
+        self.next_beat = now + reply["heartbeatIntervalSeconds"]
+
+    def be_refused(self) -> None:
+        """It is kept out, say: its life is over."""
+        self._state = "DISCONNECTED"
+
+
+class HeartbeatService:
+    """The real service, on loopback, in a session that Ctrl-C doesn't reach.
+
+    :param options: of its own, besides those that the demo gives it.
+    :param log: whether to show what it says.
+    """
+
+    def __init__(self, options: list[str], *, log: bool) -> None:
+        self._command = [
+            *(sys.executable, "-m", "heartbeat_service", "--store", "memory:"),
+            *("--http", f"tcp:{free_port(6969)}:interface=127.0.0.1"),
+            *("--router", f"tcp://127.0.0.1:{free_port(8765)}"),
+            *("--pub", f"tcp://127.0.0.1:{free_port(4321)}"),
+            *("--mass-loss", "0.3", *options),
+        ]
         self._log = log
-        self._process = subprocess.Popen(  # noqa: S603 - the demo's own programs
-            command,
+        self._process = self._start()
+
+    @property
+    def pid(self) -> int:
+        """Its process, for who wants to kill it."""
+        return self._process.pid
+
+    def is_gone(self) -> bool:
+        """Whether somebody has killed it."""
+        return self._process.poll() is not None
+
+    def start_again(self) -> None:
+        """Be what systemd is to a real one."""
+        self._process = self._start()
+
+    def end(self) -> None:
+        """Stop it, and wait until it is gone; not for ever."""
+        self._process.terminate()
+        try:
+            self._process.wait(FAREWELL)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(  # noqa: S603 - the demo's own program
+            self._command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -85,189 +175,168 @@ class Process:
             errors="replace",
             start_new_session=True,
         )
-        self._reader = Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.last.append(line.rstrip())
-            if self._log:
-                print(f"{self._name:>10} | {line.rstrip()}", flush=True)
+        assert process.stdout is not None
+        last: deque[str] = deque(maxlen=20)
+        for line in process.stdout:
+            last.append(line.rstrip())
+            self._show(line)
             if match := READY.search(line):
-                self.ready.put(match)
-        self.ready.put(None)
+                self.address = match[1]
+                Thread(target=self._read, args=[process.stdout], daemon=True).start()
+                return process
+        process.wait()
+        raise SystemExit("\n".join(last))
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it is gone."""
-        self._process.send_signal(number)
+    def _read(self, lines: IO[str]) -> None:
+        for line in lines:
+            self._show(line)
 
-    def end(self) -> None:
-        """Wait until it is gone, which it was told to be; not for ever."""
-        try:
-            self._process.wait(FAREWELL)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join()
+    def _show(self, line: str) -> None:
+        if self._log:
+            print(f"service | {line.rstrip()}", flush=True)
 
 
 class Demo:
-    """The headsets, their service and its operator.
+    """The headsets and what befalls them."""
 
-    :param stop: is set when all shall end.
-    """
+    def __init__(self, service: HeartbeatService, mass_loss_at: float | None) -> None:
+        now = time.monotonic()
+        self._service = service
+        self._http = HTTPConnection(service.address, timeout=PATIENCE)
+        self._headsets = {
+            headset.id: headset
+            for headset in (Headset(number, now) for number in range(1, 31))
+        }
+        self._began = now
+        self._mishaps = plan([*self._headsets])
+        self._next = next(self._mishaps)
+        self._mass_loss_at = mass_loss_at
+        self._keys = [sys.stdin]
 
-    def __init__(self, stop: Event, *, log: bool) -> None:
-        self._stop = stop
-        self._log = log
-        self._service: Process | None = None
-        self._headsets: dict[str, Process] = {}
-        self._states: dict[str, str] = {}
-        self._fuse = 0.0
-        self._url = ""
-        self._changes: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        self._changes.subscribe("OnStateChange/")
-
-    def start(self, options: list[str]) -> None:
-        """Start the service.
-
-        :raises SystemExit: if it doesn't start.
-        :raises Stopped: if it is stopped before it has.
-        """
-        self._service = Process("service", [*SERVICE, *options], log=self._log)
-        while self._service.ready.empty():
-            self._pause(BURST)
-        ready = self._service.ready.get()
-        if ready is None:
-            raise SystemExit("\n".join(self._service.last))
-        self._url = f"http://{ready[1]}"
-        self._changes.connect(ready[2])
-
-    def play(self) -> None:
-        """Go on until somebody stops it.
-
-        :raises Stopped: then.
-        """
-        for headset in HEADSETS:
-            self._switch_on(headset)
-        while True:
-            self._watch_until_all_live()
-            self._watch()
-            self._set_all("CALIBRATED")
-            self._watch()
-            self._set_all("RUNNING")
-            self._watch()
-            tell("operator", "removes headset-2, which beats on and so comes back")
-            self._order("DELETE", "/clients/headset-2")
-            self._watch()
-            tell("operator", "pulls the plug of headset-3")
-            self._headsets["headset-3"].signal(signal.SIGKILL)
-            self._watch(max(STEP, self._fuse + 1))
-            self._headsets["headset-3"].end()
-            self._switch_on("headset-3")
-
-    def end(self) -> None:
-        """End the headsets, which say goodbye, and then the service."""
+    def turn(self) -> None:
+        """Do what is due, and wait a moment."""
+        now = time.monotonic()
+        if self._service.is_gone():
+            tell("the service", "was killed, and is started again")
+            self._service.start_again()
+        if now - self._began >= self._next[0]:
+            self._befall(*self._next[1:], now)
+            self._next = next(self._mishaps)
+        if self._mass_loss_at is not None and now - self._began >= self._mass_loss_at:
+            self._mass_loss_at = None
+            self._lose_room_b(now)
         for headset in self._headsets.values():
-            headset.signal(signal.SIGTERM)
-        for headset in self._headsets.values():
-            headset.end()
-        with suppress(OSError):  # nobody reads any more
-            self._tell_changes()
-        if self._service is not None:
-            self._service.signal(signal.SIGTERM)
-            self._service.end()
-        self._changes.close(linger=0)
+            if headset.next_beat <= now:
+                self._beat(headset)
+        if self._enter_pressed():
+            self._lose_room_b(now)
 
-    def _switch_on(self, headset: str) -> None:
-        tell("operator", f"switches {headset} on")
-        command = [*GAME_CLIENT, "--id", headset, "--server", self._url]
-        self._headsets[headset] = Process(headset, command, log=self._log)
+    def _befall(self, whom: str, what: str, now: float) -> None:
+        headset = self._headsets[whom]
+        fuses, _, words = MISHAPS[what]
+        if what == "restarted":
+            headset.restart()
+        headset.be_silent(fuses * headset.fuse, now)
+        tell(whom, words.format(fuses * headset.fuse))
 
-    def _set_all(self, state: str) -> None:
-        tell("operator", f"sets all to {state}")
-        order = {"clientState": state, "all": True}
-        for client in self._order("PUT", "/clients/state", order).get("clients", []):
-            self._fuse = client.get("timebombSeconds", self._fuse)
+    def _lose_room_b(self, now: float) -> None:
+        room = [one for one in self._headsets.values() if one.room == "B"]
+        seconds = 2 * room[0].fuse
+        tell("room B", f"loses its network for {seconds:g} s, {len(room)} headsets")
+        for headset in room:
+            headset.be_silent(seconds, now)
 
-    def _order(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        request = Request(f"{self._url}{path}", data, method=method)
+    def _beat(self, headset: Headset) -> None:
+        now = time.monotonic()
+        headset.next_beat = now + 1  # if there is no answer
         try:
-            with OPENER.open(request, timeout=FAREWELL) as response:
-                answer: dict[str, Any] = json.loads(response.read() or b"{}")
-                return answer
-        except HTTPError as error:
-            tell("service", f"refuses: {error.read().decode()}")
-            return {}
-        except OSError as error:
-            raise SystemExit(f"The service is gone: {error}") from None
+            self._http.request("POST", "/heartbeat", json.dumps(headset.beat(now)))
+            response = self._http.getresponse()
+            reply = json.loads(response.read())
+        except (OSError, HTTPException, ValueError):
+            self._http.close()
+            return
+        if response.status == 200:
+            headset.obey(reply["body"], now)
+        else:
+            headset.be_refused()
 
-    def _watch(self, seconds: float = STEP) -> None:
-        """Tell of what happens meanwhile."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self._pause(BURST)
-            self._tell_changes()
+    def _enter_pressed(self) -> bool:
+        """Wait for a moment, unless somebody presses Enter."""
+        if not select.select(self._keys, [], [], MOMENT)[0]:
+            return False
+        pressed = os.read(sys.stdin.fileno(), 1024)
+        if not pressed:  # there is no keyboard
+            self._keys = []
+        return bool(pressed)
 
-    def _watch_until_all_live(self) -> None:
-        end = time.monotonic() + PATIENCE
-        while self._alive().total() < len(HEADSETS) and time.monotonic() < end:
-            self._watch(BURST)
 
-    def _pause(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            raise Stopped
+def plan(headsets: list[str]) -> Iterator[tuple[float, str, str]]:
+    """What befalls whom, and when, in seconds from the start; the same each time."""
+    random = Random(4)  # noqa: S311 - it guards nothing
+    weights = [often for _, often, _ in MISHAPS.values()]
+    others = [one for one in headsets if one not in (FLAPPING, STUBBORN)]
+    at, flaps_at = 10.0, 12.0
+    while True:
+        if flaps_at < at:
+            yield flaps_at, FLAPPING, "flaps"
+            flaps_at += FLAPS_EVERY
+        else:
+            yield at, random.choice(others), random.choices([*MISHAPS], weights)[0]
+            at += BETWEEN
 
-    def _tell_changes(self) -> None:
-        changed = False
-        while self._changes.poll(0):
-            _topic, published = self._changes.recv_multipart()
-            body = json.loads(published)["body"]
-            meaning = MEANING.get(body["reason"], body["reason"])
-            tell(body["clientID"], meaning.format(fuse=self._fuse, **body))
-            self._states[body["clientID"]] = body["clientState"]
-            changed = True
-        if changed:
-            alive = self._alive()
-            states = ", ".join(f"{count} {state}" for state, count in alive.items())
-            tell(f"{alive.total()} alive", states)
 
-    def _alive(self) -> Counter[str]:
-        """How many are in each state."""
-        states = self._states.values()
-        return Counter(state for state in states if state != "DISCONNECTED")
+def free_port(wanted: int) -> int:
+    """That port of loopback, or one that the system chooses if it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def tell(who: str, what: str) -> None:
-    """Tell of one event on a line."""
-    print(f"{who}: {what}" if what else who, flush=True)
+    """Tell of one event on a line, with the time that the page shows."""
+    print(f"{time.strftime('%H:%M:%S')} {who}: {what}", flush=True)
+
+
+def welcome(service: HeartbeatService) -> None:
+    """Where the page is, and what there is to try."""
+    url = f"http://{service.address}"
+    print(f"The operators' page: {url}/", flush=True)
+    if not url.endswith(":6969"):
+        print(f"For heartbeatctl: export HEARTBEAT_SERVER={url}")
+    programs = os.path.relpath(Path(sys.executable).parent)
+    print(TO_TRY.format(bin=programs, pid=service.pid), flush=True)
 
 
 def main() -> None:
     """Play until Ctrl-C."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="All other options go to the service."
+        description="The real service with thirty simulated headsets.",
+        epilog="All other options go to the service.",
     )
-    parser.add_argument(
-        "--log", action="store_true", help="show what each program says"
-    )
+    add = parser.add_argument
+    add("--seconds", type=float, default=float("inf"), help="end by itself after them")
+    add("--mass-loss-at", type=float, metavar="SECONDS", help="as if Enter was pressed")
+    add("--log", action="store_true", help="show what the service says")
     options, for_the_service = parser.parse_known_args()
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    print(
-        "Three simulated headsets, their service and an operator. Ctrl-C ends it.",
-        flush=True,
-    )
-    demo = Demo(stop, log=options.log)
+    service = HeartbeatService(for_the_service, log=options.log)
     try:
-        with suppress(Stopped, BrokenPipeError):
-            demo.start(for_the_service)
-            demo.play()
+        with suppress(BrokenPipeError):  # nobody reads any more
+            welcome(service)
+            demo = Demo(service, options.mass_loss_at)
+            end = time.monotonic() + options.seconds
+            while not stop.is_set() and time.monotonic() < end:
+                demo.turn()
     finally:
-        demo.end()
+        service.end()
     with suppress(OSError):
         print("All of them have ended.", flush=True)
 

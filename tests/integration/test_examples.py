@@ -8,12 +8,15 @@ import re
 import runpy
 import signal
 import sys
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+import treq
+from twisted.internet.error import ConnectError
 
 from heartbeat_service.core import errors
 from tests.integration.conftest import Serve
@@ -35,35 +38,33 @@ from tests.integration.test_hostile_servers import (
     server,
 )
 from tests.integration.test_processes import http, twistd
-from tests.integration.waiting import reactor, until
+from tests.integration.waiting import patiently, reactor, until
 from tests.messages import envelope
 
 __all__ = ["server"]
 
+DEMO = ROOT / "examples" / "demo.py"
 PLAIN_CLIENT = ROOT / "examples" / "plain_client.py"
 WATCH = ROOT / "examples" / "watch.py"
 
-# Runs a command in a terminal of its own; presses Ctrl-C once it has said something,
-# or closes the terminal.
+# Runs a command in a terminal of its own, and types each of some keys once the command
+# has said what they wait for.
 TERMINAL = """
-import os, pty, re, sys
+import json, os, pty, re, sys
+keys = json.loads(sys.argv[1])
 pid, terminal = pty.fork()
 if pid == 0:
-    os.execvp(sys.argv[3], sys.argv[3:])
+    os.execvp(sys.argv[2], sys.argv[2:])
 said = b""
 while True:
     try:
         more = os.read(terminal, 65536)
     except OSError:  # it is gone
         break
-    had = re.search(sys.argv[1].encode(), said)
     said += more
     os.write(1, more)
-    if re.search(sys.argv[1].encode(), said) and not had:
-        if sys.argv[2] == "close":
-            os.close(terminal)
-            break
-        os.write(terminal, b"\\3")
+    while keys and re.search(keys[0][0].encode(), said):
+        os.write(terminal, keys.pop(0)[1].encode())
 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 print(f"it ended with {status}.", flush=True)
 """
@@ -87,16 +88,17 @@ def processes_with(setting: str) -> list[str]:
     return found
 
 
-def make_demo(spawn: Spawn, folder: Path, at_last: str) -> Process:
-    """``make demo`` in a terminal, until the headsets live."""
-    make = ("make", "-C", ROOT, "demo", f"BIN={BIN}", "RUN=")
-    command = (sys.executable, "-c", TERMINAL, "3 alive: ", at_last, *make)
-    return spawn(*command, THIS_TEST=str(folder))
-
-
 def plain_client(spawn: Spawn, url: str, *options: str) -> Process:
     """``examples/plain_client.py``, as client 1."""
     return spawn(sys.executable, PLAIN_CLIENT, "1", url, *options)
+
+
+async def listed(service: str) -> list[dict[str, Any]]:
+    """``GET /clients``; nobody while nobody listens."""
+    with suppress(ConnectError):
+        response = await patiently(treq.get(f"{service}/clients", persistent=False))
+        return list((await patiently(response.json()))["clients"])
+    return []
 
 
 async def steer(host: str, state: str) -> None:
@@ -255,7 +257,7 @@ async def test_an_interrupt_before_an_example_has_begun_ends_it_without_a_traceb
     spawn: Spawn, tmp_path: Path, example: str, status: int
 ) -> None:
     interrupt = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\n"
-    (tmp_path / "zmq.py").write_text(f"{interrupt}time.sleep(60)\n")
+    (tmp_path / "argparse.py").write_text(f"{interrupt}time.sleep(60)\n")
     script = ROOT / "examples" / f"{example}.py"
     program = spawn(sys.executable, script, "1", PYTHONPATH=str(tmp_path))
     assert await program.ends() == status
@@ -293,17 +295,69 @@ async def test_watch_says_what_it_waits_for_and_shows_its_key(
 
 
 @pytest_twisted.ensureDeferred
-async def test_make_demo_is_told_in_words_and_ends_all_at_ctrl_c(
+async def test_make_demo_names_the_page_and_ends_all_at_ctrl_c(
     spawn: Spawn, tmp_path: Path
 ) -> None:
-    demo = make_demo(spawn, tmp_path, "press Ctrl-C")
-    await demo.says("headsets.* Ctrl-C ends")
+    keys = [["Ctrl-C ends it", "\r"], ["room B: loses its network", "\3"]]
+    make = ("make", "-C", ROOT, "demo", f"BIN={BIN}", "RUN=")
+    words = (sys.executable, "-c", TERMINAL, json.dumps(keys), *make)
+    demo = spawn(*words, THIS_TEST=str(tmp_path))
+    page = (await demo.says(r"page: (http://127\.0\.0\.1:\d+/)"))[1]
     # Make itself dies by the signal, as it always does.
     await demo.says(rf"it ended with (0|-{signal.SIGINT.value})\.")
-    for number in (1, 2, 3):
-        assert f"headset-{number}: registered, waiting" in demo.output
-        assert f"headset-{number}: said goodbye" in demo.output
-    assert demo.output.count("\n0 alive") == 1
+    assert f"{page}\r\n" in demo.output, "a terminal makes a link of it"
+    assert "All of them have ended." in demo.output
     assert not re.search(r"\*\*\*|Error|Traceback", demo.output)
     assert await demo.ends() == 0
     assert processes_with(f"THIS_TEST={tmp_path}") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_demos_headsets_obey_outlive_a_mass_loss_and_come_back_after_a_crash(
+    spawn: Spawn, tmp_path: Path
+) -> None:
+    options = ("--timebomb", "3", "--interval", "0.3")
+    demo = spawn(sys.executable, DEMO, *options, THIS_TEST=str(tmp_path))
+    service = (await demo.says(r"page: (http:.*)/"))[1]
+    killed = (await demo.says(r"kill -9 (\d+)"))[1]
+
+    async def says(state: str, *, many: int) -> None:
+        async def holds() -> bool:
+            clients = await listed(service)
+            rooms = Counter(one["labels"]["room"] for one in clients)
+            states = Counter(one["reportedState"] for one in clients)
+            return rooms.total() == 30 and len(rooms) == 3 and states[state] >= many
+
+        await until(holds)
+
+    await says("UNCALIBRATED", many=29)
+    order = json.dumps({"clientState": "RUNNING", "all": True}).encode()
+    assert await http("PUT", f"{service}/clients/state", order) == 200
+    await says("RUNNING", many=29)
+
+    async def held() -> bool:
+        return sum(one["held"] for one in await listed(service)) >= 8
+
+    demo.transport.write(b"\n")
+    await demo.says("room B: loses its network for 6 s, 10 headsets")
+    await until(held)
+    os.kill(int(killed), signal.SIGKILL)
+    await demo.says("the service: was killed, and is started again")
+    await says("UNCALIBRATED", many=20)
+    assert await demo.ends("TERM") == 0
+    assert "Traceback" not in demo.output
+    assert processes_with(f"THIS_TEST={tmp_path}") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_demo_ends_by_itself_when_told_so_or_when_no_service_can_start(
+    spawn: Spawn,
+) -> None:
+    short = spawn(sys.executable, DEMO, "--seconds", "1", "--mass-loss-at", "0")
+    assert await short.ends() == 0
+    assert "room B: loses its network" in short.output
+
+    slip = spawn(sys.executable, DEMO, "--timebomb", "soon")
+    assert await slip.ends() == 1
+    assert "--timebomb: expected seconds" in slip.output
+    assert "Traceback" not in short.output + slip.output
