@@ -111,6 +111,16 @@ function set(changes) {
 
 const groupOf = (name) => (name === "" || name === null ? null : name);
 
+// Who has rooms wants them; who has none, is shown by the label that most have.
+let mayRegroup = !query.has("group");
+
+function regroupOnce() {
+  if (!mayRegroup || !model.clients.size) return;
+  mayRegroup = false;
+  const labels = model.labels();
+  if (!labels.includes(app.ui.group)) set({ group: labels[0] ?? "" });
+}
+
 function writeAddress() {
   const query = new URLSearchParams(location.search);
   for (const [name, usual] of Object.entries(IN_ADDRESS)) {
@@ -205,6 +215,7 @@ const draw = frame((changes) => {
   parts.tools.draw(changes);
   drawFoot(changes);
   if (!model.complete) return;
+  regroupOnce();
   if (arrange()) changes.ui = true;
   mounted.view.draw(changes);
   mounted.side?.draw(changes);
