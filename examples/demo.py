@@ -265,7 +265,9 @@ class Demo:
         """Wait for a moment, unless somebody presses Enter."""
         if not select.select(self._keys, [], [], MOMENT)[0]:
             return False
-        pressed = os.read(sys.stdin.fileno(), 1024)
+        pressed = b""
+        with suppress(OSError):  # the terminal was closed
+            pressed = os.read(sys.stdin.fileno(), 1024)
         if not pressed:  # there is no keyboard
             self._keys = []
         return bool(pressed)

@@ -71,8 +71,8 @@ async def test_a_client_as_people_copy_it_outlives_a_long_stall_and_a_kill(
 async def test_make_demo_leaves_nothing_behind_in_a_terminal_that_is_closed(
     spawn: Spawn, tmp_path: Path
 ) -> None:
-    demo = make_demo(spawn, tmp_path, "close")
-    await demo.says("alive: ")
+    demo = make_demo(spawn, tmp_path, ("Ctrl-C ends it", ""))
+    await demo.says("Ctrl-C ends it")
     assert await demo.ends() == 0
     await until(lambda: processes_with(f"THIS_TEST={tmp_path}") == [])
 

@@ -48,7 +48,7 @@ PLAIN_CLIENT = ROOT / "examples" / "plain_client.py"
 WATCH = ROOT / "examples" / "watch.py"
 
 # Runs a command in a terminal of its own, and types each of some keys once the command
-# has said what they wait for.
+# has said what they wait for; no keys close the terminal.
 TERMINAL = """
 import json, os, pty, re, sys
 keys = json.loads(sys.argv[1])
@@ -64,7 +64,11 @@ while True:
     said += more
     os.write(1, more)
     while keys and re.search(keys[0][0].encode(), said):
-        os.write(terminal, keys.pop(0)[1].encode())
+        pressed = keys.pop(0)[1].encode()
+        if pressed:
+            os.write(terminal, pressed)
+        else:
+            os.close(terminal)
 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 print(f"it ended with {status}.", flush=True)
 """
@@ -86,6 +90,13 @@ def processes_with(setting: str) -> list[str]:
             if setting.encode() in (process / "environ").read_bytes():
                 found.append((process / "cmdline").read_text().replace("\0", " "))
     return found
+
+
+def make_demo(spawn: Spawn, folder: Path, *keys: tuple[str, str]) -> Process:
+    """``make demo`` in a terminal, where these keys are typed after those words."""
+    make = ("make", "-C", ROOT, "demo", f"BIN={BIN}", "RUN=")
+    words = (sys.executable, "-c", TERMINAL, json.dumps(keys), *make)
+    return spawn(*words, THIS_TEST=str(folder))
 
 
 def plain_client(spawn: Spawn, url: str, *options: str) -> Process:
@@ -298,10 +309,8 @@ async def test_watch_says_what_it_waits_for_and_shows_its_key(
 async def test_make_demo_names_the_page_and_ends_all_at_ctrl_c(
     spawn: Spawn, tmp_path: Path
 ) -> None:
-    keys = [["Ctrl-C ends it", "\r"], ["room B: loses its network", "\3"]]
-    make = ("make", "-C", ROOT, "demo", f"BIN={BIN}", "RUN=")
-    words = (sys.executable, "-c", TERMINAL, json.dumps(keys), *make)
-    demo = spawn(*words, THIS_TEST=str(tmp_path))
+    keys = (("Ctrl-C ends it", "\r"), ("room B: loses its network", "\3"))
+    demo = make_demo(spawn, tmp_path, *keys)
     page = (await demo.says(r"page: (http://127\.0\.0\.1:\d+/)"))[1]
     # Make itself dies by the signal, as it always does.
     await demo.says(rf"it ended with (0|-{signal.SIGINT.value})\.")
@@ -336,9 +345,10 @@ async def test_the_demos_headsets_obey_outlive_a_mass_loss_and_come_back_after_a
     await says("RUNNING", many=29)
 
     async def held() -> bool:
-        return sum(one["held"] for one in await listed(service)) >= 8
+        return [one["held"] for one in await listed(service)].count(True) >= 8
 
-    demo.transport.write(b"\n")
+    keyboard: Any = demo.transport
+    keyboard.write(b"\n")
     await demo.says("room B: loses its network for 6 s, 10 headsets")
     await until(held)
     os.kill(int(killed), signal.SIGKILL)
