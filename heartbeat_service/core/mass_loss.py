@@ -95,17 +95,19 @@ class MassLoss:
         """The time of the present hold is up, if there is one."""
         self.end(HoldEnd.TIME)
 
-    def end(self, reason: HoldEnd) -> None:
+    def end(self, reason: HoldEnd, by: str | None = None) -> None:
         """End the present hold, if there is one.
 
         Who is still held dies once its timebomb goes off.
+
+        :param by: which operator did it, if one did.
         """
         hold, left = self.hold, self.seconds_left()
         if hold is None:
             return
         self.stop()
         self._rests_until = self.clock.seconds() + self.longest
-        self.tell(MassLossOver(hold.name, len(self.held), left, reason))
+        self.tell(MassLossOver(hold.name, len(self.held), left, reason, by))
 
     def stop(self) -> None:
         """Let the present hold be none, and tell nobody: the service stops."""

@@ -100,12 +100,14 @@ class MassLossOver(Struct, frozen=True, gc=False):
 
     :ivar held: how many were still held.
     :ivar seconds_left: that it could have lasted.
+    :ivar by: which operator ended it; None where that isn't known, or nobody did.
     """
 
     hold: str
     held: int
     seconds_left: float
     reason: HoldEnd
+    by: str | None = None
 
 
 class StoreNotice(Struct, frozen=True, gc=False):

@@ -287,17 +287,20 @@ class Registry:
             self._quiet.take_silence_back(client, by)
         return client
 
-    def end_mass_loss(self, hold: str | None = None) -> Iterator[None]:
+    def end_mass_loss(
+        self, hold: str | None = None, by: str | None = None
+    ) -> Iterator[None]:
         """An operator ends the present hold: who is still held dies.
 
         :param hold: only if it is that one.
+        :param by: which operator, if that is known.
         :return: lights a held client's timebomb with each step.
         """
         present = self.mass_loss.hold
         if present is None or hold not in (None, present.name):
             return
         held = list(self.mass_loss.held)
-        self.mass_loss.end(HoldEnd.OPERATOR)
+        self.mass_loss.end(HoldEnd.OPERATOR, by)
         for client_id in held:
             client = self.find(client_id)
             if client is not None and client.heartbeat.stage is Stage.HELD:

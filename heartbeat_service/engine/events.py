@@ -134,7 +134,7 @@ def event_of(news: News) -> Event:
         return _of_change(news)
     kind = _KINDS[type(news)]  # whose fields are named as the notice's
     what = {name: getattr(news, name) for name in kind.__struct_fields__}
-    if kind is SilenceEvent:  # what isn't known of it is left out, not null
+    if kind in _LEAVES_OUT:  # what isn't known, instead of telling null
         what = {name: value for name, value in what.items() if value is not None}
     return kind(**what)
 
@@ -168,3 +168,5 @@ _KINDS: dict[type, type[Event]] = {
     MassLossOver: MassLossOverEvent,
     StoreNotice: StoreEvent,
 }
+
+_LEAVES_OUT = (SilenceEvent, MassLossOverEvent)

@@ -110,16 +110,20 @@ class Orders:
         ).chainDeferred(answer)
         return answer
 
-    def end_mass_loss(self, hold: str | None = None) -> Deferred[None]:
+    def end_mass_loss(
+        self, hold: str | None = None, by: str | None = None
+    ) -> Deferred[None]:
         """End the present hold: who is still held dies, once that is durable.
 
         :param hold: only if it is that one.
+        :param by: which operator ends it, if that is known.
         :return: fires once their timebombs are lit, however many they are; whoever
             waits for it may go away.
         """
         answer: Deferred[None] = Deferred()
-        ending = in_slices(self.reactor, self.dispatcher.registry.end_mass_loss(hold))
-        Deferred.fromCoroutine(ending).chainDeferred(answer)
+        ending = self.dispatcher.registry.end_mass_loss(hold, by)
+        slices = in_slices(self.reactor, ending)
+        Deferred.fromCoroutine(slices).chainDeferred(answer)
         return answer
 
     def stop(self) -> None:

@@ -141,6 +141,7 @@ class MassLossOverEvent(Event, frozen=True, kw_only=True):
 
     :ivar held: how many were still held.
     :ivar seconds_left: that it could have lasted.
+    :ivar by: which operator ended it; left out where that isn't known, or nobody did.
     """
 
     event = "MassLossOver"
@@ -149,6 +150,7 @@ class MassLossOverEvent(Event, frozen=True, kw_only=True):
     held: int
     seconds_left: float
     reason: HoldEnd
+    by: str | UnsetType = UNSET
 
 
 class StoreEvent(Event, frozen=True, kw_only=True):

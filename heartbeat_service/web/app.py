@@ -423,7 +423,8 @@ class HeartbeatApp:
         """An operator ends the present hold."""
         if _read(request):
             raise BadMessage("Takes no body, only the parameter `hold`")
-        return self._orders.end_mass_loss(hold).addCallback(_done, request)
+        by = self._operator(request)
+        return self._orders.end_mass_loss(hold, by).addCallback(_done, request)
 
     @routes.add("GET /summary", who=Who.OPERATORS, answers=SummaryRecord)
     def summary(self, request: IRequest) -> bytes:

@@ -101,6 +101,11 @@ TABLE: list[tuple[News, str, dict[str, Any]]] = [
         )
         for reason, word in zip(HoldEnd, ("recovered", "time", "operator"), strict=True)
     ),
+    (
+        MassLossOver("h", 2, 5.0, HoldEnd.OPERATOR, "Ada"),
+        "MassLossOver",
+        {"hold": "h", "held": 2, "secondsLeft": 5.0, "reason": "operator", "by": "Ada"},
+    ),
     (StoreNotice("the disk is full"), "Store", {"trouble": "the disk is full"}),
     (StoreNotice(None), "Store", {"trouble": None}),
 ]

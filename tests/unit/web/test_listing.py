@@ -20,10 +20,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.errors import Overloaded
+from heartbeat_service.core.notices import MassLossOver
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.orders import MOST_ORDERS, Answer, Orders
 from heartbeat_service.web import listing as listing_module
-from heartbeat_service.web.access import Door
+from heartbeat_service.web.access import Door, Pass
 from heartbeat_service.web.app import MOST_LISTINGS, HeartbeatApp
 from heartbeat_service.web.channel import IDLE, LINGER, REQUEST_DEADLINE
 from heartbeat_service.web.events import EventStreams
@@ -469,6 +470,13 @@ class TestMassLoss(ListingTestCase):
         self.assertIsNone(self.shown()["hold"])
         self.house.listen(3)
         self.assertEqual(len(self.house.registry), 0)
+
+    def test_its_end_is_told_with_who_ended_it(self) -> None:
+        self.lose(3)
+        self.patch(Door, "admit", lambda *_: Pass(name="Anna"))
+        self.end()
+        [over] = [one for one in self.house.told if isinstance(one, MassLossOver)]
+        self.assertEqual((over.held, over.by), (3, "Anna"))
 
     def test_what_could_end_another_hold_than_was_meant_is_refused(self) -> None:
         self.lose(3)
