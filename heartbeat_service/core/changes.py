@@ -211,8 +211,8 @@ class Lockout(Struct, frozen=True, gc=False):
 
     :ivar until: seconds since the epoch; 0 if it may come back now.
     :ivar by: which operator did it; None where that isn't known, or nobody did.
-    :ivar incarnation: the life that it was told in; None if it wasn't here. It is not
-        kept, nor is ``seconds``.
+    :ivar incarnation: the life that it ended; None if the client wasn't here. It is
+        not kept, nor is ``seconds``.
     :ivar seconds: for how long, as it was ordered.
     """
 

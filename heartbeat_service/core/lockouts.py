@@ -30,7 +30,7 @@ class Lockouts:
     listener: Callable[[Lockout], None]
     most: int
     _ends: dict[str, Timer] = field(factory=dict, init=False)
-    _by: dict[str, str] = field(factory=dict, init=False)
+    _begun: dict[str, Lockout] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         """How many are kept out."""
@@ -78,6 +78,8 @@ class Lockouts:
         """
         if seconds:
             until = self.wall_clock() + seconds
+            if incarnation is None:
+                incarnation = self._ended_life(client_id)
             lockout = Lockout(client_id, until, by, incarnation, seconds)
             self._keep_out(lockout, seconds)
             self.listener(lockout)
@@ -92,21 +94,26 @@ class Lockouts:
 
     def by(self, client_id: str) -> str | None:
         """Which operator keeps a client out, if that is known."""
-        return self._by.get(client_id)
+        begun = self._begun.get(client_id)
+        return None if begun is None else begun.by
 
     def _keep_out(self, lockout: Lockout, seconds: float) -> None:
         client_id = lockout.client_id
         self._forget(client_id)
         self._ends[client_id] = self.clock.callLater(seconds, self._let_in, client_id)
-        if lockout.by is not None:
-            self._by[client_id] = lockout.by
+        self._begun[client_id] = lockout
 
     def _let_in(self, client_id: str, by: str | None = None) -> None:
+        incarnation = self._ended_life(client_id)
         self._forget(client_id)
-        self.listener(Lockout(client_id, 0.0, by))
+        self.listener(Lockout(client_id, 0.0, by, incarnation))
+
+    def _ended_life(self, client_id: str) -> int | None:
+        begun = self._begun.get(client_id)
+        return None if begun is None else begun.incarnation
 
     def _forget(self, client_id: str) -> None:
-        self._by.pop(client_id, None)
+        self._begun.pop(client_id, None)
         former = self._ends.pop(client_id, None)
         if former is not None and former.active():
             former.cancel()

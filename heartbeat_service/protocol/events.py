@@ -92,7 +92,8 @@ class SilenceEvent(ClientEvent, frozen=True, kw_only=True):
 class LockedOutEvent(Event, frozen=True, kw_only=True):
     """An operator keeps a client ID out, or no longer.
 
-    :ivar incarnation: the life that it ended; null if none was here.
+    :ivar incarnation: the life that it ended; null if none was here, or if the service
+        has restarted since.
     :ivar seconds: for how long; 0 when it is over.
     :ivar by: which operator did it; null where that isn't known, or nobody did.
     """

@@ -20,6 +20,7 @@ from heartbeat_service.core.changes import (
     Change,
     DeadClient,
     Life,
+    Lockout,
     Reason,
     Snapshot,
     StoredState,
@@ -1074,6 +1075,18 @@ class TestLockout(RegistryTestCase):
         self.assert_refused(LockedOut, self.registry.beat, "1", DISCONNECTED)
         self.clock.advance(1)
         self.registry.beat("1", DISCONNECTED)
+
+    def test_it_names_the_life_that_it_ended_also_when_it_is_over(self) -> None:
+        lives = [self.registry.beat(name, RUNNING).incarnation for name in "12"]
+        for name in "123":
+            self.registry.lock_out(name, 600)
+        self.registry.lock_out("1", 300)
+        self.registry.lock_out("2", 0)
+        self.clock.advance(600)
+        told = [fact for fact in self.facts if isinstance(fact, Lockout)]
+        for name, life in zip("123", (*lives, None), strict=True):
+            named = [one.incarnation for one in told if one.client_id == name]
+            self.assertEqual(set(named), {life}, name)
 
     def test_the_store_is_told_when_it_is_over(self) -> None:
         self.registry.lock_out("1", 600)
