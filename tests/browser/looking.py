@@ -1,0 +1,126 @@
+"""How a page is looked at: pictures, axe, and what no page may have anywhere.
+
+Each check names what it has found. Knows no service and no client.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+
+#: Where pictures of the page are kept.
+PICTURES = Path(__file__).parents[2] / "build" / "page"
+
+AXE = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+
+#: Those of Debian's that differ most in how wide they run.
+FONTS = ("Inter", "Noto Sans", "Liberation Sans", "DejaVu Sans")
+
+#: The smallest picture of anything, in bytes: one colour takes less.
+SOMETHING = 8_000
+
+#: In pixels: fingers want that much.
+FINGER = 44
+
+WORDS = """() => {
+  const found = [document.title, document.body.innerText];
+  for (const element of document.querySelectorAll("*"))
+    for (const name of ["aria-label", "title", "placeholder", "aria-valuetext"])
+      if (element.hasAttribute(name)) found.push(element.getAttribute(name));
+  return found;
+}"""
+
+# What is told by a tile must lie within it, and beside its number.
+CLIPPED = """() => {
+  const found = [];
+  for (const tile of document.querySelectorAll(".tile")) {
+    const edge = tile.getBoundingClientRect(), boxes = [];
+    for (const part of tile.querySelectorAll(".id, .st, .ex, .lb, .num")) {
+      if (!part.textContent || !part.checkVisibility()) continue;
+      const range = document.createRange();
+      range.selectNodeContents(part);
+      const box = range.getBoundingClientRect();
+      if (box.right > edge.right - 1 || box.bottom > edge.bottom - 1 ||
+          box.left < edge.left || box.top < edge.top)
+        found.push(["clipped", tile.dataset.id, part.className, part.textContent]);
+      boxes.push([part, box]);
+    }
+    const number = boxes.find(([part]) => part.className === "num");
+    for (const [part, box] of number ? boxes : []) {
+      const top = number[1].top + number[1].height * .22;
+      if (part !== number[0] && box.right > number[1].left && box.bottom > top &&
+          box.top < number[1].bottom)
+        found.push(["covered", tile.dataset.id, part.className, part.textContent]);
+    }
+  }
+  return found;
+}"""
+
+WIDER = """() => [document.documentElement.scrollWidth, innerWidth]"""
+
+SMALL = """(least) => {
+  const found = [];
+  for (const one of document.querySelectorAll("button, a, input, select, summary")) {
+    const target = one.closest("label") ?? one;
+    if (!one.checkVisibility({visibilityProperty: true})) continue;
+    if (target.closest("[inert]")) continue;
+    const { width, height, right, bottom } = target.getBoundingClientRect();
+    if (right <= 0 || bottom <= 0 || one.matches(".skip")) continue;
+    if (width < least - .5 || height < least - .5)
+      found.push([one.outerHTML.slice(0, 120), width, height]);
+  }
+  return found;
+}"""
+
+SET_FONT = """async (font) => {
+  document.documentElement.style.setProperty("--font", font);
+  dispatchEvent(new Event("resize"));
+  for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
+  await new Promise((done) => setTimeout(done, 150));
+}"""
+
+
+def shoot(page: Page, name: str, theme: str) -> Path:
+    """Take a picture of it."""
+    path = PICTURES / f"{name}-{theme}.png"
+    page.screenshot(path=path)
+    assert path.stat().st_size > SOMETHING, f"{path} shows nothing"
+    return path
+
+
+def assert_accessible(page: Page) -> None:
+    """Axe finds nothing."""
+    page.evaluate(AXE)
+    found: dict[str, Any] = page.evaluate("axe.run()")
+    violations = [
+        (one["id"], one["impact"], [node["target"] for node in one["nodes"][:3]])
+        for one in found["violations"]
+    ]
+    assert violations == []
+
+
+def assert_whole(page: Page) -> None:
+    """It is as wide as its window, and says nothing that only programs say."""
+    wide, window = page.evaluate(WIDER)
+    assert wide <= window
+    slips = re.compile(r"undefined|\bNaN\b|\bnull\b|\[object|Invalid Date|Infinity")
+    assert [text for text in page.evaluate(WORDS) if slips.search(text)] == []
+
+
+def assert_readable(page: Page) -> None:
+    """No tile's text is cut off or covered, in any font."""
+    for font in FONTS:
+        page.evaluate(SET_FONT, font)
+        assert page.evaluate(CLIPPED) == [], font
+        wide, window = page.evaluate(WIDER)
+        assert wide <= window, font
+    page.evaluate(SET_FONT, "")
+
+
+def assert_for_fingers(page: Page) -> None:
+    """All that can be touched is large enough for it."""
+    assert page.evaluate(SMALL, FINGER) == []
