@@ -2,6 +2,7 @@
 # make demo   the service with thirty simulated headsets, to be seen and steered on its page
 # make test   set up and pass all tests
 # make faults kill it, stop it, starve it and flood it, in some minutes
+# make conformance  whether it keeps /openapi.json, asked by schemathesis, in a minute
 # make costs  whether a beat has become dearer, in half a minute
 # make bench  what a beat costs, beside what others take for one, in 15 minutes
 # make lint   style, types and the floors of the house
@@ -19,7 +20,7 @@ RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d
 DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo test faults bench costs lint check units dist package format clean
+.PHONY: run demo test faults bench conformance costs lint check units dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -42,6 +43,10 @@ bench: $(BENCH)
 	@command -v wrk >/dev/null && command -v redis-server >/dev/null || \
 		sh deploy/install-debian.sh wrk redis-server
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+# All that the document says can be asked of it, and what it says can't.
+conformance: $(DEV)
+	$(BIN)/python -m tests.conformance
 
 # Has a beat become dearer? Beside peers that need no more than the tests do.
 costs: $(DEV)
@@ -66,7 +71,7 @@ package: dist
 
 # To count what is covered takes twice the time.
 check: COVERAGE = --cov
-check: lint units test package costs
+check: lint units test conformance package costs
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .

@@ -152,9 +152,13 @@ _AT_ONCE = frozenset(("heartbeat",))
 _E = TypeVar("_E", bound=Exception)
 
 _EVENTS = Files(("text/event-stream",))
+_MISSED = {
+    "Last-Event-ID": "The id of the last event that was read: what came after it."
+}
 _PAGE = Files((TYPES[".html"].decode(),), tagged=True)
 _PAGE_FILE = Files(tuple(type_.decode() for type_ in TYPES.values()), tagged=True)
 _DOCUMENT = Files(("application/json",), tagged=True)
+_KNOWN = {"If-None-Match": "The ETags of what the browser has."}
 
 #: On which terms an order to one client isn't carried out.
 _TERMS = (UnknownClient, IllegalTransition, StaleSequence)
@@ -521,7 +525,7 @@ class HeartbeatApp:
         lives = await self._dispatcher.history(_known(client_id))
         return _json(request, HistoryRecord(lives))
 
-    @routes.add("GET /events", who=Who.OPERATORS, answers=_EVENTS)
+    @routes.add("GET /events", who=Who.OPERATORS, headers=_MISSED, answers=_EVENTS)
     async def events(self, request: IRequest) -> None:
         """All that operators are told, as it happens."""
         await self._streams.follow(
@@ -531,6 +535,7 @@ class HeartbeatApp:
     @routes.add(
         "GET /clients/{id}/events",
         who=Who.CLIENTS,
+        headers=_MISSED,
         answers=_EVENTS,
         refuses=(UnknownClient,),
     )
@@ -545,22 +550,22 @@ class HeartbeatApp:
         admit()
         await self._streams.follow(request, admit, name)
 
-    @routes.add("GET /", who=Who.ANYONE, answers=_PAGE)
+    @routes.add("GET /", who=Who.ANYONE, headers=_KNOWN, answers=_PAGE)
     def page(self, request: IRequest) -> bytes:
         """The operators' page; what it shows, it asks of the other routes."""
         return self._pages.answer(request, INDEX)
 
-    @routes.add("GET /page/{name}", who=Who.ANYONE, answers=_PAGE_FILE)
+    @routes.add("GET /page/{name}", who=Who.ANYONE, headers=_KNOWN, answers=_PAGE_FILE)
     def page_file(self, request: IRequest, name: str) -> bytes:
         """What the page is made of."""
         return self._pages.answer(request, name)
 
-    @routes.add("GET /openapi.json", who=Who.ANYONE, answers=_DOCUMENT)
+    @routes.add("GET /openapi.json", who=Who.ANYONE, headers=_KNOWN, answers=_DOCUMENT)
     def openapi(self, request: IRequest) -> bytes:
         """All that is asked by HTTP, for machines: OpenAPI 3.1."""
         return self._openapi.answer(request)
 
-    @routes.add("GET /asyncapi.json", who=Who.ANYONE, answers=_DOCUMENT)
+    @routes.add("GET /asyncapi.json", who=Who.ANYONE, headers=_KNOWN, answers=_DOCUMENT)
     def asyncapi(self, request: IRequest) -> bytes:
         """ZeroMQ and the events, for machines: AsyncAPI 3.0."""
         return self._asyncapi.answer(request)

@@ -25,7 +25,6 @@ from heartbeat_service.core.errors import (
 from heartbeat_service.protocol.messages import CLIENT_ID, Body
 from heartbeat_service.protocol.schema import Schema, components, in_plain_words, ref
 from heartbeat_service.web.problem import MEDIA_TYPE, STATUS, ProblemRecord
-from heartbeat_service.web.query import Parameters
 from heartbeat_service.web.route import Answers, Files, Listed, Route, Who
 
 ABOUT = (
@@ -76,7 +75,7 @@ def openapi(routes: Collection[Route], wants_token: Mapping[Who, bool]) -> Schem
                 "tags": [route.who.value],
                 **_told(route.text),
                 "security": _security(route.who, wants_token),
-                **_parameters(path, route.parameters),
+                **_parameters(path, route),
                 **_body(route),
                 "responses": {**_good(route), **_refusals(route, path, problems)},
             }
@@ -115,12 +114,16 @@ def _security(who: Who, wants_token: Mapping[Who, bool]) -> list[Schema]:
     return [token] if wants_token[who] else [{}, token]
 
 
-def _parameters(path: str, parameters: Parameters) -> Schema:
-    told = [
+def _parameters(path: str, route: Route) -> Schema:
+    told: list[Schema] = [
         {"name": name, "in": "path", "required": True, "schema": _IN_PATHS[name]}
         for name in re.findall(r"\{(\w+)\}", path)
     ]
-    for name, parameter in parameters.items():
+    told += [
+        {"name": name, "in": "header", "description": means, "schema": _STRING}
+        for name, means in route.headers.items()
+    ]
+    for name, parameter in route.parameters.items():
         schema = parameter.kind.schema
         if parameter.repeated:
             schema = {"type": "array", "items": schema}
@@ -150,7 +153,7 @@ def _good(route: Route) -> Schema:
     answers, status = route.answers, route.status
     told: Schema = {"description": status.phrase}
     if isinstance(answers, Files):
-        told["content"] = {type_: {"schema": _STRING} for type_ in answers.types}
+        told["content"] = {type_: _file(type_) for type_ in answers.types}
     elif answers is not None:
         told["content"] = _json(_schema(answers))
     good = {str(status.value): told}
@@ -162,6 +165,14 @@ def _good(route: Route) -> Schema:
             "headers": _headers({"ETag": _STRING}),
         }
     return good
+
+
+def _file(type_: str) -> Schema:
+    if (
+        type_ == "text/event-stream"
+    ):  # it has no end: /asyncapi.json tells of its events
+        return {}
+    return {"schema": {"type": "object"} if type_ == "application/json" else _STRING}
 
 
 def _schema(answers: type | Listed) -> Schema:

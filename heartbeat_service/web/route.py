@@ -8,7 +8,7 @@ route is what is done. Knows no route, and nothing of what one does.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import wraps
 from http import HTTPStatus
@@ -73,6 +73,7 @@ class Route:
     :ivar name: the name of its method.
     :ivar targets: the methods and paths that it is for: ``GET``, ``/clients/{id}``.
     :ivar text: the docstring of its method.
+    :ivar headers: those of a request that it looks at, each with its meaning.
     :ivar takes: the struct of its body; None if it takes none.
     :ivar may_be_empty: whether it may have no body all the same.
     :ivar answers: what it answers if all is well.
@@ -85,6 +86,7 @@ class Route:
     text: str
     answers: Answers
     parameters: Parameters
+    headers: Mapping[str, str]
     takes: type | None
     may_be_empty: bool
     refuses: tuple[type[HeartbeatError], ...]
@@ -111,6 +113,7 @@ class Routes(dict[str, Route]):
         who: Who,
         answers: Answers,
         parameters: Parameters = MappingProxyType({}),
+        headers: Mapping[str, str] = MappingProxyType({}),
         takes: type | None = None,
         may_be_empty: bool = False,
         refuses: tuple[type[HeartbeatError], ...] = (),
@@ -135,6 +138,7 @@ class Routes(dict[str, Route]):
                 text=method.__doc__ or "",
                 answers=answers,
                 parameters=parameters,
+                headers=headers,
                 takes=takes,
                 may_be_empty=may_be_empty,
                 refuses=refuses,
