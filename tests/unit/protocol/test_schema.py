@@ -100,20 +100,29 @@ class TestWhatIsRead(SynchronousTestCase):
 
     def test_a_client_id_may_be_a_number_and_a_state_its_number(self) -> None:
         heartbeat = validator("HeartbeatMessage")
-        for client_id in ("1", 1, -5, 10**64 - 1, "..."):
+        good: list[Any] = ["1", 1, -5, 10**64 - 1, "..."]
+        bad: list[Any] = ["", ".", "..", "a b", "1\n", 1.5, True, None, "x" * 65]
+        for client_id in good:
             self.assertTrue(
                 heartbeat.is_valid({"clientID": client_id, "clientState": 3})
             )
-        for client_id in ("", ".", "..", "a b", "1\n", 1.5, True, None, "x" * 65):
-            bad = {"clientID": client_id, "clientState": 3}
-            self.assertFalse(heartbeat.is_valid(bad), client_id)
+        for client_id in bad:
+            refused = {"clientID": client_id, "clientState": 3}
+            self.assertFalse(heartbeat.is_valid(refused), client_id)
 
     def test_an_order_to_many_says_whom_it_means_in_exactly_one_way(self) -> None:
         orders = validator("KickOrders")
         ways: dict[str, Any] = {"clientIDs": ["1"], "labels": {"a": "b"}, "all": True}
         for name, whom in ways.items():
             self.assertTrue(orders.is_valid({name: whom}))
-        for bad in ({}, ways, {"all": False}, {"labels": {}}, {"all": True, "x": 1}):
+        more: list[Any] = [
+            {},
+            ways,
+            {"all": False},
+            {"labels": {}},
+            {"all": True, "x": 1},
+        ]
+        for bad in more:
             self.assertFalse(orders.is_valid(bad), bad)
 
 
