@@ -78,7 +78,7 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist htmlcov .coverage* .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist htmlcov .coverage* .hypothesis .schemathesis .mypy_cache .ruff_cache
 
 # A stamp's name carries a checksum of what was installed: another list of
 # requirements is another stamp.
