@@ -23,15 +23,10 @@ from heartbeat_service.core.notices import (
     StoreNotice,
 )
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.engine.deaths import FLAPS, TEN_MINUTES
 
 #: A stall that is worth a message, in seconds.
 LONG_STALL = 5.0
-
-#: So many deaths in ten minutes are flapping (contract, section 3).
-FLAPPING = 3
-
-#: Who was told to flap isn't told again within this time, in seconds.
-FLAPPING_TOLD_FOR = 600.0
 
 #: How many IDs a line names.
 MOST_NAMED = 10
@@ -128,7 +123,7 @@ class Gathering:
             self._back.pop(client_id, None)
             self._lost[client_id] = _place(change.client.labels)
             deaths = self.deaths_of(client_id)
-            if deaths >= FLAPPING and self._is_flapping_news(client_id):
+            if deaths >= FLAPS and self._is_flapping_news(client_id):
                 self._flaps[client_id] = deaths
         elif change.previous_state is ClientState.DISCONNECTED and (
             client_id in self._lost or client_id in self._told_lost
@@ -138,7 +133,7 @@ class Gathering:
 
     def _is_flapping_news(self, client_id: str) -> bool:
         told = self._told_flapping.get(client_id)
-        return told is None or self.wall_clock() - told >= FLAPPING_TOLD_FOR
+        return told is None or self.wall_clock() - told >= TEN_MINUTES
 
     def _hear_store(self, trouble: str | None) -> None:
         if trouble is None:
@@ -191,7 +186,7 @@ class Gathering:
             self._told_lost.pop(client_id, None)
         while len(self._told_lost) > MOST_LOST:
             self._told_lost.popitem(last=False)
-        fresh = now - FLAPPING_TOLD_FOR
+        fresh = now - TEN_MINUTES
         self._told_flapping.update(dict.fromkeys(self._flaps, now))
         self._told_flapping = {
             who: told for who, told in self._told_flapping.items() if told > fresh
