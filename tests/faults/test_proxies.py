@@ -135,8 +135,9 @@ def start(spawn: Spawn, tmp_path: Path, papers: Papers) -> Iterator[Start]:
     """A way to start a proxy; it is stopped at the end."""
     started: list[Proxy] = []
 
-    def nginx(service: Service, port: int) -> list[str | Path]:
+    def nginx(service: Service, port: int, patience: int) -> list[str | Path]:
         changes = {
+            " 70s": f" {patience}s",
             "listen 443": f"listen {INSIDE}:{port}",
             "server 127.0.0.1:6969": f"server {service.http}",
             "/etc/nginx/heartbeat.crt": f"{tmp_path}/certificate.pem",
@@ -146,12 +147,15 @@ def start(spawn: Spawn, tmp_path: Path, papers: Papers) -> Iterator[Start]:
         (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path))
         return ["nginx", "-e", "stderr", "-c", tmp_path / "nginx.conf"]
 
-    def haproxy(service: Service, port: int, more: str) -> list[str | Path]:
+    def haproxy(
+        service: Service, port: int, patience: int, more: str
+    ) -> list[str | Path]:
         router, pub = (port_of(one) for one in (service.router, service.pub))
         both = (tmp_path / "certificate.pem").read_text("ascii")
         both += (tmp_path / "key.pem").read_text("ascii")
         (tmp_path / "both.pem").write_text(both)
         changes = {
+            " 70s": f" {patience}s",
             "maxconn 4000": "maxconn 100",
             "192.0.2.10:443": f"{INSIDE}:{port}",
             "192.0.2.10:8765": f"{ZEROMQ}:{router}",
@@ -164,16 +168,18 @@ def start(spawn: Spawn, tmp_path: Path, papers: Papers) -> Iterator[Start]:
         (tmp_path / "haproxy.cfg").write_text(adapted("haproxy.cfg", changes))
         return ["haproxy", "-db", "-f", tmp_path / "haproxy.cfg"]
 
-    async def start(program: str, service: Service, more: str = "") -> Proxy:
+    async def start(
+        program: str, service: Service, more: str = "", patience: int = 70
+    ) -> Proxy:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
         [port] = free_ports(1)
         proxy = Proxy(service, port, papers)
         started.append(proxy)
         command = (
-            nginx(service, port)
+            nginx(service, port, patience)
             if program == "nginx"
-            else (haproxy(service, port, more))
+            else haproxy(service, port, patience, more)
         )
         process = spawn(*command)
 
@@ -323,6 +329,28 @@ async def test_from_inside_an_operators_token_is_wanted_or_the_door_is_open(
     proxy = await start(program, loose)
     assert (await proxy.ask("GET /clients", source=INSIDE)).status == 200
     row.tried = f"{program}: with a token, and without"
+
+
+@pytest.mark.fault("events through a proxy")
+@BOTH
+@pytest_twisted.ensureDeferred
+async def test_events_go_through_a_proxy_at_once_and_outlive_its_patience(
+    serve: Serve, start: Start, row: Row, token_file: Path, program: str
+) -> None:
+    service = await serve("--operator-token-file", token_file, "--interval", "60")
+    proxy = await start(program, service, patience=7)
+    page = await proxy.ask("GET /", source=INSIDE)
+    assert page.status == 200
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    stream = await proxy.wire(INSIDE)
+    stream.send(f"GET /events HTTP/1.1\r\nHost: localhost\r\n{BEARER}\r\n\r\n".encode())
+    await stream.until(lambda: b"event: Reset" in stream.received)
+    took = await until(lambda: stream.received.count(b"\n:\n") >= 3)
+    assert not stream.ended
+
+    await proxy.beat()
+    await until(lambda: b'"reason":"heartbeat"' in stream.received, bound=3.0)
+    row.tried = f"{program}: {took:.0f} s"
 
 
 @pytest.mark.fault("PROXY protocol by haproxy")
