@@ -1,6 +1,7 @@
 # make run    set everything up and start the service
 # make demo   the service with thirty simulated headsets, to be seen and steered on its page
 # make test   set up and pass all tests
+# make page   the operators' page in Chromium, in two minutes
 # make faults kill it, stop it, starve it and flood it, in some minutes
 # make conformance  whether it keeps /openapi.json, asked by schemathesis, in a minute
 # make costs  whether a beat has become dearer, in half a minute
@@ -20,7 +21,7 @@ RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d
 DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo test faults bench conformance costs lint check units dist package format clean
+.PHONY: run demo test page pictures faults bench conformance costs lint check units dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -34,9 +35,25 @@ test: $(DEV)
 		sh deploy/install-debian.sh prometheus
 	$(BIN)/python -m pytest -q -n 3 $(COVERAGE)
 
+# A real browser, and fonts that run narrow and wide: no text may be cut off in any.
+BROWSER := chromium fonts-liberation fonts-noto-core fonts-dejavu-core fonts-inter
+has_browser = dpkg-query -W $(BROWSER) >/dev/null 2>&1 || sh deploy/install-debian.sh $(BROWSER)
+
+page: $(DEV)
+	@$(has_browser)
+	$(BIN)/python -m pytest -q -n 2 tests/browser
+
+# What the documents show of the page, taken anew.
+pictures: $(DEV)
+	@$(has_browser)
+	PICTURES= $(BIN)/python -m pytest -q tests/browser/test_scenes.py \
+		-k "wall_of_thirty or one_client or phone_now or mass_loss"
+
 # FAULTS=short make faults does less of each.
 faults: $(DEV)
 	$(BIN)/python -m pytest -q tests/faults
+	@$(has_browser)
+	$(BIN)/python -m pytest -q -s tests/browser/crowded.py
 
 # QUICK=1 make bench tries all of it within two minutes, and records nothing.
 bench: $(BENCH)
@@ -71,7 +88,7 @@ package: dist
 
 # To count what is covered takes twice the time.
 check: COVERAGE = --cov
-check: lint units test conformance package costs
+check: lint units test page conformance package costs
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .

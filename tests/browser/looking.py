@@ -5,7 +5,9 @@ Each check names what it has found. Knows no service and no client.
 
 from __future__ import annotations
 
+import os
 import re
+from base64 import b64decode
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,11 @@ from playwright.sync_api import Page
 
 #: Where pictures of the page are kept.
 PICTURES = Path(__file__).parents[2] / "build" / "page"
+
+#: Those that documents show, which ``make pictures`` takes.
+DOCUMENTS = Path(__file__).parents[2] / "docs" / "page"
+SHOWN = {"wall-dark", "wall-light", "client-dark", "phone-now-dark", "mass-loss-dark"}
+FOR_DOCUMENTS = "PICTURES" in os.environ
 
 AXE = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
 
@@ -49,12 +56,13 @@ CLIPPED = """() => {
         found.push(["clipped", tile.dataset.id, part.className, part.textContent]);
       boxes.push([part, box]);
     }
-    const number = boxes.find(([part]) => part.className === "num");
-    for (const [part, box] of number ? boxes : []) {
-      const top = number[1].top + number[1].height * .22;
-      if (part !== number[0] && box.right > number[1].left && box.bottom > top &&
-          box.top < number[1].bottom)
-        found.push(["covered", tile.dataset.id, part.className, part.textContent]);
+    // A number and its unit reach less far up than their lines do.
+    for (const word of tile.querySelectorAll(".num:not([hidden]) *")) {
+      const { left, top, bottom, height } = word.getBoundingClientRect();
+      for (const [part, box] of boxes)
+        if (part.className !== "num" && word.textContent && box.right > left &&
+            box.bottom > top + height * .22 && box.top < bottom)
+          found.push(["covered", tile.dataset.id, part.className, part.textContent]);
     }
   }
   return found;
@@ -84,12 +92,17 @@ SET_FONT = """async (font) => {
 }"""
 
 
-def shoot(page: Page, name: str, theme: str) -> Path:
-    """Take a picture of it."""
+def shoot(page: Page, name: str, theme: str) -> None:
+    """Take a picture of it, and a small one for the documents if that is asked for."""
     path = PICTURES / f"{name}-{theme}.png"
     page.screenshot(path=path)
     assert path.stat().st_size > SOMETHING, f"{path} shows nothing"
-    return path
+    if FOR_DOCUMENTS and path.stem in SHOWN:
+        how = {"format": "webp", "quality": 80}
+        browser = page.context.new_cdp_session(page)
+        taken = browser.send("Page.captureScreenshot", how)["data"]
+        DOCUMENTS.mkdir(exist_ok=True)
+        DOCUMENTS.joinpath(f"{path.stem}.webp").write_bytes(b64decode(taken))
 
 
 def assert_accessible(page: Page) -> None:

@@ -6,7 +6,7 @@ Those of a few rooms are the ones of the designer's sketch. Knows no browser.
 from __future__ import annotations
 
 from bench.drivers import heartbeat
-from tests.browser.service import Fleet, Service
+from tests.browser.service import Fleet, Service, until
 
 ROOMS = {
     **{f"headset-{number:02}": "A" for number in range(1, 13)},
@@ -74,6 +74,32 @@ def begin(service: Service) -> Fleet:
     service.ask("PUT", "/clients/silence", order)
     service.say("Goodbye", "headset-31")
     service.ask("PUT", f"/clients/{OUT}/lockout", {"seconds": 600})
+    return fleet
+
+
+#: Of a service that holds those who are lost together.
+A_MASS_LOSS = (
+    "--store", "memory:", "--interval", "1", "--timebomb", "20",
+    "--mass-loss", "0.3", "--mass-loss-hold", "120",
+)  # fmt: skip
+
+
+def lose_half(service: Service) -> Fleet:
+    """A show in which a network fails: some are held, others late."""
+    fleet = Fleet(service)
+    held = []
+    for at, name in enumerate(ROOMS):
+        if at % 3 == 0:  # late most of the time, one after the other
+            more = {"every": 7.2, "second": 7.2 - at % 5, "timebombSeconds": 8}
+        elif at % 3 == 1:
+            more = {"every": 0.6, "timebombSeconds": 2.5}
+            held.append(name)
+        else:
+            more = {"every": 0.6}
+        fleet.add(name, labels=labels(name), **more)
+    service.steer("RUNNING", *ROOMS)
+    fleet.hush(*held)
+    until(lambda: service.ask("GET", "/mass-loss")["hold"] is not None)
     return fleet
 
 

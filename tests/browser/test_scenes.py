@@ -20,7 +20,7 @@ from tests.browser.looking import (
     assert_whole,
     shoot,
 )
-from tests.browser.service import Fleet, Service, until
+from tests.browser.service import Service
 
 WALL, LAPTOP, PHONE = (1920, 1080), (1440, 900), (390, 844)
 WIDTHS = ((768, 1024), (1280, 720), (1920, 1080), (3840, 2160))
@@ -49,19 +49,8 @@ def crowded(serve_all: Serve) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def cut_off(serve_all: Serve) -> Iterator[Service]:
     """A show of which half has lost its network."""
-    service = serve_all(
-        "--store", "memory:", "--interval", "1", "--timebomb", "20",
-        "--mass-loss", "0.3", "--mass-loss-hold", "120",
-    )  # fmt: skip
-    fleet = Fleet(service)
-    for number, name in enumerate(show.ROOMS):
-        half = {} if number % 2 else {"timebombSeconds": 2.5}
-        if number % 6 == 0:
-            half = {"timebombSeconds": 300}
-        fleet.add(name, labels=show.labels(name), every=0.6, **half)
-    service.steer("RUNNING", *show.ROOMS)
-    fleet.hush(*(name for number, name in enumerate(show.ROOMS) if number % 2 == 0))
-    until(lambda: service.ask("GET", "/mass-loss")["hold"] is not None)
+    service = serve_all(*show.A_MASS_LOSS)
+    fleet = show.lose_half(service)
     yield service
     fleet.end()
 
@@ -257,7 +246,6 @@ def phone_gone(page: Page) -> None:
 
 def phone_drawer(page: Page) -> None:
     page.locator("#tab-clients").click()
-    page.locator(f".prow[data-id={show.FLAPPING}] .open").scroll_into_view_if_needed()
     page.locator(f".prow[data-id={show.FLAPPING}] .open").click()
     expect(page.locator("#drawer .lifelist tbody tr")).to_have_count(4)
 
