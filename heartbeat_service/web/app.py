@@ -16,9 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
-from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
-from werkzeug.exceptions import NotImplemented as MethodUnknown
 
 from heartbeat_service.core.errors import (
     BadMessage,
@@ -29,7 +27,6 @@ from heartbeat_service.core.errors import (
     StaleSequence,
     UnknownClient,
 )
-from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.orders import (
     MOST_ORDERS,
@@ -39,7 +36,6 @@ from heartbeat_service.engine.orders import (
 )
 from heartbeat_service.engine.which import Which
 from heartbeat_service.protocol.codec import (
-    MAX_ORDER,
     decode_order,
     decode_request,
     encode,
@@ -77,74 +73,30 @@ from heartbeat_service.protocol.orders import (
 from heartbeat_service.protocol.schema import Schema
 from heartbeat_service.web.access import Door, authorization_of
 from heartbeat_service.web.asyncapi import asyncapi
-from heartbeat_service.web.channel import BoundedRequest
 from heartbeat_service.web.events import EventStreams
+from heartbeat_service.web.gate import Gate
 from heartbeat_service.web.listing import Listing, Page, Places, Steps
 from heartbeat_service.web.metrics import CONTENT_TYPE
-from heartbeat_service.web.names import Names, is_preflight
+from heartbeat_service.web.names import Names
 from heartbeat_service.web.openapi import openapi
 from heartbeat_service.web.pages import INDEX, TYPES, PageFile, Pages
-from heartbeat_service.web.problem import Problem, unavailable, write_problem
-from heartbeat_service.web.query import (
-    Kind,
-    Parameter,
-    Parameters,
-    decimal,
-    label,
-    one_of,
-    start_of_id,
-    whole_number,
-    yes_or_no,
+from heartbeat_service.web.parameters import (
+    ENDED,
+    IF_NONE_MATCH,
+    LAST_EVENT_ID,
+    LISTED,
 )
+from heartbeat_service.web.problem import Problem, unavailable, write_problem
 from heartbeat_service.web.route import Files, Listed, Routes, Who
 from heartbeat_service.web.routing import (
     HeartbeatKlein,
     HeartbeatResource,
     problem_of_routing,
-    read_path,
 )
 
 #: How many listings that don't fit in one chunk may be read at once. Each has the
 #: names of all who live, and up to two chunks.
 MOST_LISTINGS = 32
-
-_LIVING = [state for state in ClientState if state is not ClientState.DISCONNECTED]
-
-#: What ``GET /clients`` may be asked with.
-LISTED: Parameters = {
-    "state": Parameter(
-        one_of({state.value: state for state in _LIVING}), "Those in that state."
-    ),
-    "label": Parameter(
-        label,
-        "Those with that label, `NAME:VALUE`, or with all of them.",
-        repeated=True,
-    ),
-    "late": Parameter(yes_or_no, "Those that are late, or those that aren't."),
-    "prefix": Parameter(start_of_id, "Those whose ID begins so."),
-    "limit": Parameter(
-        whole_number(1, 10_000),
-        "The first so many; the answer has `next` then: the `after` of the next page.",
-    ),
-    "after": Parameter(whole_number(0, 2**63 - 1), "Those behind that place."),
-    "gone": Parameter(
-        yes_or_no,
-        "Those that were here and are not, the last to go first; without `state` and "
-        "`late` then.",
-    ),
-    "since": Parameter(
-        decimal, "With `gone=true`: those that went within so many seconds."
-    ),
-}
-
-
-def _read_hold(value: str) -> str:
-    if not value:
-        raise ValueError("Expected the `hold` of `GET /mass-loss`")
-    return value
-
-
-_HOLD = Kind(_read_hold, {"type": "string", "minLength": 1})
 
 #: The endpoints that most often answer at once, with bytes.
 _AT_ONCE = frozenset(("heartbeat",))
@@ -152,13 +104,9 @@ _AT_ONCE = frozenset(("heartbeat",))
 _E = TypeVar("_E", bound=Exception)
 
 _EVENTS = Files(("text/event-stream",))
-_MISSED = {
-    "Last-Event-ID": "The id of the last event that was read: what came after it."
-}
 _PAGE = Files((TYPES[".html"].decode(),), tagged=True)
 _PAGE_FILE = Files(tuple(type_.decode() for type_ in TYPES.values()), tagged=True)
 _DOCUMENT = Files(("application/json",), tagged=True)
-_KNOWN = {"If-None-Match": "The ETags of what the browser has."}
 
 #: On which terms an order to one client isn't carried out.
 _TERMS = (UnknownClient, IllegalTransition, StaleSequence)
@@ -172,12 +120,11 @@ class HeartbeatApp:
     :param operator_door: where all other routes do, but for the service's health.
     :param names: which Hosts it is known by, and which pages may ask.
     :param streams: all who read events.
+    :ivar gate: see :meth:`Gate.check`.
+    :ivar route_of: see :meth:`Gate.route_of`.
     :ivar read_metrics: tells what has happened, in numbers, in Prometheus' text format.
     """
 
-    client_door: Door
-    operator_door: Door
-    names: Names
     app = HeartbeatKlein()
     # No answer is a redirect.
     app.url_map.merge_slashes = False
@@ -204,22 +151,11 @@ class HeartbeatApp:
         )
         self.client_door = client_door
         self.operator_door = operator_door
-        self.names = names
         self._streams = streams
         self._pages = Pages()
-        self._mapper = self.app.url_map.bind("")
-        # Most requests are beats: their route is found without the mapper.
-        self._fixed: dict[tuple[bytes, bytes], str] = {
-            (method.encode(), rule.rule.encode()): rule.endpoint
-            for rule in self.app.url_map.iter_rules()
-            if not rule.arguments
-            for method in rule.methods or ()
-        }
-        admits = {
-            Who.CLIENTS: self._admit_client,
-            Who.OPERATORS: self._admit_operator,
-            Who.ANYONE: None,
-        }
+        self._gate = Gate(self.routes, client_door, operator_door, names)
+        self.gate = self._gate.check
+        self.route_of = self._gate.route_of
         wants_token = {
             Who.CLIENTS: client_door.wants_token,
             Who.OPERATORS: operator_door.wants_token,
@@ -228,44 +164,6 @@ class HeartbeatApp:
         self._asyncapi = _document(
             asyncapi(dispatcher.request_endpoint, dispatcher.state_change_endpoint)
         )
-        self._admits = {name: admits[route.who] for name, route in self.routes.items()}
-
-    def _admit_client(self, request: BoundedRequest) -> None:
-        self.client_door.admit(authorization_of(request))
-
-    def _admit_operator(self, request: BoundedRequest) -> None:
-        self.operator_door.admit(authorization_of(request))
-        if not self.operator_door.wants_token:
-            self.names.check_host(request.requestHeaders)
-        request.longest = MAX_ORDER
-
-    def gate(self, request: BoundedRequest) -> Problem | None:
-        """Why a request isn't taken, of which only the head is there; None if it is."""
-        headers = request.requestHeaders
-        for name, value in self.names.cors(request.method, headers):
-            request.setHeader(name, value)
-        try:
-            self.names.check(headers)
-            if is_preflight(request.method, headers):
-                return None
-            admit = self._admits.get(self._endpoint(request))
-            if admit is not None:
-                admit(request)
-        except HeartbeatError as error:
-            return Problem.of(error)
-        except HTTPException as error:
-            return problem_of_routing(error)
-        return None
-
-    def _endpoint(self, request: Request) -> Any:
-        endpoint = self._fixed.get((request.method, request.path))
-        if endpoint is not None:
-            return endpoint
-        path = read_path(request.path)
-        if not request.method.isupper():  # the mapper would take get for GET
-            raise MethodUnknown("Methods are written in capitals")
-        endpoint, _ = self._mapper.match(path, request.method.decode("ascii"))
-        return endpoint
 
     @routes.add(
         "POST /heartbeat",
@@ -418,7 +316,7 @@ class HeartbeatApp:
     @routes.add(
         "DELETE /mass-loss",
         who=Who.OPERATORS,
-        parameters={"hold": Parameter(_HOLD, "Only if it is that one.")},
+        parameters=ENDED,
         answers=None,
     )
     def end_mass_loss(
@@ -525,7 +423,9 @@ class HeartbeatApp:
         lives = await self._dispatcher.history(_known(client_id))
         return _json(request, HistoryRecord(lives))
 
-    @routes.add("GET /events", who=Who.OPERATORS, headers=_MISSED, answers=_EVENTS)
+    @routes.add(
+        "GET /events", who=Who.OPERATORS, headers=LAST_EVENT_ID, answers=_EVENTS
+    )
     async def events(self, request: IRequest) -> None:
         """All that operators are told, as it happens."""
         await self._streams.follow(
@@ -535,7 +435,7 @@ class HeartbeatApp:
     @routes.add(
         "GET /clients/{id}/events",
         who=Who.CLIENTS,
-        headers=_MISSED,
+        headers=LAST_EVENT_ID,
         answers=_EVENTS,
         refuses=(UnknownClient,),
     )
@@ -550,22 +450,28 @@ class HeartbeatApp:
         admit()
         await self._streams.follow(request, admit, name)
 
-    @routes.add("GET /", who=Who.ANYONE, headers=_KNOWN, answers=_PAGE)
+    @routes.add("GET /", who=Who.ANYONE, headers=IF_NONE_MATCH, answers=_PAGE)
     def page(self, request: IRequest) -> bytes:
         """The operators' page; what it shows, it asks of the other routes."""
         return self._pages.answer(request, INDEX)
 
-    @routes.add("GET /page/{name}", who=Who.ANYONE, headers=_KNOWN, answers=_PAGE_FILE)
+    @routes.add(
+        "GET /page/{name}", who=Who.ANYONE, headers=IF_NONE_MATCH, answers=_PAGE_FILE
+    )
     def page_file(self, request: IRequest, name: str) -> bytes:
         """What the page is made of."""
         return self._pages.answer(request, name)
 
-    @routes.add("GET /openapi.json", who=Who.ANYONE, headers=_KNOWN, answers=_DOCUMENT)
+    @routes.add(
+        "GET /openapi.json", who=Who.ANYONE, headers=IF_NONE_MATCH, answers=_DOCUMENT
+    )
     def openapi(self, request: IRequest) -> bytes:
         """All that is asked by HTTP, for machines: OpenAPI 3.1."""
         return self._openapi.answer(request)
 
-    @routes.add("GET /asyncapi.json", who=Who.ANYONE, headers=_KNOWN, answers=_DOCUMENT)
+    @routes.add(
+        "GET /asyncapi.json", who=Who.ANYONE, headers=IF_NONE_MATCH, answers=_DOCUMENT
+    )
     def asyncapi(self, request: IRequest) -> bytes:
         """ZeroMQ and the events, for machines: AsyncAPI 3.0."""
         return self._asyncapi.answer(request)
@@ -620,23 +526,15 @@ class HeartbeatApp:
 
     def _request_id(self, request: Any) -> str | None:
         """What a heartbeat names itself; an operator's order has no envelope."""
-        if self._endpoint(request) != "heartbeat":
+        if self.route_of(request) != "heartbeat":
             return None
         return request_id_of(request.content.getvalue())
-
-    def route_of(self, request: BoundedRequest) -> str:
-        """The name of the route that a request is for; empty if there is none."""
-        try:
-            name: str = self._endpoint(request)
-        except HTTPException:
-            return ""
-        return name
 
     def resource(self) -> HeartbeatResource:
         """What a site serves."""
         at_once = {
             target: partial(self.app.endpoints[endpoint], self)
-            for target, endpoint in self._fixed.items()
+            for target, endpoint in self._gate.fixed.items()
             if endpoint in _AT_ONCE
         }
         return HeartbeatResource(self.app, at_once, self._dispatcher.refusals.add)
