@@ -106,7 +106,12 @@ def ask(address: str) -> int:
             *(str(HERE / "schemathesis.toml"), "run", f"http://{address}/openapi.json"),
             *sys.argv[1:],
         ],
-        env={**os.environ, **TOKENS, "NO_COLOR": "1"},
+        env={
+            **os.environ,
+            **TOKENS,
+            "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py"),
+            "NO_COLOR": "1",
+        },
         timeout=LONGEST,
         check=False,
     ).returncode

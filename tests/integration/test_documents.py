@@ -51,6 +51,7 @@ NOT_HERE = {
     "make demo": "has tests of its own",
     "make test": "this test is a part of it",
     "make units": "this test is run beside them",
+    "make conformance": "takes a minute",
     "make faults": "takes minutes",
     "make bench": "takes minutes",
     "make lint": "checks nothing that a page tells",
