@@ -60,6 +60,7 @@ export function mount(app, element) {
     if (!element.isConnected) return clearInterval(drawing);
     const old = performance.now() - drawnAt > OLD && !app.stale;
     if (stirred || old) drawList();
+    else if (!app.stale) for (const entry of entries.values()) entry.age();
   }, PAUSE);
 
   return {
