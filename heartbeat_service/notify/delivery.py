@@ -184,8 +184,8 @@ class Notifier:
         self._due: IDelayedCall | None = None
 
     def hear(self, news: News) -> None:
-        """Something has happened."""
-        if self._gathering.hear(news) and self._due is None:
+        """Something has happened; without an outbox nobody wants to know."""
+        if self._outboxes and self._gathering.hear(news) and self._due is None:
             self._due = self._clock.callLater(self._pause, self._tell)
 
     def close(self) -> Deferred[Any]:

@@ -131,6 +131,14 @@ class TestNotifier(DeliveryTestCase):
         self.notifier.hear(Stalled(1.0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_where_nobody_is_told_nothing_is_gathered(self) -> None:
+        gathering = Gathering(lambda _: 0, lambda: 0.0)
+        notifier = Notifier(self.clock, gathering, [], 60.0)
+        notifier.hear(StoreNotice("disk is full"))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertIsNone(gathering.message())
+        self.successResultOf(notifier.close())
+
     def test_at_the_end_what_was_gathered_is_told(self) -> None:
         self.notifier.hear(StoreNotice("disk is full"))
         closed = self.notifier.close()
