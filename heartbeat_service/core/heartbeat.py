@@ -145,9 +145,14 @@ class Heartbeat:
         """Burn so many seconds more, though the fuse has run out."""
         self._relight(Stage.HELD, seconds)
 
-    def silence(self, seconds: float) -> None:
-        """Burn so many seconds from now, at least what is left, and don't be late."""
-        self._relight(Stage.SILENT, max(seconds, self.seconds_left()))
+    def silence(self, seconds: float) -> float:
+        """Burn so many seconds from now, at least what is left, and don't be late.
+
+        :return: how many.
+        """
+        seconds = max(seconds, self.seconds_left())
+        self._relight(Stage.SILENT, seconds)
+        return seconds
 
     def defuse(self) -> None:
         """Put the timebomb out for good. Must not be called once it has fired."""

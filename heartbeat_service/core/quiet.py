@@ -56,9 +56,7 @@ class QuietClients:
 
     def silence(self, client: LocalClient, seconds: float, by: str | None) -> None:
         """Let it be silent for so many seconds from now, at least for what is left."""
-        heartbeat = client.heartbeat
-        heartbeat.silence(seconds)
-        left = heartbeat.seconds_left()
+        left = client.heartbeat.silence(seconds)
         client.silent_until = self.wall_clock() + left
         client.record(client.snapshot(ordered=True))
         self.tell(client.notice(Silence, seconds=left, by=by))

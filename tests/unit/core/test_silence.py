@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from heartbeat_service.core.changes import Snapshot
 from heartbeat_service.core.errors import (
     IllegalTransition,
@@ -53,6 +55,13 @@ class TestGranting(SilenceTestCase):
             [Silence(client_id="1", incarnation=101, seconds=300.0, by="ada")],
         )
         self.assert_dies_in(300.0)
+
+    def test_operators_are_told_just_what_was_granted_though_time_goes_on(self) -> None:
+        self.registry.beat("1", DISCONNECTED)
+        ticks = count(1)
+        self.patch(self.clock, "seconds", lambda: next(ticks) / 1024)
+        self.registry.silence("1", 300.0)
+        self.assertEqual(self.notices, [self.granted(300.0)])
 
     def test_it_is_set_at_least_to_what_was_left(self) -> None:
         self.registry.beat("1", DISCONNECTED)
