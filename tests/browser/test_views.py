@@ -151,6 +151,29 @@ def test_the_counts_are_the_services_own_after_a_storm(
     assert sum(map(int, held_by_rooms)) == summary(service)["alive"]
 
 
+APPLY = """async (record) => {
+    const { Model } = await import("/page/model.js");
+    const model = new Model(() => Date.now());
+    model.takePage([record], 5);
+    const late = { clientID: record.clientID, secondsSinceHeartbeat: 4,
+        secondsToTimebomb: 6, timebombSeconds: 10 };
+    return [-1, 0].map((lives, number) => {
+        const incarnation = record.incarnation + lives;
+        model.apply("Late", { ...late, incarnation }, 6 + number);
+        return model.clients.get(record.clientID).late;
+    });
+}"""
+
+
+def test_what_a_former_life_was_told_of_marks_no_later_one(
+    service: Service, open_page: OpenPage
+) -> None:
+    service.beat("headset-1")
+    [record] = service.ask("GET", "/clients")["clients"]
+    late = open_page(service).evaluate(APPLY, record)
+    assert late == [False, True]
+
+
 def test_names_and_values_that_look_like_markup_are_only_text(
     service: Service, open_page: OpenPage
 ) -> None:

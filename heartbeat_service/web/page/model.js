@@ -308,6 +308,8 @@ export class Model {
   apply(name, data, number) {
     const client = this.clients.get(data.clientID);
     if (client && number <= client.seen) return;
+    // A listing may know more than its asOf says: what a former life was told is no news.
+    if (client && data.incarnation < client.incarnation && name !== "LockedOut") return;
     this[`_${name}`]?.(data, client, number);
     if (client) client.seen = number;
     this.#tell();
