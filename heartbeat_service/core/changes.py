@@ -163,6 +163,8 @@ class Change(Struct, frozen=True, gc=False):
     :ivar ended: the life that this change ended, if it ended one.
     :ivar former: the client in that life, if another one follows at once.
     :ivar by: which operator did it; None where that isn't known, or nobody did.
+    :ivar previous_since: when the client had entered its previous state of this life,
+        in seconds since the epoch; 0 if it had none.
     """
 
     client: Snapshot
@@ -171,13 +173,17 @@ class Change(Struct, frozen=True, gc=False):
     ended: Life | None = None
     former: Snapshot | None = None
     by: str | None = None
+    previous_since: float = 0.0
 
     def before(self) -> Snapshot | None:
         """The client as it was before this change; None if it didn't live."""
         if self.former is not None or self.previous_state is ClientState.DISCONNECTED:
             return self.former
         return replace(
-            self.client, state=self.previous_state, sequence=self.sequence - 1
+            self.client,
+            state=self.previous_state,
+            sequence=self.sequence - 1,
+            state_since=self.previous_since,
         )
 
     @property

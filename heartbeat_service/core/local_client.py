@@ -135,10 +135,11 @@ class LocalClient:
         :param now: seconds since the epoch, for people.
         :param by: which operator did it, if one did.
         """
-        previous, self.state = self.state, state
+        previous, since = self.state, self.state_since
+        self.state = state
         self.sequence += 1
         self.state_since = now
-        self.record(self._change(previous, reason, by=by))
+        self.record(self._change(previous, reason, by=by, since=since))
 
     def register(self, reason: Reason, now: float, former: LocalClient | None) -> None:
         """Say that this life has begun.
@@ -158,11 +159,11 @@ class LocalClient:
         :param now: seconds since the epoch, for people.
         :param by: which operator did it, if one did.
         """
-        life = self.life(reason, now, by)
+        life, since = self.life(reason, now, by), self.state_since
         self.state = ClientState.DISCONNECTED
         self.sequence += 1
         self.state_since = now
-        self.record(self._change(life.last_state, reason, life, by=by))
+        self.record(self._change(life.last_state, reason, life, by=by, since=since))
 
     def life(
         self,
@@ -203,5 +204,6 @@ class LocalClient:
         ended: Life | None = None,
         former: Snapshot | None = None,
         by: str | None = None,
+        since: float = 0.0,
     ) -> Change:
-        return Change(self.snapshot(), previous, reason, ended, former, by)
+        return Change(self.snapshot(), previous, reason, ended, former, by, since)

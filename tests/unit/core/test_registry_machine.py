@@ -804,10 +804,10 @@ class RegistryMachine(RuleBasedStateMachine):
         life = self.living[name]
         if state is not life.state:
             previous, life.state = life.state, state
+            since, life.state_since = life.state_since, self.wall_clock()
             life.sequence += 1
-            life.state_since = self.wall_clock()
             life.has_left_uncalibrated = True
-            yield self._fact(name, previous, reason, by=by)
+            yield self._fact(name, previous, reason, by=by, since=since)
 
     def _died(
         self, name: str, reason: Reason, by: str | None = None
@@ -816,8 +816,8 @@ class RegistryMachine(RuleBasedStateMachine):
         ended = self._end_of(life, reason, by)
         life.state = ClientState.DISCONNECTED
         life.sequence += 1
-        life.state_since = self.wall_clock()
-        yield self._fact(name, ended.last_state, reason, ended, by=by)
+        since, life.state_since = life.state_since, self.wall_clock()
+        yield self._fact(name, ended.last_state, reason, ended, by=by, since=since)
         if self.quiet[name].stage is Stage.SILENT:
             is_kicked = reason is Reason.KICK
             end = SilenceEnd.OPERATOR if is_kicked else SilenceEnd.ENDED
@@ -873,8 +873,10 @@ class RegistryMachine(RuleBasedStateMachine):
         ended: Life | None = None,
         former: Snapshot | None = None,
         by: str | None = None,
+        since: float = 0.0,
     ) -> Change:
-        return Change(self._snapshot(name), previous, reason, ended, former, by)
+        client = self._snapshot(name)
+        return Change(client, previous, reason, ended, former, by, since)
 
     def _snapshot(self, name: str, ordered: bool = False) -> Snapshot:
         life = self.living[name]

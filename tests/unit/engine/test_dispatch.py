@@ -43,6 +43,7 @@ from heartbeat_service.engine.engine import Engine
 from heartbeat_service.engine.journal import LARGEST_BATCH
 from heartbeat_service.engine.orders import Answer
 from heartbeat_service.engine.slices import SLICE
+from heartbeat_service.protocol.codec import moment
 from heartbeat_service.protocol.messages import (
     ClientID,
     ClientRecord,
@@ -725,6 +726,11 @@ class TestListingsInTrouble(DispatchTestCase):
         self.assertEqual(
             [each.seconds_to_timebomb for each in records], [0, 494, 8, 494, 0]
         )
+
+    def test_no_state_is_older_or_younger_than_the_store_knows(self) -> None:
+        self.run_into_trouble()
+        records = self.successResultOf(self.house.listing())
+        self.assertEqual({each.state_since for each in records}, {moment(NOON)})
 
     def test_one_client_is_shown_as_it_is_listed(self) -> None:
         self.run_into_trouble()
