@@ -2,7 +2,7 @@
 
 It asks which page the request comes from, which route it is for, and the door of
 those who may use that. Most requests are beats: their route is found by one look, the
-others' by Klein's own map. Knows no route by name, and no body.
+others' by Klein's own map. Knows no route by name, but where the page is; and no body.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from heartbeat_service.protocol.codec import MAX_ORDER
 from heartbeat_service.web.access import Door, authorization_of
 from heartbeat_service.web.channel import BoundedRequest
 from heartbeat_service.web.names import Names, is_preflight
+from heartbeat_service.web.pages import HEADERS, is_of_page
 from heartbeat_service.web.problem import Problem
 from heartbeat_service.web.route import Routes, Who
 from heartbeat_service.web.routing import problem_of_routing, read_path
@@ -54,6 +55,9 @@ class Gate:
         headers = request.requestHeaders
         for name, value in self._names.cors(request.method, headers):
             request.setHeader(name, value)
+        if is_of_page(request.path):
+            for name, value in HEADERS.items():
+                request.setHeader(name, value)
         try:
             self._names.check(headers)
             if is_preflight(request.method, headers):

@@ -9,6 +9,7 @@ unpack. Knows no client and no other route.
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from http import HTTPStatus
@@ -33,8 +34,8 @@ TYPES: Mapping[str, bytes] = MappingProxyType(
     }
 )
 
-#: What goes with each file (contract, section 3a): nothing of anybody else's is loaded,
-#: and nobody else shows the page within a page of theirs.
+#: What goes with each file (contract, section 3a), and with an error in its place:
+#: nothing of anybody else's is loaded, and nobody else shows the page within theirs.
 HEADERS: Mapping[bytes, bytes] = MappingProxyType(
     {
         b"Content-Security-Policy": (
@@ -47,6 +48,9 @@ HEADERS: Mapping[bytes, bytes] = MappingProxyType(
         b"Cache-Control": b"no-cache",
     }
 )
+
+#: What a coding has behind it that is not to be used.
+_NEVER = re.compile(rb"q\s*=\s*0(\.0*)?")
 
 
 @frozen
@@ -72,7 +76,7 @@ class PageFile:
     def answer(self, request: IRequest) -> bytes:
         """Answer with it, or that the browser has it already."""
         request.responseHeaders.addRawHeader(b"Vary", b"Accept-Encoding")
-        packs = b"gzip" in (request.getHeader(b"accept-encoding") or b"")
+        packs = _unpacks(request.getHeader(b"accept-encoding") or b"")
         # What is packed is another representation (RFC 9110, section 8.8.3.3).
         etag = b'"%s%s"' % (self.digest, b"-gzip" if packs else b"")
         request.setHeader(b"ETag", etag)
@@ -117,14 +121,29 @@ class Pages:
 
         :raises NotFound: if there is none of that name.
         """
-        file = self.read(name)
-        for header, value in HEADERS.items():
-            request.setHeader(header, value)
-        return file.answer(request)
+        return self.read(name).answer(request)
 
 
 def _suffix(name: str) -> str:
     return PurePath(name).suffix
+
+
+def is_of_page(path: bytes) -> bool:
+    """Whether what is answered to that path goes with :data:`HEADERS`, errors too."""
+    return path == b"/" or path.startswith(b"/page/")
+
+
+def _unpacks(accepted: bytes) -> bool:
+    """Whether a browser says that it unpacks what ``gzip`` has packed.
+
+    It may also say how much it likes to, and that with 0 it doesn't (RFC 9110,
+    section 12.5.3).
+    """
+    for coding in accepted.lower().split(b","):
+        name, *parameters = (part.strip() for part in coding.split(b";"))
+        if name == b"gzip":
+            return not any(_NEVER.fullmatch(each) for each in parameters)
+    return False
 
 
 def _known_tags(request: IRequest) -> set[bytes]:

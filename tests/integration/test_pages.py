@@ -90,6 +90,45 @@ async def test_nothing_but_the_files_of_the_page_is_handed_out(
 
 
 @pytest_twisted.ensureDeferred
+async def test_whatever_is_answered_below_the_page_comes_with_its_headers(
+    running: Running,
+) -> None:
+    for line, status in (
+        ("GET /page/", 404),
+        ("GET /page/none.js", 404),
+        ("GET /page/..%2fapp.py", 404),
+        ("GET /page/../app.py", 404),
+        ("POST /page/page.css", 405),
+        ("DELETE /", 405),
+    ):
+        answer = await ask(running, line)
+        assert answer.status == status
+        assert {**answer.headers, **HEADERS} == answer.headers
+        assert "etag" not in answer.headers
+    refused = await ask(running, "GET /", "Origin: http://evil.example")
+    assert refused.status == 403
+    assert {**refused.headers, **HEADERS} == refused.headers
+    assert "content-security-policy" not in (await ask(running, "GET /none")).headers
+
+
+@pytest.mark.parametrize("accepted", ["gzip;q=0", "br, GZIP ; q=0.000", "xgzip", "br"])
+@pytest_twisted.ensureDeferred
+async def test_who_does_not_unpack_is_sent_it_as_it_is(
+    running: Running, accepted: str
+) -> None:
+    answer = await ask(running, "GET /", f"Accept-Encoding: {accepted}")
+    assert "content-encoding" not in answer.headers
+    assert answer.body.startswith(b"<!")
+
+
+@pytest.mark.parametrize("accepted", ["br;q=0, gzip;q=0.5", "GZIP"])
+@pytest_twisted.ensureDeferred
+async def test_who_unpacks_may_say_how_gladly(running: Running, accepted: str) -> None:
+    answer = await ask(running, "GET /", f"Accept-Encoding: {accepted}")
+    assert answer.headers["content-encoding"] == "gzip"
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_page_opens_without_a_token_from_a_bookmark_and_with_a_query(
     serve: Serve, tmp_path: Path
 ) -> None:
