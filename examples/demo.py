@@ -221,8 +221,8 @@ class Demo:
         """Do what is due, and wait a moment."""
         now = time.monotonic()
         if self._service.is_gone():
-            tell("the service", "was killed, and is started again")
             self._service.start_again()
+            tell("the service", f"was ended; started again, as {self._service.pid}")
         if now - self._began >= self._next[0]:
             self._befall(*self._next[1:], now)
             self._next = next(self._mishaps)
