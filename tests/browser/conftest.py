@@ -17,7 +17,8 @@ CHROMIUM = "/usr/bin/chromium"
 #: What a browser says of answers that a test means to get, and of a line that it cuts.
 EXPECTED = "Failed to load resource"
 
-LIVE = "body[data-line=live]:not(.stale)"
+#: The line is live, all are listed, and the keys are heard.
+LIVE = "body[data-line=live]:not(.stale) #main > .view"
 
 #: Clients of it need not beat while a test lasts.
 PATIENT = ("--store", "memory:", "--interval", "60", "--timebomb", "600")

@@ -201,12 +201,16 @@ def test_the_page_is_small_and_loads_nothing_of_anybody_else(
             sizes[path] = response.request.sizes()["responseBodySize"]
 
     page.on("requestfinished", lambda request: hear(request.response() or _none()))
+    browser = page.context.new_cdp_session(page)
+    browser.send("Network.enable")
+    browser.send("Network.setCacheDisabled", {"cacheDisabled": True})
     page.reload()
     page.wait_for_selector(LIVE)
     loaded = [path.removeprefix("/page/") for path in sizes if path != "/"]
     assert elsewhere == []
     assert set(loaded) <= Pages().names
     assert "main.js" in loaded
+    assert min(sizes.values()) > 0
     assert sum(sizes.values()) < ON_THE_WIRE
     print(json.dumps({"files": len(sizes), "bytes": sum(sizes.values())}))  # noqa: T201 - a figure to read
 
