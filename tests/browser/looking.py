@@ -19,7 +19,10 @@ PICTURES = Path(__file__).parents[2] / "build" / "page"
 
 #: Those that documents show, which ``make pictures`` takes.
 DOCUMENTS = Path(__file__).parents[2] / "docs" / "page"
-SHOWN = {"wall-dark", "wall-light", "client-dark", "phone-now-dark", "mass-loss-dark"}
+SHOWN = {
+    "wall-dark": "wall-dark", "wall-light": "wall-light", "client-dark": "client",
+    "phone-now-dark": "phone", "mass-loss-dark": "mass-loss",
+}  # fmt: skip
 FOR_DOCUMENTS = "PICTURES" in os.environ
 
 AXE = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
@@ -98,11 +101,11 @@ def shoot(page: Page, name: str, theme: str) -> None:
     page.screenshot(path=path)
     assert path.stat().st_size > SOMETHING, f"{path} shows nothing"
     if FOR_DOCUMENTS and path.stem in SHOWN:
-        how = {"format": "webp", "quality": 80}
+        how = {"format": "webp", "quality": 75}
         browser = page.context.new_cdp_session(page)
         taken = browser.send("Page.captureScreenshot", how)["data"]
         DOCUMENTS.mkdir(exist_ok=True)
-        DOCUMENTS.joinpath(f"{path.stem}.webp").write_bytes(b64decode(taken))
+        DOCUMENTS.joinpath(f"{SHOWN[path.stem]}.webp").write_bytes(b64decode(taken))
 
 
 def assert_accessible(page: Page) -> None:
