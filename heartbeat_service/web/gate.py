@@ -91,6 +91,9 @@ class Gate:
 
     def _admit_client(self, request: BoundedRequest) -> None:
         self._client_door.admit(authorization_of(request))
+        # With a GET, a page sends its Origin to other sites only.
+        if request.method != b"POST" and not self._client_door.wants_token:
+            self._names.check_host(request.requestHeaders)
 
     def _admit_operator(self, request: BoundedRequest) -> None:
         self._operator_door.admit(authorization_of(request))

@@ -182,6 +182,30 @@ async def test_no_page_steers_by_a_name_that_it_had_point_here(
     await assert_unharmed(running, before)
 
 
+@pytest.mark.parametrize("host", UNKNOWN)
+@pytest_twisted.ensureDeferred
+async def test_no_page_reads_a_client_by_a_name_that_it_had_point_here(
+    running: Running, host: str
+) -> None:
+    await assert_forbidden(running, "GET /clients/v/events", f"Host: {host}")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_with_its_token_reads_by_any_name(
+    serve: Serve, tmp_path: Path
+) -> None:
+    tokens = tmp_path / "clients"
+    tokens.write_text("client-token-number-one\n")
+    running = await serve(client_token_file=str(tokens))
+    wire = await running.wire()
+    wire.send(
+        b"GET /clients/v/events HTTP/1.1\r\nHost: any.name\r\n"
+        b"Authorization: Bearer client-token-number-one\r\n\r\n"
+    )
+    assert await wire.at_least(len("HTTP/1.1 200")) == b"HTTP/1.1 200"
+    wire.abort()
+
+
 @pytest_twisted.ensureDeferred
 async def test_no_name_at_all_and_two_of_them_are_unknown_too(
     running: Running,
