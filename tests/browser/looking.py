@@ -87,12 +87,12 @@ SMALL = """(least) => {
   return found;
 }"""
 
-SET_FONT = """async (font) => {
-  document.documentElement.style.setProperty("--font", font);
-  dispatchEvent(new Event("resize"));
-  for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
-  await new Promise((done) => setTimeout(done, 150));
-}"""
+SET_FONT = """(font) =>
+  document.documentElement.style.setProperty("--font", font)"""
+
+#: Until what is to be drawn anew is drawn.
+DRAWN = """() => new Promise((done) =>
+  setTimeout(() => requestAnimationFrame(done), 250))"""
 
 
 def shoot(page: Page, name: str, theme: str) -> None:
@@ -106,6 +106,13 @@ def shoot(page: Page, name: str, theme: str) -> None:
         taken = browser.send("Page.captureScreenshot", how)["data"]
         DOCUMENTS.mkdir(exist_ok=True)
         DOCUMENTS.joinpath(f"{SHOWN[path.stem]}.webp").write_bytes(b64decode(taken))
+
+
+def resize(page: Page, size: tuple[int, int]) -> None:
+    """A window of another size, when all is drawn anew."""
+    width, height = size
+    page.set_viewport_size({"width": width, "height": height})
+    page.evaluate(DRAWN)
 
 
 def assert_accessible(page: Page) -> None:
@@ -129,12 +136,17 @@ def assert_whole(page: Page) -> None:
 
 def assert_readable(page: Page) -> None:
     """No tile's text is cut off or covered, in any font."""
-    for font in FONTS:
+    size = page.viewport_size
+    assert size is not None
+    for narrower, font in enumerate(FONTS, 1):
         page.evaluate(SET_FONT, font)
+        # Another width: the page measures its fonts anew, as where it begins with them.
+        resize(page, (size["width"] - narrower, size["height"]))
         assert page.evaluate(CLIPPED) == [], font
         wide, window = page.evaluate(WIDER)
         assert wide <= window, font
     page.evaluate(SET_FONT, "")
+    resize(page, (size["width"], size["height"]))
 
 
 def assert_for_fingers(page: Page) -> None:

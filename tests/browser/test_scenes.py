@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,18 +15,20 @@ from playwright.sync_api import Page, expect
 from tests.browser import show
 from tests.browser.conftest import LIVE, OpenPage, Serve
 from tests.browser.looking import (
+    DRAWN,
     assert_accessible,
     assert_for_fingers,
     assert_readable,
     assert_whole,
+    resize,
     shoot,
 )
 from tests.browser.service import Service
 
+THEMES: tuple[Literal["dark", "light"], ...] = ("dark", "light")
+
 WALL, LAPTOP, PHONE = (1920, 1080), (1440, 900), (390, 844)
 WIDTHS = ((768, 1024), (1280, 720), (1920, 1080), (3840, 2160))
-
-both_themes = pytest.mark.parametrize("theme", ["dark", "light"])
 
 
 @pytest.fixture(scope="module")
@@ -55,22 +58,15 @@ def cut_off(serve_all: Serve) -> Iterator[Service]:
     fleet.end()
 
 
-def look_at(page: Page, name: str, theme: str) -> None:
-    """What is so of each scene; the picture is taken last, when all is drawn."""
-    assert page.evaluate("document.documentElement.dataset.theme") == theme
-    assert_accessible(page)
+def look_at(page: Page, name: str) -> None:
+    """What is so of each scene in either theme; pictures of it are kept."""
     assert_whole(page)
-    shoot(page, name, theme)
-
-
-def resize(page: Page, size: tuple[int, int]) -> None:
-    """A window of another size, when all is drawn anew."""
-    width, height = size
-    page.set_viewport_size({"width": width, "height": height})
-    page.evaluate(
-        """() => new Promise((done) =>
-          setTimeout(() => requestAnimationFrame(done), 250))"""
-    )
+    for theme in THEMES:
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_selector(f":root[data-theme={theme}]")
+        page.evaluate(DRAWN)
+        assert_accessible(page)
+        shoot(page, name, theme)
 
 
 def wall_is_complete(page: Page) -> None:
@@ -78,12 +74,11 @@ def wall_is_complete(page: Page) -> None:
         expect(page.locator(f".tile.{sign}").first).to_be_visible()
 
 
-@both_themes
-def test_the_wall_of_thirty(running: Service, open_page: OpenPage, theme: str) -> None:
-    page = open_page(running, theme=theme, size=WALL)
+def test_the_wall_of_thirty(running: Service, open_page: OpenPage) -> None:
+    page = open_page(running, size=WALL)
     wall_is_complete(page)
     assert page.locator(".tile").count() >= 29
-    look_at(page, "wall", theme)
+    look_at(page, "wall")
 
 
 @pytest.mark.parametrize("size", WIDTHS, ids=lambda size: str(size[0]))
@@ -97,15 +92,12 @@ def test_no_tile_cuts_a_text_off_in_any_window_and_font(
     shoot(page, f"wall-{size[0]}", "dark")
 
 
-@both_themes
-def test_the_dense_wall_of_two_thousand(
-    crowded: Service, open_page: OpenPage, theme: str
-) -> None:
-    page = open_page(crowded, theme=theme, size=WALL)
+def test_the_dense_wall_of_two_thousand(crowded: Service, open_page: OpenPage) -> None:
+    page = open_page(crowded, size=WALL)
     expect(page.locator("canvas")).to_have_count(12)
     expect(page.locator(".attn .tile.late").first).to_be_visible()
     assert_readable(page)
-    look_at(page, "dense", theme)
+    look_at(page, "dense")
 
 
 @pytest.mark.parametrize("size", WIDTHS, ids=lambda size: str(size[0]))
@@ -120,25 +112,21 @@ def test_the_dense_wall_fits_any_window(
     shoot(page, f"dense-{size[0]}", "dark")
 
 
-@both_themes
-def test_the_table(running: Service, open_page: OpenPage, theme: str) -> None:
-    page = open_page(running, "?view=table", theme=theme, size=WALL)
+def test_the_table(running: Service, open_page: OpenPage) -> None:
+    page = open_page(running, "?view=table", size=WALL)
     expect(page.locator(".trow[data-id=headset-01]")).to_be_visible()
-    look_at(page, "table", theme)
+    look_at(page, "table")
     for size in WIDTHS:
         resize(page, size)
         assert_whole(page)
 
 
-@both_themes
-def test_one_client_with_its_lives(
-    running: Service, open_page: OpenPage, theme: str
-) -> None:
-    page = open_page(running, f"?client={show.FLAPPING}", theme=theme, size=WALL)
+def test_one_client_with_its_lives(running: Service, open_page: OpenPage) -> None:
+    page = open_page(running, f"?client={show.FLAPPING}", size=WALL)
     expect(page.locator("#drawer .lifelist tbody tr")).to_have_count(4)
     expect(page.locator("#drawer .telemetry")).to_contain_text("battery")
     expect(page.locator("#drawer [data-alarm=flapping]")).to_be_visible()
-    look_at(page, "client", theme)
+    look_at(page, "client")
     for size in WIDTHS:
         resize(page, size)
         assert_whole(page)
@@ -148,26 +136,22 @@ def select_room(page: Page, room: str) -> None:
     page.get_by_role("button", name=f"of room {room}").click()
 
 
-@both_themes
-def test_the_sheet_that_asks_first(
-    running: Service, open_page: OpenPage, theme: str
-) -> None:
-    page = open_page(running, theme=theme, size=WALL)
+def test_the_sheet_that_asks_first(running: Service, open_page: OpenPage) -> None:
+    page = open_page(running, size=WALL)
     wall_is_complete(page)
     select_room(page, "B")
     page.keyboard.press("e")
     sheet = page.locator("dialog.ask")
     expect(sheet).to_contain_text("Running")
     expect(page.locator("#sheet-cancel")).to_be_focused()
-    look_at(page, "confirm", theme)
+    look_at(page, "confirm")
 
 
-@both_themes
-def test_what_came_of_it(running: Service, open_page: OpenPage, theme: str) -> None:
+def test_what_came_of_it(running: Service, open_page: OpenPage) -> None:
     names = [f"spare-{number}" for number in range(4)]
     running.beat(*names, labels={"room": "D"}, timebombSeconds=60)
     running.steer("CALIBRATED", *names)
-    page = open_page(running, theme=theme, size=WALL)
+    page = open_page(running, size=WALL)
     expect(page.locator(".tile[data-id=spare-3]")).to_contain_text("Calibrated")
     select_room(page, "D")
     page.keyboard.press("s")
@@ -177,57 +161,52 @@ def test_what_came_of_it(running: Service, open_page: OpenPage, theme: str) -> N
     page.locator("#sheet-go").click()
     expect(page.locator("dialog.result")).to_contain_text("Started 3 of 4")
     expect(page.locator("dialog.result")).to_contain_text("kicked at")
-    look_at(page, "result", theme)
+    look_at(page, "result")
     page.locator("#sheet-undo").click()
     expect(page.locator("#toasts")).to_contain_text("Undone: 3 clients")
     running.ask("POST", "/clients/kick", {"clientIDs": names[:3]})
 
 
-@both_themes
-def test_a_mass_loss(cut_off: Service, open_page: OpenPage, theme: str) -> None:
-    page = open_page(cut_off, theme=theme, size=WALL)
+def test_a_mass_loss(cut_off: Service, open_page: OpenPage) -> None:
+    page = open_page(cut_off, size=WALL)
     expect(page.locator(".band.mass")).to_contain_text("Nobody dies before")
     expect(page.locator("#top h1")).to_contain_text("Mass loss")
     expect(page.locator(".tile.held").first).to_be_visible()
     expect(page.locator(".tile.late").first).to_be_visible()
-    look_at(page, "mass-loss", theme)
+    look_at(page, "mass-loss")
     assert_readable(page)
 
 
-@both_themes
-def test_the_line_lost_and_a_restart(
-    serve: Serve, open_page: OpenPage, theme: str
-) -> None:
+def test_the_line_lost_and_a_restart(serve: Serve, open_page: OpenPage) -> None:
     service = serve("--store", "sqlite:heartbeat.sqlite", *show.A_SHOW[2:])
     for name in show.ROOMS:
         service.beat(name, labels=show.labels(name), timebombSeconds=300)
     service.steer("RUNNING", *list(show.ROOMS)[:20])
-    page = open_page(service, theme=theme, size=WALL)
+    page = open_page(service, size=WALL)
     expect(page.locator(".tile").first).to_be_visible()
     service.kill()
     page.wait_for_selector("body[data-line=lost].stale")
     expect(page.locator(".band.cutoff")).to_contain_text("No line to the service since")
-    look_at(page, "line-lost", theme)
+    look_at(page, "line-lost")
     service.start()
     page.wait_for_selector(LIVE)
     expect(page.locator(".band.note")).to_contain_text("The service was restarted")
-    look_at(page, "restart", theme)
+    look_at(page, "restart")
 
 
-@both_themes
 def test_the_token_and_nobody_here_yet(
-    serve: Serve, open_page: OpenPage, tmp_path: Path, theme: str
+    serve: Serve, open_page: OpenPage, tmp_path: Path
 ) -> None:
     tokens = tmp_path / "operators"
     tokens.write_text("operator-token-one anna\n")
     service = serve("--store", "memory:", "--operator-token-file", tokens)
-    page = open_page(service, theme=theme, size=LAPTOP, wait="dialog.token")
+    page = open_page(service, size=LAPTOP, wait="dialog.token")
     expect(page.locator("#token")).to_be_focused()
-    look_at(page, "token", theme)
+    look_at(page, "token")
     page.keyboard.type("operator-token-one")
     page.keyboard.press("Enter")
     expect(page.locator("pre")).to_contain_text(f"curl {service.url}heartbeat")
-    look_at(page, "empty", theme)
+    look_at(page, "empty")
 
 
 def phone_now(page: Page) -> None:
@@ -262,16 +241,15 @@ def phone_confirm(page: Page) -> None:
     expect(page.locator("dialog.ask")).to_contain_text("Running")
 
 
-@both_themes
 @pytest.mark.parametrize(
     "scene",
     [phone_now, phone_clients, phone_gone, phone_drawer, phone_whom, phone_confirm],
     ids=lambda scene: scene.__name__,
 )
 def test_the_page_on_a_phone(
-    running: Service, open_page: OpenPage, scene: Callable[[Page], None], theme: str
+    running: Service, open_page: OpenPage, scene: Callable[[Page], None]
 ) -> None:
-    page = open_page(running, theme=theme, size=PHONE)
+    page = open_page(running, size=PHONE)
     scene(page)
     assert_for_fingers(page)
-    look_at(page, scene.__name__.replace("_", "-"), theme)
+    look_at(page, scene.__name__.replace("_", "-"))
