@@ -25,7 +25,8 @@ from tests.browser.looking import (
 )
 from tests.browser.service import Service
 
-THEMES: tuple[Literal["dark", "light"], ...] = ("dark", "light")
+Theme = Literal["dark", "light"]
+THEMES: tuple[Theme, ...] = ("dark", "light")
 
 WALL, LAPTOP, PHONE = (1920, 1080), (1440, 900), (390, 844)
 WIDTHS = ((768, 1024), (1280, 720), (1920, 1080), (3840, 2160))
@@ -58,10 +59,10 @@ def cut_off(serve_all: Serve) -> Iterator[Service]:
     fleet.end()
 
 
-def look_at(page: Page, name: str) -> None:
+def look_at(page: Page, name: str, themes: tuple[Theme, ...] = THEMES) -> None:
     """What is so of each scene in either theme; pictures of it are kept."""
     assert_whole(page)
-    for theme in THEMES:
+    for theme in themes:
         page.emulate_media(color_scheme=theme)
         page.wait_for_selector(f":root[data-theme={theme}]")
         page.evaluate(DRAWN)
@@ -167,13 +168,14 @@ def test_what_came_of_it(running: Service, open_page: OpenPage) -> None:
     running.ask("POST", "/clients/kick", {"clientIDs": names[:3]})
 
 
-def test_a_mass_loss(cut_off: Service, open_page: OpenPage) -> None:
-    page = open_page(cut_off, size=WALL)
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_mass_loss(cut_off: Service, open_page: OpenPage, theme: Theme) -> None:
+    page = open_page(cut_off, size=WALL, theme=theme)
     expect(page.locator(".band.mass")).to_contain_text("Nobody dies before")
     expect(page.locator("#top h1")).to_contain_text("Mass loss")
     expect(page.locator(".tile.held").first).to_be_visible()
     expect(page.locator(".tile.late").first).to_be_visible()
-    look_at(page, "mass-loss")
+    look_at(page, "mass-loss", (theme,))
     assert_readable(page)
 
 
