@@ -220,6 +220,7 @@ def _clients(number: int) -> str:
 
 
 def _named(names: list[str]) -> str:
+    names = sorted(names, key=lambda name: (len(name), name))  # 2 before 10
     shown = ", ".join(names[:MOST_NAMED])
     rest = len(names) - MOST_NAMED
     return f"{shown} and {rest:,} more" if rest > 0 else shown

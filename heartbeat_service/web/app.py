@@ -6,7 +6,7 @@ Routes raise; the handlers at the end are the only ones that format an error.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cached_property, partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -152,18 +152,27 @@ class HeartbeatApp:
         self.client_door = client_door
         self.operator_door = operator_door
         self._streams = streams
-        self._pages = Pages()
         self._gate = Gate(self.routes, client_door, operator_door, names)
         self.gate = self._gate.check
         self.route_of = self._gate.route_of
+
+    # Each is made when somebody first asks for it: a start shall not wait for it.
+    @cached_property
+    def _pages(self) -> Pages:
+        return Pages()
+
+    @cached_property
+    def _openapi(self) -> PageFile:
         wants_token = {
-            Who.CLIENTS: client_door.wants_token,
-            Who.OPERATORS: operator_door.wants_token,
+            Who.CLIENTS: self.client_door.wants_token,
+            Who.OPERATORS: self.operator_door.wants_token,
         }
-        self._openapi = _document(openapi(self.routes.values(), wants_token))
-        self._asyncapi = _document(
-            asyncapi(dispatcher.request_endpoint, dispatcher.state_change_endpoint)
-        )
+        return _document(openapi(self.routes.values(), wants_token))
+
+    @cached_property
+    def _asyncapi(self) -> PageFile:
+        of = self._dispatcher
+        return _document(asyncapi(of.request_endpoint, of.state_change_endpoint))
 
     @routes.add(
         "POST /heartbeat",
