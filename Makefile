@@ -33,7 +33,7 @@ demo: $(RUN)
 test: $(DEV)
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
 		sh deploy/install-debian.sh prometheus
-	$(BIN)/python -m pytest -q -n 3 $(COVERAGE)
+	$(BIN)/python -m pytest -q -n 4 $(COVERAGE)
 
 # A real browser, and fonts that run narrow and wide: no text may be cut off in any.
 BROWSER := chromium fonts-liberation fonts-noto-core fonts-dejavu-core fonts-inter
