@@ -12,6 +12,7 @@ if __name__ == "__main__":  # before the imports, which take their time
     end_by_interrupt()
 
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -67,7 +68,19 @@ def main() -> None:
     # So that a terminal is left as it was found.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(TERMINATED))
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(_printed(run(sys.argv[1:])))
+
+
+def _printed(status: int) -> int:
+    """The exit status, once all that was said has left; Python would try again."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not status:
+            click.echo(f"can't print: {error.strerror}", err=True)
+            return REFUSED
+    return status
 
 
 if __name__ == "__main__":

@@ -187,7 +187,8 @@ async def test_nobody_who_reads_and_a_full_disk_are_no_traceback(
     await process.says("may be wrong")
     await running.beat("1")
     await process.says("^ended 1$")
-    full = spawn("bash", "-c", f"{BIN}/heartbeatctl --help >/dev/full")
+    help_ = f"{BIN}/heartbeatctl --help >/dev/full"
+    full = spawn("bash", "-c", help_, PYTHONUNBUFFERED="")  # as it is for people
     assert await full.ends() == 1
     assert full.output == "can't print: No space left on device\n"
     assert "Traceback" not in process.output
