@@ -129,13 +129,14 @@ def test_the_counts_are_the_services_own_after_a_storm(
 ) -> None:
     chance = random.Random(11)  # noqa: S311 - a storm, and the same one each time
     names = [f"headset-{number:02}" for number in range(50)]
-    service.beat(*names[:30], labels={"room": "A"})
+    service.beat(*names[:30], labels={"room": "A"}, timebombSeconds=300)
     page = open_page(service)
     for _ in range(60):
         some = chance.sample(names, 20)
         match chance.randrange(4):
             case 0:
-                service.beat(*some[:8], labels={"room": chance.choice("ABC")})
+                room = {"room": chance.choice("ABC")}
+                service.beat(*some[:8], labels=room, timebombSeconds=300)
             case 1:
                 service.ask("POST", "/clients/kick", {"clientIDs": some[:4]})
             case 2:
@@ -143,10 +144,9 @@ def test_the_counts_are_the_services_own_after_a_storm(
             case _:
                 service.steer(chance.choice(["CALIBRATED", "RUNNING"]), *some)
     until(lambda: counts(page) == summary(service))
-    shown = page.locator(".tile:not(.ghost)").evaluate_all(
-        "all => all.map(one => one.dataset.id)"
-    )
-    assert sorted(shown) == sorted(service.states)
+    tiles = page.locator(".tile:not(.ghost)")
+    ids = "all => all.map(one => one.dataset.id)"
+    until(lambda: sorted(tiles.evaluate_all(ids)) == sorted(service.states))
     held_by_rooms = page.locator(".ghead .mid").all_text_contents()
     assert sum(map(int, held_by_rooms)) == summary(service)["alive"]
 
