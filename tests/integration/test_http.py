@@ -145,7 +145,7 @@ async def test_get_client_shows_every_field(running: Running) -> None:
     since, left = record.pop("secondsSinceHeartbeat"), record.pop("secondsToTimebomb")
     assert 0 <= since < 60
     assert 0 < left <= 60
-    assert since + left == pytest.approx(60)
+    assert since + left == pytest.approx(60, abs=1)  # each asks the clock by itself
     assert record == {
         "clientID": "1",
         "clientState": "UNCALIBRATED",
