@@ -60,6 +60,12 @@ def agree(page: Page, *, tick: bool = True) -> None:
     page.locator("#sheet-go").click()
 
 
+def undo(page: Page) -> None:
+    """Take back what has just been done, once that is answered."""
+    expect(page.locator("#toasts").get_by_role("button", name="Undo")).to_be_visible()
+    page.keyboard.press("u")
+
+
 @pytest.mark.parametrize("key", VERBS)
 def test_a_verb_asks_only_for_those_whose_state_it_is_for_and_as_they_were_seen(
     service: Service, page: Page, sent: Sent, key: str
@@ -81,7 +87,7 @@ def test_a_verb_asks_only_for_those_whose_state_it_is_for_and_as_they_were_seen(
     assert body.keys() == {"clientIDs", "from", "expected", "clientState"}
     wanted = {name: target if name in meant else STATES[name] for name in STATES}
     assert service.states == wanted
-    page.keyboard.press("u")
+    undo(page)
     expect(page.locator("#toasts")).to_contain_text("Undone: 2 clients")
     assert service.states == STATES
 
@@ -124,7 +130,7 @@ def test_what_is_for_any_state_asks_with_whom_it_saw(
     assert body == more
     if "silence" in path:
         expect(page.locator(".tile.silent")).to_have_count(2)
-        page.keyboard.press("u")
+        undo(page)
         expect(page.locator(".tile.silent")).to_have_count(0)
     else:
         expect(page.locator(".tile.ghost")).to_have_count(2)
@@ -274,7 +280,7 @@ def test_all_of_it_with_the_keyboard_alone(
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator("#toasts")).to_contain_text("Started 2 clients")
-    page.keyboard.press("u")
+    undo(page)
     expect(page.locator("#toasts")).to_contain_text("Undone: 2 clients")
     assert service.states == STATES
     page.keyboard.press("Escape")

@@ -59,6 +59,7 @@ const element = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 const narrow = matchMedia("(max-width: 720px)");
 const light = matchMedia("(prefers-color-scheme: light)");
+let bright = light.matches; // read once: Chromium tells no change to who has read it before
 const IN_ADDRESS = { view: "wall", group: "room", filter: "alive", client: null, theme: null };
 
 const service = new Service();
@@ -133,7 +134,7 @@ function writeAddress() {
 }
 
 function theme() {
-  return app.ui.theme ?? (light.matches ? "light" : "dark");
+  return app.ui.theme ?? (bright ? "light" : "dark");
 }
 
 function showTheme() {
@@ -231,7 +232,10 @@ function drawFoot(changes) {
 model.onchange = () => draw.soon();
 addEventListener("resize", () => draw.everything());
 narrow.addEventListener("change", () => draw.everything());
-light.addEventListener("change", () => set({}));
+light.addEventListener("change", ({ matches }) => {
+  bright = matches;
+  set({});
+});
 document.fonts?.ready.then(() => draw.everything());
 
 // ---- the line
