@@ -30,7 +30,7 @@ expect.set_options(timeout=PATIENCE * 1000)
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
     with sync_playwright() as playwright:
-        arguments = ["--disable-dev-shm-usage", "--no-proxy-server"]
+        arguments = ["--disable-dev-shm-usage", "--no-proxy-server", "--disable-gpu"]
         arguments += ["--no-sandbox"] if is_root() else []
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=arguments, timeout=PATIENCE * 1000
