@@ -5,7 +5,6 @@ They are in ``build/page/``, for people to look at.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -27,7 +26,7 @@ from tests.browser.looking import (
 from tests.browser.service import Service
 
 Theme = Literal["dark", "light"]
-THEMES: tuple[Theme, ...] = ("dark",) if "BRIEF" in os.environ else ("dark", "light")
+THEMES: tuple[Theme, ...] = ("dark", "light")
 
 WALL, LAPTOP, PHONE = (1920, 1080), (1440, 900), (390, 844)
 WIDTHS = ((768, 1024), (1280, 720), (1920, 1080), (3840, 2160))
