@@ -169,3 +169,4 @@ async def test_a_peer_that_fills_its_queue_and_hangs_up_does_not_end_the_service
     said = (zmtp_greeting(), zmtp_ready(b"DEALER"), zmtp_frame(b"x" * 1000))
     program = spawn(sys.executable, "-c", HANG_UP, *(part.hex() for part in said))
     await program.says("it is alive")
+    assert await program.ends() == 0

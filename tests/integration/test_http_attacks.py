@@ -285,8 +285,11 @@ async def test_a_connection_that_rests_too_long_is_closed(
     grounds: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channel_module, "IDLE", SHORT)
-    wire = await grounds().answered()
+    open_ = grounds()
+    wire = await open_.answered()
     await wire.end()
+    await open_.all_gone()
+    assert (open_.site.displaced, open_.site.turned_away) == (0, 0)
 
 
 async def begun(open_: Grounds) -> tuple[Wire, bytes]:
@@ -374,6 +377,7 @@ async def test_who_does_not_read_its_answer_is_cut_off(
     wire.transport.pauseProducing()
     wire.send(get("/much", *headers))
     await open_.all_gone()
+    assert open_.answers.made == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -616,6 +620,7 @@ async def test_strangers_that_only_connect_lock_nobody_out(grounds: Open) -> Non
     for stranger in strangers:
         await open_.answered()
         await is_lost(stranger)
+    assert (open_.site.displaced, open_.site.turned_away) == (3, 0)
 
 
 @pytest_twisted.ensureDeferred
@@ -752,6 +757,7 @@ async def test_a_fleet_finds_room_in_the_queue_of_a_service_that_stalls(
     fleet = [
         create_connection(("127.0.0.1", running.port), timeout=5) for _ in range(300)
     ]  # the service, in this very thread, takes none of them meanwhile
+    assert all(one.getpeername()[1] == running.port for one in fleet)
     for one in fleet:
         one.close()
 

@@ -56,7 +56,9 @@ async def test_it_is_told_of_ready_and_of_stopping(start: Start) -> None:
     await service.says(READY)
     stopped = Deferred.fromCoroutine(service.ends("TERM"))
     await systemd.hears("STOPPING=1")
-    await stopped
+    assert (
+        await stopped == -signal.SIGTERM
+    )  # twistd ends by the signal that it was sent
 
 
 @pytest_twisted.ensureDeferred

@@ -326,6 +326,7 @@ async def test_a_handshake_that_never_ends_is_cut_off(
     begun.send(b"\x16\x03\x01\x02\x00")  # the head of a record of 512 bytes
     for wire in (silent, begun):
         await is_lost(wire)
+        assert wire.received == b""
 
 
 @pytest_twisted.ensureDeferred

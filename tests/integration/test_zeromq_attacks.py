@@ -127,6 +127,7 @@ async def test_who_never_finishes_its_handshake_is_dropped(
         wire = await running.wire(port_of(address))
         wire.send(said)
         await wire.until(lambda wire=wire: wire.ended)  # type: ignore[misc]  # mypy#2608
+    assert (await running.beat("1"))["clientState"] == "UNCALIBRATED"
 
 
 def ping(seconds: float) -> bytes:
@@ -147,6 +148,7 @@ async def test_a_peer_that_pinged_and_fell_silent_is_dropped(
     wire.send(ping(0.3))
     await wire.until(lambda: b"PONG" in wire.received)
     await wire.until(lambda: wire.ended)
+    assert (await running.beat("1"))["clientState"] == "UNCALIBRATED"
 
 
 def test_a_peer_whose_machine_is_gone_is_dropped_by_the_kernel() -> None:
