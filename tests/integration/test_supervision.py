@@ -56,9 +56,7 @@ async def test_it_is_told_of_ready_and_of_stopping(start: Start) -> None:
     await service.says(READY)
     stopped = Deferred.fromCoroutine(service.ends("TERM"))
     await systemd.hears("STOPPING=1")
-    assert (
-        await stopped == -signal.SIGTERM
-    )  # twistd ends by the signal that it was sent
+    assert await stopped == -signal.SIGTERM  # as twistd ends by it
 
 
 @pytest_twisted.ensureDeferred
