@@ -37,6 +37,9 @@ from heartbeat_service.storage.store import Store, StoreTrouble
 #: it will do so again.
 NEARLY_FULL, ROOM_AGAIN = 0.9, 0.8
 
+#: What the log says of a stall of the service, once it is over.
+STALLED = "stalled for {seconds:.1f} s: no timebomb has burnt meanwhile"
+
 _log = Logger()
 
 
@@ -203,10 +206,7 @@ class Engine:
 
     def _stalled(self, seconds: float) -> None:
         self.counters.count_stall(seconds)
-        _log.warn(
-            "stalled for {seconds:.1f} s: no timebomb has burnt meanwhile",
-            seconds=seconds,
-        )
+        _log.warn(STALLED, seconds=seconds)
         self.journal.tell(Stalled(seconds))
 
     def _refused(self, client_id: str, record: Snapshot | None) -> None:
