@@ -3,7 +3,7 @@
 # make test   set up and pass all tests
 # make page   the operators' page in Chromium, in four minutes
 # make faults kill it, stop it, starve it and flood it, in some minutes
-# make conformance  whether it keeps /openapi.json, asked by schemathesis, in a minute
+# make openapi  whether it keeps /openapi.json, asked by schemathesis, in a minute
 # make costs  whether a beat has become dearer, in half a minute
 # make bench  what a beat costs, beside what others take for one, in 15 minutes
 # make lint   style, types and the floors of the house
@@ -21,7 +21,7 @@ RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d
 DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo test page pictures faults bench conformance costs lint check units dist package format clean
+.PHONY: run demo test page pictures faults bench openapi costs lint check units dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -69,8 +69,8 @@ bench: $(BENCH)
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 # All that the document says can be asked of it, and what it says can't.
-conformance: $(DEV)
-	$(BIN)/python -m tests.conformance
+openapi: $(DEV)
+	$(BIN)/python -m tests.openapi
 
 # Has a beat become dearer? Beside peers that need no more than the tests do.
 costs: $(DEV)
@@ -99,7 +99,7 @@ check: $(DEV)
 	$(MAKE) --no-print-directory -j2 --output-sync=target units lint package COVERAGE=1
 	$(MAKE) --no-print-directory test COVERAGE=1
 	$(MAKE) --no-print-directory page BRIEF=1
-	$(MAKE) --no-print-directory conformance
+	$(MAKE) --no-print-directory openapi
 	$(MAKE) --no-print-directory costs
 
 format: $(DEV)

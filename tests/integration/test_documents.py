@@ -51,7 +51,7 @@ NOT_HERE = {
     "make demo": "has tests of its own",
     "make test": "this test is a part of it",
     "make units": "this test is run beside them",
-    "make conformance": "takes a minute",
+    "make openapi": "takes a minute",
     "make costs": "`make check` runs it, on both cores",
     "make page": "takes two minutes, in a browser",
     "make pictures": "changes what the pages show",

@@ -1,1 +1,1 @@
-"""Does the service keep its document? ``make conformance`` asks schemathesis."""
+"""Does the service keep its document? ``make openapi`` asks schemathesis."""

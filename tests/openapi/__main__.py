@@ -1,4 +1,4 @@
-"""``python -m tests.conformance``: the real service, asked what its document allows.
+"""``python -m tests.openapi``: the real service, asked what its document allows.
 
 Starts the service with tokens on a store of its own, lets some clients beat, and has
 schemathesis ask what the document says can be asked, and what it says can't. Fails if
@@ -19,7 +19,7 @@ from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
-from tests.conformance.hooks import CLIENTS
+from tests.openapi.hooks import CLIENTS
 from tests.messages import heartbeat
 
 HERE = Path(__file__).parent
