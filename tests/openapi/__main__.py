@@ -19,8 +19,8 @@ from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
-from tests.openapi.hooks import CLIENTS
 from tests.messages import heartbeat
+from tests.openapi.hooks import CLIENTS
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
