@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import cached_property, partial
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from msgspec import UNSET
 from msgspec.structs import asdict
@@ -24,6 +24,7 @@ from heartbeat_service.core.errors import (
     IllegalTransition,
     InstanceSuperseded,
     LockedOut,
+    StaleIncarnation,
     StaleSequence,
     UnknownClient,
 )
@@ -50,12 +51,12 @@ from heartbeat_service.protocol.messages import (
     ErrorMessage,
     GoneRecord,
     HealthRecord,
-    HeartbeatMessage,
     HistoryRecord,
     HoldTail,
     ListTail,
     Message,
     PageTail,
+    Request,
     SummaryRecord,
 )
 from heartbeat_service.protocol.orders import (
@@ -178,18 +179,21 @@ class HeartbeatApp:
         "POST /heartbeat",
         "POST /Heartbeat/Update",
         who=Who.CLIENTS,
-        takes=whole(HeartbeatMessage),
+        takes=tuple(map(whole, get_args(Request))),
         answers=whole(ClientStateMessage),
-        refuses=(InstanceSuperseded, LockedOut),
+        refuses=(
+            IllegalTransition,
+            InstanceSuperseded,
+            LockedOut,
+            StaleIncarnation,
+            StaleSequence,
+            UnknownClient,
+        ),
     )
     def heartbeat(self, request: IRequest) -> bytes | Deferred[bytes]:
-        """A client lives."""
+        """A client lives, or asks for what it asks by ZeroMQ, where it has none."""
         bearer = self.client_door.admit(authorization_of(request))  # whose is it?
         message, request_id = decode_request(_read(request))
-        if not isinstance(message, HeartbeatMessage):
-            raise BadMessage(
-                "Only a HEARTBEAT is taken here - at `$.messageType`", message.client_id
-            )
         bearer.must_speak_for(message.client_id)
         answer = self._dispatcher.dispatch(message)
         if isinstance(answer, ClientStateMessage):
@@ -259,7 +263,7 @@ class HeartbeatApp:
     @routes.add(
         "PUT /clients/state",
         who=Who.OPERATORS,
-        takes=StateOrders,
+        takes=(StateOrders,),
         answers=Listed("clients", (ClientStateMessage, ErrorMessage)),
     )
     async def steer_many(self, request: IRequest) -> None:
@@ -269,7 +273,7 @@ class HeartbeatApp:
     @routes.add(
         "PUT /clients/silence",
         who=Who.OPERATORS,
-        takes=SilenceOrders,
+        takes=(SilenceOrders,),
         answers=Listed("clients", (SilenceRecord, ErrorMessage)),
     )
     async def silence_many(self, request: IRequest) -> None:
@@ -279,7 +283,7 @@ class HeartbeatApp:
     @routes.add(
         "PUT /clients/lockout",
         who=Who.OPERATORS,
-        takes=LockoutOrders,
+        takes=(LockoutOrders,),
         answers=Listed("clients", (LockoutRecord, ErrorMessage)),
     )
     async def lock_out_many(self, request: IRequest) -> None:
@@ -289,7 +293,7 @@ class HeartbeatApp:
     @routes.add(
         "POST /clients/kick",
         who=Who.OPERATORS,
-        takes=KickOrders,
+        takes=(KickOrders,),
         answers=Listed("clients", (ClientStateMessage, ErrorMessage)),
     )
     async def kick_many(self, request: IRequest) -> None:
@@ -357,7 +361,7 @@ class HeartbeatApp:
     @routes.add(
         "DELETE /clients/{id}",
         who=Who.OPERATORS,
-        takes=KickOrder,
+        takes=(KickOrder,),
         may_be_empty=True,
         answers=None,
         refuses=_TERMS,
@@ -372,7 +376,7 @@ class HeartbeatApp:
     @routes.add(
         "PUT /clients/{id}/lockout",
         who=Who.OPERATORS,
-        takes=LockoutOrder,
+        takes=(LockoutOrder,),
         answers=None,
         refuses=_TERMS,
     )
@@ -386,7 +390,7 @@ class HeartbeatApp:
     @routes.add(
         "PUT /clients/{id}/silence",
         who=Who.OPERATORS,
-        takes=SilenceOrder,
+        takes=(SilenceOrder,),
         answers=ClientRecord,
         refuses=_TERMS,
     )
@@ -400,7 +404,7 @@ class HeartbeatApp:
     @routes.add(
         "PUT /clients/{id}/state",
         who=Who.OPERATORS,
-        takes=StateOrder,
+        takes=(StateOrder,),
         answers=whole(ClientStateMessage),
         refuses=_TERMS,
     )

@@ -89,7 +89,7 @@ def openapi(routes: Collection[Route], wants_token: Mapping[Who, bool]) -> Schem
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": components(
-                received=[route.takes for route in routes if route.takes],
+                received=[body for route in routes for body in route.takes],
                 sent=[ProblemRecord, *_sent(routes)],
             ),
             "responses": dict(sorted(problems.items())),
@@ -139,12 +139,12 @@ def _parameters(path: str, route: Route) -> Schema:
 
 
 def _body(route: Route) -> Schema:
-    if route.takes is None:
+    if not route.takes:
         return {}
     return {
         "requestBody": {
             "required": not route.may_be_empty,
-            "content": _json(ref(route.takes)),
+            "content": _json(_one_of(route.takes)),
         }
     }
 
@@ -178,13 +178,12 @@ def _file(type_: str) -> Schema:
 def _schema(answers: type | Listed) -> Schema:
     if not isinstance(answers, Listed):
         return ref(answers)
-    items = [_STRING if item is str else ref(item) for item in answers.items]
     listed: Schema = {
         "type": "object",
         "properties": {
             answers.name: {
                 "type": "array",
-                "items": items[0] if len(items) == 1 else {"anyOf": items},
+                "items": _one_of(answers.items),
             }
         },
         "required": [answers.name],
@@ -192,6 +191,11 @@ def _schema(answers: type | Listed) -> Schema:
     if answers.tail is not Body:
         listed["allOf"] = [ref(answers.tail)]
     return listed
+
+
+def _one_of(types: Iterable[type]) -> Schema:
+    schemas = [_STRING if type_ is str else ref(type_) for type_ in types]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _sent(routes: Iterable[Route]) -> Iterable[type]:

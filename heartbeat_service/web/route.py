@@ -74,7 +74,7 @@ class Route:
     :ivar targets: the methods and paths that it is for: ``GET``, ``/clients/{id}``.
     :ivar text: the docstring of its method.
     :ivar headers: those of a request that it looks at, each with its meaning.
-    :ivar takes: the struct of its body; None if it takes none.
+    :ivar takes: the structs that its body may be; none if it takes no body.
     :ivar may_be_empty: whether it may have no body all the same.
     :ivar answers: what it answers if all is well.
     :ivar refuses: what else it may answer, besides what each route of its kind may.
@@ -87,7 +87,7 @@ class Route:
     answers: Answers
     parameters: Parameters
     headers: Mapping[str, str]
-    takes: type | None
+    takes: tuple[type, ...]
     may_be_empty: bool
     refuses: tuple[type[HeartbeatError], ...]
 
@@ -114,7 +114,7 @@ class Routes(dict[str, Route]):
         answers: Answers,
         parameters: Parameters = MappingProxyType({}),
         headers: Mapping[str, str] = MappingProxyType({}),
-        takes: type | None = None,
+        takes: tuple[type, ...] = (),
         may_be_empty: bool = False,
         refuses: tuple[type[HeartbeatError], ...] = (),
     ) -> Callable[[_Method], _Method]:

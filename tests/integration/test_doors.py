@@ -198,6 +198,26 @@ async def test_a_clients_token_is_good_for_the_clients_on_its_line(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_clients_token_lets_nobody_speak_for_another_in_any_message(
+    serve: Serve, tokens: dict[str, str]
+) -> None:
+    path = Path(tokens["client_token_file"])
+    path.write_text("token-of-headset-1 headset-1\ntoken-of-headset-2 headset-2\n")
+    running = await serve(client_token_file=str(path))
+    beat = heartbeat("headset-1")
+    await ask(running, "POST", "/heartbeat", beat, "token-of-headset-1")
+    for asked in (
+        message("GetClientState", clientID="headset-1"),
+        message("SetClientState", clientID="headset-1", clientState="CALIBRATED"),
+        message("Goodbye", clientID="headset-1"),
+    ):
+        answer = await ask(running, "POST", "/heartbeat", asked, "token-of-headset-2")
+        assert_unauthorized(answer)
+    (client,) = (await running.get("/clients"))["clients"]
+    assert client["clientState"] == "UNCALIBRATED"
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_token_is_good_for_what_its_line_says_since_sighup(
     serve: Serve, tokens: dict[str, str]
 ) -> None:

@@ -105,13 +105,41 @@ async def test_post_heartbeat_replies_with_the_clients_state(
 
 
 @pytest_twisted.ensureDeferred
-async def test_post_heartbeat_takes_nothing_but_heartbeats(running: Running) -> None:
-    await running.beat("1")
-    for other in ("GetClientState", "Goodbye"):
-        status, problem, _ = await running.http(
-            "POST", "/heartbeat", message(other, clientID="1")
-        )
-        assert (status, problem["code"]) == (400, "BAD_MESSAGE")
+async def test_post_heartbeat_takes_every_request_of_a_client(running: Running) -> None:
+    life = {"clientID": "1", "incarnation": (await running.beat("1"))["incarnation"]}
+    for asked, state in (
+        (message("GetClientState", clientID="1"), "UNCALIBRATED"),
+        (message("SetClientState", **life, clientState="CALIBRATED"), "CALIBRATED"),
+        (message("Goodbye", **life), "DISCONNECTED"),
+    ):
+        status, reply, _ = await running.http("POST", "/heartbeat", asked)
+        assert (status, reply["messageType"]) == (200, "ClientState")
+        assert reply["body"]["clientState"] == state
+    (life,) = (await running.get("/clients/1/history"))["lives"]
+    assert life["reason"] == "goodbye"
+
+
+@pytest_twisted.ensureDeferred
+async def test_post_heartbeat_refuses_what_zeromq_refuses(running: Running) -> None:
+    now = (await running.beat("1"))["incarnation"]
+    running_now = message("SetClientState", clientID="1", clientState="RUNNING")
+    for asked, refused in (
+        (message("GetClientState", clientID="2"), (404, "UNKNOWN_CLIENT")),
+        (running_now, (409, "ILLEGAL_TRANSITION")),
+        (
+            message("Goodbye", clientID="1", incarnation=now + 1),
+            (409, "STALE_INCARNATION"),
+        ),
+        (
+            message(
+                "SetClientState", clientID="1", clientState="CALIBRATED", sequence=2
+            ),
+            (409, "STALE_SEQUENCE"),
+        ),
+        (message("OnStateChange", clientID="1"), (400, "BAD_MESSAGE")),
+    ):
+        status, problem, _ = await running.http("POST", "/heartbeat", asked)
+        assert (status, problem["code"]) == refused
     assert (await running.beat("1"))["sequence"] == 1
 
 
