@@ -3,6 +3,7 @@
 # make test   set up and pass all tests
 # make page   the operators' page in Chromium, in four minutes
 # make faults kill it, stop it, starve it and flood it, in some minutes
+# make conformance  every client in every language, one set of cases, in a minute
 # make openapi  whether it keeps /openapi.json, asked by schemathesis, in a minute
 # make costs  whether a beat has become dearer, in half a minute
 # make bench  what a beat costs, beside what others take for one, in 15 minutes
@@ -21,7 +22,7 @@ RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d
 DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo test page pictures faults bench openapi costs lint check units dist package format clean
+.PHONY: run demo test page pictures faults bench conformance openapi costs lint check units dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -67,6 +68,17 @@ bench: $(BENCH)
 	@command -v wrk >/dev/null && command -v redis-server >/dev/null || \
 		sh deploy/install-debian.sh wrk redis-server
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+# What the clients in other languages run on.
+LANGUAGES := mono-mcs libmono-system-net-http4.0-cil libmono-system-json4.0-cil libzmq5 \
+	nodejs chromium
+has_languages = dpkg-query -W $(LANGUAGES) >/dev/null 2>&1 || \
+	sh deploy/install-debian.sh $(LANGUAGES)
+
+# A table of case and client. CLIENT=node tries one of them alone.
+conformance: $(DEV)
+	@$(has_languages)
+	CLIENTS=all $(BIN)/python -m pytest -q -n 4 tests/conformance $(ARGS)
 
 # All that the document says can be asked of it, and what it says can't.
 openapi: $(DEV)

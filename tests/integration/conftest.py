@@ -379,6 +379,34 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
             pytest_twisted.blockon(Deferred.fromCoroutine(process.ends("TERM")))
 
 
+async def start_service(
+    begun: Callable[[Running], None] = lambda _: None, **settings: Any
+) -> Running:
+    """A service on loopback, which whoever asks for it stops.
+
+    :param begun: hears of it before it has started; it must be stopped from then on.
+    """
+    service = HeartbeatService(
+        reactor,
+        Settings(
+            **{
+                "http": "tcp:0:interface=127.0.0.1",
+                "router": "tcp://127.0.0.1:0",
+                "pub": "tcp://127.0.0.1:0",
+                **settings,
+            }
+        ),
+    )
+    service.startService()
+    pool = HTTPConnectionPool(reactor, persistent=False)
+    factory = make_factory(reactor)
+    factory.lingerPeriod = 0  # what a test no longer asks for needn't get out
+    running = Running(service, Agent(reactor, pool=pool), factory)
+    begun(running)
+    await patiently(service.started)
+    return running
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """A way to start services on loopback; they are stopped at the end.
@@ -388,26 +416,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     started: list[Running] = []
 
     async def start(**settings: Any) -> Running:
-        service = HeartbeatService(
-            reactor,
-            Settings(
-                **{
-                    "http": "tcp:0:interface=127.0.0.1",
-                    "router": "tcp://127.0.0.1:0",
-                    "pub": "tcp://127.0.0.1:0",
-                    "store": f"sqlite:{tmp_path}/{len(started)}.sqlite",
-                    **settings,
-                }
-            ),
-        )
-        service.startService()
-        pool = HTTPConnectionPool(reactor, persistent=False)
-        factory = make_factory(reactor)
-        factory.lingerPeriod = 0  # what a test no longer asks for needn't get out
-        running = Running(service, Agent(reactor, pool=pool), factory)
-        started.append(running)
-        await patiently(service.started)
-        return running
+        store = f"sqlite:{tmp_path}/{len(started)}.sqlite"
+        return await start_service(started.append, **{"store": store, **settings})
 
     yield start
     for running in reversed(started):

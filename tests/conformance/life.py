@@ -1,0 +1,175 @@
+"""A client program that lives at a server, and what a case asks of the two."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from tests.conformance.clients import Change, Client, Program, changes
+from tests.conformance.scripted import CLIENT, Request, ScriptedServer
+from tests.integration.conftest import Running, start_service
+from tests.integration.waiting import until
+
+#: How long a case waits for what a client must do, in seconds.
+BOUND = 15.0
+
+#: What the scripted server's clients show it.
+TOKEN = "an-open-sesame-of-this-test"  # noqa: S105 - of these tests only
+
+#: How much later than it should something may come on a busy machine, in seconds.
+SLACK = 2.0
+
+#: How much sooner it may seem to come: timers are no better, nor are clocks.
+JITTER = 0.03
+
+#: What the real service tells its client, in seconds.
+SERVICE_INTERVAL = 0.1
+SERVICE_FUSE = 1.5
+
+
+@define(eq=False)
+class Guest:
+    """A program, and what it prints."""
+
+    client: Client
+    program: Program
+
+    @property
+    def changes(self) -> list[Change]:
+        """All that it has printed."""
+        return changes(self.program)
+
+    def complaints(self, after: int = 0) -> list[str]:
+        """What it has told on standard error, beginning there in its output."""
+        return re.findall(rf"(?m)^{CLIENT}: (.*)$", self.program.output[after:])
+
+    async def prints(self, *expected: Change, after: int = 0) -> None:
+        """Wait until these are all that it has printed after the first so many."""
+
+        def enough() -> bool:
+            gone = self.program.status is not None
+            return gone or len(self.changes) - after >= len(expected)
+
+        await until(enough, BOUND)
+        assert tuple(self.changes[after:]) == expected, self.program.output
+
+    async def complains(self, words: str, after: int = 0) -> None:
+        """Wait for words on its standard error."""
+
+        def heard() -> bool:
+            assert self.program.status is None, self.program.output
+            return any(words in line for line in self.complaints(after))
+
+        await until(heard, BOUND)
+
+    async def end(self) -> None:
+        """Have it gone."""
+        if self.program.status is None:
+            await self.program.ends("KILL")
+
+
+@define(eq=False)
+class Life(Guest):
+    """A client at a scripted server."""
+
+    server: ScriptedServer
+
+    @classmethod
+    def begin(cls, client: Client, folder: Path, server: ScriptedServer) -> Life:
+        """Start the program; the server needn't listen yet."""
+        token = folder / "token"
+        token.write_text(f"{TOKEN}\n")
+        options = ("--id", CLIENT, "--server", server.url, "--token-file", token)
+        return cls(client, client.start(folder, *options), server)
+
+    @property
+    def now(self) -> Change:
+        """What the server knows of its client."""
+        life = self.server.life
+        return Change(life["clientState"], life["incarnation"], life["sequence"])
+
+    async def agrees(self) -> None:
+        """Wait until the last that it has printed is what the server knows."""
+
+        def has_heard() -> bool:
+            assert self.program.status is None, self.program.output
+            return self.changes[-1:] == [self.now]
+
+        await until(has_heard, BOUND)
+
+    async def is_well(self) -> None:
+        """Wait until it follows a sane server: by beats, and by what is published."""
+        self.server.be_sane()
+        await self.agrees()
+        for state in ("CALIBRATED", "UNCALIBRATED"):
+            self.server.becomes(state)
+            await self.agrees()
+        await until(lambda: self.server.is_followed, BOUND)
+
+    async def beats(self, count: int, bound: float = BOUND) -> list[Request]:
+        """Wait for so many more beats; those."""
+        already = len(self.server.beats)
+
+        def enough() -> bool:
+            assert self.program.status is None, self.program.output
+            return len(self.server.beats) >= already + count
+
+        await until(enough, bound)
+        return self.server.beats[already:]
+
+    async def asks(self, already: int, count: int = 1) -> list[Request]:
+        """Wait for requests that are no beats, after the first so many; those."""
+        await until(lambda: len(self.server.requests) >= already + count, BOUND)
+        return self.server.requests[already:]
+
+    async def end(self) -> None:
+        """Have both gone."""
+        await super().end()
+        await self.server.stop()
+
+
+@define(eq=False)
+class ServiceLife(Guest):
+    """A client at the real service, which runs in this process."""
+
+    running: Running
+    settings: dict[str, Any] = field(factory=dict)
+
+    @classmethod
+    async def begin(cls, client: Client, folder: Path, **settings: Any) -> ServiceLife:
+        """Start both."""
+        usual = {
+            "interval": SERVICE_INTERVAL,
+            "timebomb": SERVICE_FUSE,
+            "store": f"sqlite:{folder}/heartbeat.sqlite",
+            **({"allow_origin": (client.origin,)} if client.origin else {}),
+        }
+        settings = {**usual, **settings}
+        running = await start_service(**settings)
+        program = client.start(folder, "--id", CLIENT, "--server", running.url)
+        return cls(client, program, running, settings)
+
+    async def agrees(self) -> Change:
+        """Wait until the last that it has printed is what the service knows; that."""
+
+        async def does() -> bool:
+            assert self.program.status is None, self.program.output
+            return self.changes[-1:] == [await self.record()]
+
+        await until(does, BOUND)
+        return self.changes[-1]
+
+    async def record(self) -> Change | None:
+        """What the service knows of it."""
+        status, found, _ = await self.running.http("GET", f"/clients/{CLIENT}")
+        if status == 404:
+            return None
+        return Change(found["clientState"], found["incarnation"], found["sequence"])
+
+    async def end(self) -> None:
+        """Have both gone."""
+        await super().end()
+        await self.running.stop()
