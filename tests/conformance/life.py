@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ JITTER = 0.03
 #: What the real service tells its client, in seconds.
 SERVICE_INTERVAL = 0.1
 SERVICE_FUSE = 1.5
+
+
+def gap(former: Request, later: Request) -> float:
+    """Seconds between two requests, at least as many as there were for their sender.
+
+    A busy machine may be late to write one down, or to read it; hardly both.
+    """
+    return max(later.sent - former.sent, later.at - former.at) + JITTER
 
 
 @define(eq=False)
@@ -82,6 +91,7 @@ class Life(Guest):
         """Start the program; the server needn't listen yet."""
         token = folder / "token"
         token.write_text(f"{TOKEN}\n")
+        token.chmod(0o600)
         options = ("--id", CLIENT, "--server", server.url, "--token-file", token)
         return cls(client, client.start(folder, *options), server)
 
@@ -103,7 +113,7 @@ class Life(Guest):
     async def is_well(self) -> None:
         """Wait until it follows a sane server: by beats, and by what is published."""
         self.server.be_sane()
-        await self.agrees()
+        await self.beats(2)  # it has read the sane answer when the second comes
         for state in ("CALIBRATED", "UNCALIBRATED"):
             self.server.becomes(state)
             await self.agrees()
@@ -168,6 +178,23 @@ class ServiceLife(Guest):
         if status == 404:
             return None
         return Change(found["clientState"], found["incarnation"], found["sequence"])
+
+    async def restarts(self, **settings: Any) -> None:
+        """Stop the service, and start one anew on the same ports."""
+        service = self.running.service
+        at = {
+            "http": f"tcp:{self.running.port}:interface=127.0.0.1",
+            "router": service.router,
+            "pub": service.pub,
+        }
+        await self.running.stop()
+        self.running = await start_service(**{**self.settings, **at, **settings})
+
+    async def orders(self, what: str, **fields: Any) -> None:
+        """As an operator, PUT this of the client."""
+        path, body = f"/clients/{CLIENT}/{what}", json.dumps(fields).encode()
+        status, answer, _ = await self.running.http("PUT", path, body)
+        assert status in (200, 204), answer
 
     async def end(self) -> None:
         """Have both gone."""

@@ -14,14 +14,17 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 import zmq
 from attrs import define
+from twisted.internet.interfaces import IPullProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from typing_extensions import override
+from zope.interface import implementer
 
 from heartbeat_service.web.problem import STATUS
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
@@ -31,7 +34,7 @@ from tests.messages import envelope
 
 #: What the server tells its client, in seconds: short, so that nothing waits for long.
 INTERVAL = 0.05
-FUSE = 0.6
+FUSE = 1.0
 
 #: The client that it has, and one whose ID begins with the same letters.
 CLIENT = "1"
@@ -115,10 +118,12 @@ class Request:
         assert self.connection is not None, "only a request by HTTP has one"
         self.connection.transport.abortConnection()
 
-    def write(self, data: bytes) -> None:
-        """Send these bytes on its connection, and nothing else."""
+    def write(self, data: bytes, flood: bytes = b"") -> None:
+        """Send the one on its connection, then the other for ever, and nothing else."""
         assert self.connection is not None, "only a request by HTTP has one"
         self.connection.transport.write(data)
+        if flood:
+            self.connection.flood(flood)
 
     def _envelope(self, kind: str, body: dict[str, Any]) -> bytes:
         ids = {key: self.message[key] for key in ("requestID",) if key in self.message}
@@ -131,17 +136,27 @@ Answer = Callable[[Request], None]
 
 def sanely(request: Request) -> None:
     """Answer as the contract says."""
-    request.reply()
+    if request.kind == "Goodbye":
+        sequence = request.server.life["sequence"] + 1
+        request.reply(clientState="DISCONNECTED", sequence=sequence)
+    else:
+        request.reply()
 
 
+@implementer(IPullProducer)
 class Connection(Protocol):
-    """A connection of HTTP/1.1: beats and other requests, or a stream of events."""
+    """A connection of HTTP/1.1: beats and other requests, or a stream of events.
+
+    :ivar flooded: how many bytes of a flood it has taken.
+    """
 
     transport: Any
     factory: ScriptedServer
 
     def __init__(self) -> None:
         self._received = b""
+        self._flood = b""
+        self.flooded = 0
         self.is_open = False
         self.is_stream = False
 
@@ -173,6 +188,19 @@ class Connection(Protocol):
         length = f"Content-Length: {len(body)}"
         self._start(status, length, "Content-Type: application/json", *headers)
         self.transport.write(body)
+
+    def flood(self, data: bytes) -> None:
+        """Send it again and again, as fast as it is read."""
+        self._flood = data * (64 * 1024 // len(data))
+        self.transport.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        """All of it was taken: send more."""
+        self.flooded += len(self._flood)
+        self.transport.write(self._flood)
+
+    def stopProducing(self) -> None:
+        """Nobody takes it any more."""
 
     def _requested(
         self, method: str, path: str, headers: dict[str, str], body: bytes
@@ -322,6 +350,8 @@ class ScriptedServer(Factory):
     def listen(self) -> None:
         """Serve HTTP, on the same port each time."""
         self._port = reactor.listenTCP(self.http_port, self, interface="127.0.0.1")
+        # What a client doesn't read is to wait here, not in the kernel.
+        self._port.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, 64 * 1024)
         self._comments.start(COMMENT_EVERY)
 
     async def go_away(self) -> None:
