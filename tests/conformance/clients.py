@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from attrs import frozen
 from typing_extensions import override
@@ -49,8 +49,11 @@ class Program(Protocol):
     output: str
     status: int | None
 
+    def signal(self, name: str) -> None:
+        """Send it a signal: INT, TERM or KILL."""
+
     async def ends(self, signal: str | None = None) -> int:
-        """Its exit status, once it has ended; with ``signal`` (INT, TERM), of it."""
+        """Its exit status, once it has ended; with ``signal``, of it."""
 
 
 class _Process(Process):
@@ -60,6 +63,11 @@ class _Process(Process):
     def outReceived(self, data: bytes) -> None:
         self.told += data.decode(errors="replace")
         super().outReceived(data)
+
+    def signal(self, name: str) -> None:
+        """Send it a signal."""
+        process: Any = self.transport
+        process.signalProcess(name)
 
     # Not the base class's alias, which leads to what is told here.
     @override

@@ -123,6 +123,7 @@ def _until_it_fails(
     except BaseException:
         wait_for(stage.clear())
         raise
+    guest.mark()
     yield guest
     if node.stash.get(_failed, True) or guest.program.status is not None:
         wait_for(stage.clear())

@@ -41,36 +41,42 @@ def gap(former: Request, later: Request) -> float:
 
 @define(eq=False)
 class Guest:
-    """A program, and what it prints."""
+    """A program, and what it prints.
+
+    A case may find it in the midst of its life: each begins with a mark, and asks for
+    what it has printed since then.
+    """
 
     client: Client
     program: Program
+    _printed: int = field(default=0, init=False)
+    _told: int = field(default=0, init=False)
 
     @property
     def changes(self) -> list[Change]:
         """All that it has printed."""
         return changes(self.program)
 
-    def complaints(self, after: int = 0) -> list[str]:
-        """What it has told on standard error, beginning there in its output."""
-        return re.findall(rf"(?m)^{CLIENT}: (.*)$", self.program.output[after:])
+    @property
+    def news(self) -> list[Change]:
+        """What it has printed in this case."""
+        return self.changes[self._printed :]
 
-    async def prints(self, *expected: Change, after: int = 0) -> None:
-        """Wait until these are all that it has printed after the first so many."""
+    @property
+    def complaints(self) -> list[str]:
+        """What it has told on standard error in this case."""
+        return re.findall(rf"(?m)^{CLIENT}: (.*)$", self.program.output[self._told :])
 
-        def enough() -> bool:
-            gone = self.program.status is not None
-            return gone or len(self.changes) - after >= len(expected)
+    def mark(self) -> None:
+        """Be asked of what it prints from now on."""
+        self._printed, self._told = len(self.changes), len(self.program.output)
 
-        await until(enough, BOUND)
-        assert tuple(self.changes[after:]) == expected, self.program.output
-
-    async def complains(self, words: str, after: int = 0) -> None:
+    async def complains(self, words: str) -> None:
         """Wait for words on its standard error."""
 
         def heard() -> bool:
             assert self.program.status is None, self.program.output
-            return any(words in line for line in self.complaints(after))
+            return any(words in line for line in self.complaints)
 
         await until(heard, BOUND)
 

@@ -29,7 +29,7 @@ from zope.interface import implementer
 from heartbeat_service.web.problem import STATUS
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 from tests.integration.processes import free_ports
-from tests.integration.waiting import patiently, reactor
+from tests.integration.waiting import patiently, reactor, until
 from tests.messages import envelope
 
 #: What the server tells its client, in seconds: short, so that nothing waits for long.
@@ -143,6 +143,20 @@ def sanely(request: Request) -> None:
         request.reply()
 
 
+def silently(_: Request) -> None:
+    """Don't answer."""
+
+
+def refusing(code: str, detail: str = "no", **more: Any) -> Answer:
+    """Answers with that error."""
+    return lambda request: request.refuse(code, detail, **more)
+
+
+def saying(body: bytes, status: str = "200 OK", *headers: str) -> Answer:
+    """Answers by HTTP with that."""
+    return lambda request: request.say(status, body, *headers)
+
+
 @implementer(IPullProducer)
 class Connection(Protocol):
     """A connection of HTTP/1.1: beats and other requests, or a stream of events.
@@ -232,6 +246,10 @@ class Connection(Protocol):
         else:
             reset = {"run": RUN, "serverTime": "2026-01-01 00:00:00.000000"}
             self.chunk(_event("Reset", len(events), reset))
+
+    def refuse_events(self, _: dict[str, str]) -> None:
+        """Have no events for anyone."""
+        self.say("404 Not Found", b'{"code": "UNKNOWN_CLIENT", "detail": "no events"}')
 
     def chunk(self, data: bytes) -> None:
         """Send a piece of the stream."""
@@ -338,7 +356,7 @@ class ScriptedServer(Factory):
         self.publishes = True
         self.on_beat: Answer = sanely
         self.on_request: Answer = sanely
-        self.on_events = stream_events
+        self.on_events: Callable[[Connection, dict[str, str]], None] = stream_events
         self.life |= {
             "clientID": CLIENT,
             "timebombSeconds": FUSE,
@@ -405,6 +423,36 @@ class ScriptedServer(Factory):
         self.publisher.send_multipart([topic, data])
         told = {"at": "2026-01-01 00:00:00.000000", **body}
         self.events.append(_event("OnStateChange", len(self.events) + 1, told))
+        for stream in self.streams:
+            stream.chunk(self.events[-1])
+
+    async def break_zeromq(self) -> None:
+        """Lose all connections of ZeroMQ, and listen again."""
+        self.subscriptions.append(b"\0" + TOPIC)
+        for old in (self.router, self.publisher):
+            old.shutdown()
+
+        def rebound(kind: type[Any], endpoint: str) -> bool:
+            socket = kind(self)
+            try:
+                socket.bind(endpoint)
+            except zmq.ZMQError:  # libzmq closes the former one in its own time
+                return False
+            name = "router" if kind is _Router else "publisher"
+            setattr(self, name, socket)
+            return True
+
+        await until(lambda: rebound(_Router, self.request_endpoint))
+        await until(lambda: rebound(_Publisher, self.state_change_endpoint))
+
+    def publish_raw(self, data: bytes) -> None:
+        """Publish what is no message of the contract, both ways."""
+        self.publisher.send_multipart([TOPIC, data])
+        line = data.replace(b"\n", b" ")
+        self.events.append(
+            b"id: %s-%d\nevent: OnStateChange\ndata: %s\n\n"
+            % (RUN.encode(), len(self.events) + 1, line)
+        )
         for stream in self.streams:
             stream.chunk(self.events[-1])
 

@@ -7,7 +7,14 @@ from collections.abc import Callable
 import pytest_twisted
 
 from tests.conformance.life import BOUND, SLACK, Life
-from tests.conformance.scripted import FUSE, Answer, Connection, Request
+from tests.conformance.scripted import (
+    FUSE,
+    Answer,
+    Connection,
+    Request,
+    refusing,
+    saying,
+)
 from tests.integration.waiting import until
 from tests.messages import envelope
 
@@ -27,27 +34,22 @@ async def bears(life: Life, *answers: Answer) -> None:
     """
     server = life.server
     for answer in answers:
-        said, printed = len(life.program.output), len(life.changes)
+        life.mark()
         server.on_beat = answer
         await life.beats(1)
         former, *others = await life.beats(2)
         for later in others:
             assert later.at - former.at < FUSE + SLACK
             former = later
-        assert life.changes[printed:] == []
+        assert life.news == []
         server.be_sane()
         server.publishes = False  # a beat's answer shall tell
         server.becomes(
             "CALIBRATED" if server.life["clientState"] == "RUNNING" else "RUNNING"
         )
         await life.agrees()
-        (line,) = life.complaints(said)
+        (line,) = life.complaints
         assert line.isprintable()
-
-
-def says(body: bytes, status: str = "200 OK") -> Answer:
-    """Answers each beat with that."""
-    return lambda beat: beat.say(status, body)
 
 
 @pytest_twisted.ensureDeferred
@@ -81,23 +83,23 @@ async def test_what_is_no_json_of_the_contract_is_no_answer(life: Life) -> None:
         reply.replace(b'"ClientState"', b'"HEARTBEAT"'),
     )
     assert len(set(bodies)) == len(bodies)
-    await bears(life, *map(says, bodies))
+    await bears(life, *map(saying, bodies))
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_error_page_of_a_proxy_is_no_answer(life: Life) -> None:
     await bears(
         life,
-        says(b"<html>bad gateway</html>", "502 Bad Gateway"),
-        says(b"", "204 No Content"),
-        says(b'{"code": 7, "detail": []}', "500 Internal Server Error"),
+        saying(b"<html>bad gateway</html>", "502 Bad Gateway"),
+        saying(b"", "204 No Content"),
+        saying(b'{"code": 7, "detail": []}', "500 Internal Server Error"),
     )
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_answer_that_is_too_long_is_given_up(life: Life) -> None:
     reply = envelope(messageType="ClientState", body=life.server.life)
-    await bears(life, says(reply + b" " * 70_000))
+    await bears(life, saying(reply + b" " * 70_000))
 
 
 @pytest_twisted.ensureDeferred
@@ -123,7 +125,7 @@ async def test_a_redirect_is_not_followed(life: Life) -> None:
 
     def redirect(status: str) -> Answer:
         location = f"Location: {server.url}/elsewhere"
-        return lambda beat: beat.say(status, b"", location)
+        return saying(b"", status, location)
 
     await bears(life, *map(redirect, ("302 Found", "307 Temporary Redirect")))
     assert [path for path in server.paths if "elsewhere" in path] == []
@@ -134,19 +136,16 @@ async def test_an_answer_about_another_is_none(life: Life) -> None:
     def about(**fields: str) -> Answer:
         return lambda beat: beat.reply(**fields, clientState="RUNNING", sequence=999)
 
-    def end_of_another(beat: Request) -> None:
-        beat.refuse("INSTANCE_SUPERSEDED", clientID="2")
-
     others = [about(clientID="2"), about(clientID="10"), about(instanceID="another")]
-    await bears(life, *others, end_of_another)
+    await bears(life, *others, refusing("INSTANCE_SUPERSEDED", clientID="2"))
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_servers_words_can_always_be_printed(life: Life) -> None:
     await bears(
         life,
-        lambda beat: beat.refuse("FORBIDDEN", ESCAPES),
-        lambda beat: beat.refuse("FORBIDDEN", ESCAPES + "x" * 20_000),
+        refusing("FORBIDDEN", ESCAPES),
+        refusing("FORBIDDEN", ESCAPES + "x" * 20_000),
     )
     assert max(map(len, life.program.output.splitlines())) < 1_000
 
@@ -155,7 +154,7 @@ async def test_a_servers_words_can_always_be_printed(life: Life) -> None:
 async def test_fields_and_framing_that_it_need_not_know_are_no_trouble(
     life: Life,
 ) -> None:
-    server, said = life.server, len(life.program.output)
+    server = life.server
 
     def in_chunks(beat: Request) -> None:
         body = envelope(
@@ -176,4 +175,4 @@ async def test_fields_and_framing_that_it_need_not_know_are_no_trouble(
         server.becomes(state)
         await life.agrees()
         await life.beats(2)
-    assert life.complaints(said) == []
+    assert life.complaints == []

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest_twisted
 
 from tests.conformance.life import BOUND, SLACK, TOKEN, Life, gap
-from tests.conformance.scripted import CLIENT, FUSE, INTERVAL, Request
+from tests.conformance.scripted import CLIENT, FUSE, INTERVAL, Request, saying
 from tests.integration.waiting import SILENCE, pause, until
 from tests.messages import envelope
 
@@ -54,11 +54,10 @@ async def test_a_beat_without_an_answer_is_given_up_by_half_the_fuse(
     for former, later in pairwise(held):
         assert gap(former, later) > INTERVAL
         assert later.at - former.at < FUSE + SLACK
-    said = len(life.program.output)
     server.be_sane()
     await life.agrees()
-    assert life.complaints(said) == []
-    assert [one for one in life.complaints() if "no answer, trying again" in one]
+    assert life.complaints == []
+    assert [one for one in life.complaints if "no answer, trying again" in one]
 
 
 @pytest_twisted.ensureDeferred
@@ -124,7 +123,7 @@ async def test_an_interval_that_makes_no_sense_neither_silences_nor_hurries_it(
         body = envelope(messageType="ClientState", body=sane)
         hostile = body.replace(b"0.123", interval.encode())
         assert hostile != body
-        server.on_beat = lambda request, hostile=hostile: request.say("200 OK", hostile)
+        server.on_beat = saying(hostile)
         await life.beats(1)  # it was sent before it could read of it
         first, *_, last = await life.beats(count)
         assert last.at - first.at < (count - 1) * FUSE / 2 + SLACK, interval

@@ -6,7 +6,7 @@ import pytest_twisted
 
 from heartbeat_service.web.problem import STATUS
 from tests.conformance.life import BOUND, SLACK, Life, gap
-from tests.conformance.scripted import FUSE, INTERVAL, Request
+from tests.conformance.scripted import FUSE, INTERVAL, Request, refusing
 from tests.integration.waiting import SILENCE, pause, until
 
 #: All codes of the contract but the one that ends a client.
@@ -20,7 +20,7 @@ def words(code: str) -> str:
 
 @pytest_twisted.ensureDeferred
 async def test_each_error_to_a_beat_is_told_once_and_it_beats_on(life: Life) -> None:
-    server, said = life.server, len(life.program.output)
+    server = life.server
     left = [code for code in CODES for _ in range(2)]
 
     def refuse(request: Request) -> None:
@@ -34,7 +34,7 @@ async def test_each_error_to_a_beat_is_told_once_and_it_beats_on(life: Life) -> 
     first, *_, last = await life.beats(len(left))
     assert last.at - first.at < len(CODES) * FUSE + SLACK
     await life.is_well()
-    told = life.complaints(said)
+    told = life.complaints
     for code in CODES:
         (line,) = [line for line in told if words(code) in line]
         assert f"({code})" in line or code == "OVERLOADED", line
@@ -44,18 +44,18 @@ async def test_each_error_to_a_beat_is_told_once_and_it_beats_on(life: Life) -> 
 async def test_each_error_to_get_client_state_is_told_and_it_goes_on(
     life: Life,
 ) -> None:
-    server, said = life.server, len(life.program.output)
+    server = life.server
     for code in CODES:
         asked = len(server.requests)
-        server.on_request = lambda request, code=code: request.refuse(code, words(code))
+        server.on_request = refusing(code, words(code))
         server.becomes(
             "RUNNING", server.life["sequence"] + 2
         )  # it asks: one is missing
-        await life.complains(words(code), said)
+        await life.complains(words(code))
         assert server.requests[asked].kind == "GetClientState"
         await life.beats(2)
         await life.agrees()
-    lines = [line for line in life.complaints(said) if "is what it is" in line]
+    lines = [line for line in life.complaints if "is what it is" in line]
     assert len(lines) <= 2 * len(CODES)
 
 
@@ -66,7 +66,7 @@ async def test_an_overloaded_server_is_given_the_time_that_it_asks_for(
     server, delay = life.server, 12 * INTERVAL
     server.life["timebombSeconds"] = 10 * delay
     await life.beats(2)
-    server.on_beat = lambda beat: beat.refuse("OVERLOADED", retryAfterSeconds=delay)
+    server.on_beat = refusing("OVERLOADED", retryAfterSeconds=delay)
     former, *others = await life.beats(3)
     for later in others:
         assert gap(former, later) >= delay
@@ -79,9 +79,7 @@ async def test_an_overloaded_server_gets_no_more_than_half_the_fuse(
     life: Life,
 ) -> None:
     for seconds in (1e300, 1_000_000, -1e300):
-        life.server.on_beat = lambda beat, seconds=seconds: beat.refuse(
-            "OVERLOADED", retryAfterSeconds=seconds
-        )
+        life.server.on_beat = refusing("OVERLOADED", retryAfterSeconds=seconds)
         await life.beats(1)
         former, *others = await life.beats(3)
         for later in others:
@@ -94,7 +92,7 @@ async def test_an_overloaded_server_gets_no_more_than_half_the_fuse(
 async def test_one_that_is_refused_beats_less_often_but_before_its_fuse_ends(
     life: Life,
 ) -> None:
-    life.server.on_beat = lambda beat: beat.refuse("UNAUTHORIZED")
+    life.server.on_beat = refusing("UNAUTHORIZED")
     await life.beats(2)
     first, *_, last = beats = await life.beats(6)
     assert gap(first, last) > (len(beats) - 1) * INTERVAL
@@ -105,10 +103,10 @@ async def test_one_that_is_refused_beats_less_often_but_before_its_fuse_ends(
 async def test_one_that_is_locked_out_beats_on_every_interval_and_is_let_in(
     life: Life,
 ) -> None:
-    server, printed = life.server, len(life.changes)
+    server = life.server
     server.life["timebombSeconds"] = 60  # it could take its time
     await life.beats(2)
-    server.on_beat = lambda beat: beat.refuse("LOCKED_OUT")
+    server.on_beat = refusing("LOCKED_OUT")
     await life.complains("(LOCKED_OUT)")
     first, *_, last = beats = await life.beats(14)
     assert gap(first, last) >= (len(beats) - 1) * INTERVAL
@@ -116,13 +114,13 @@ async def test_one_that_is_locked_out_beats_on_every_interval_and_is_let_in(
     server.begin_life()
     server.be_sane()
     await life.agrees()
-    assert life.changes[printed:] == [life.now]
+    assert life.news == [life.now]
 
 
 @pytest_twisted.ensureDeferred
 async def test_one_that_a_beat_tells_is_superseded_stops_for_good(life: Life) -> None:
     server = life.server
-    server.on_beat = lambda beat: beat.refuse("INSTANCE_SUPERSEDED", "another is it")
+    server.on_beat = refusing("INSTANCE_SUPERSEDED", "another is it")
     await until(lambda: life.program.status is not None, BOUND)
     await _has_stopped(life)
 
@@ -132,7 +130,7 @@ async def test_one_that_an_answer_tells_is_superseded_stops_for_good(
     life: Life,
 ) -> None:
     server = life.server
-    server.on_request = lambda one: one.refuse("INSTANCE_SUPERSEDED", "another is it")
+    server.on_request = refusing("INSTANCE_SUPERSEDED", "another is it")
     server.becomes("RUNNING", server.life["sequence"] + 2)  # it asks: one is missing
     await until(lambda: life.program.status is not None, BOUND)
     await _has_stopped(life)
@@ -143,6 +141,6 @@ async def _has_stopped(life: Life) -> None:
     beats = len(life.server.beats)
     await pause(SILENCE)
     assert life.program.status == 1
-    assert any("stopped: another is it" in line for line in life.complaints())
+    assert any("stopped: another is it" in line for line in life.complaints)
     assert len(life.server.beats) == beats
     assert {one.kind for one in life.server.requests} == {"GetClientState"}
