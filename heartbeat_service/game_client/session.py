@@ -24,6 +24,7 @@ from attrs import define, field
 from msgspec import UNSET, Raw, UnsetType
 
 from heartbeat_service.core.heartbeat import LONGEST_FUSE, NO_VALUES, SHORTEST_FUSE
+from heartbeat_service.core.labels import Labels
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.game_client.actions import (
     Action,
@@ -100,6 +101,7 @@ class Session:
     :ivar instance_id: names this process, so that a former one can't pass for it.
     :ivar random: a number from 0 to 1, for the jitter of the backoff.
     :ivar own_timebomb: seconds to the timebomb, if the client wants its own.
+    :ivar labels: where the client is and what it is, if it says so.
     :ivar state: the state that was last applied.
     :ivar incarnation: this client's life, as the last beat's reply named it.
     :ivar sequence: that of the last applied state of this life; 0 before any.
@@ -111,6 +113,7 @@ class Session:
     instance_id: str
     random: Callable[[], float]
     own_timebomb: float | None = None
+    labels: Labels | UnsetType = UNSET
     state: ClientState = field(default=ClientState.DISCONNECTED, init=False)
     incarnation: int = field(default=0, init=False)
     sequence: int = field(default=0, init=False)
@@ -146,6 +149,7 @@ class Session:
             instance_id=self.instance_id,
             timebomb_seconds=UNSET if self.own_timebomb is None else self.own_timebomb,
             values=values,
+            labels=self.labels,
         )
         return [SendHeartbeat(message)]
 
