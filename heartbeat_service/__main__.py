@@ -45,5 +45,13 @@ def operator() -> None:
     main()
 
 
+def fleet() -> None:
+    """``heartbeat-fleet``: simulated clients, and whether promises were kept."""
+    end_by_interrupt()
+    from heartbeat_service.simulator.__main__ import main
+
+    main()
+
+
 if __name__ == "__main__":
     service()

@@ -34,7 +34,7 @@ for package in dist/*.whl dist/*.tar.gz; do
     grep -q '^ *heartbeat  ' "$venv/help" ||
         fail "$package: twistd --help does not list heartbeat"
     "$venv/bin/twistd" -n --pidfile= -r asyncio heartbeat --help >/dev/null
-    for program in heartbeat-service heartbeat-client heartbeat-curve-keys heartbeatctl; do
+    for program in heartbeat-service heartbeat-client heartbeat-curve-keys heartbeat-fleet heartbeatctl; do
         said=$("$venv/bin/$program" --version)
         [ "$said" = "heartbeat-service $version" ] ||
             fail "$package: $program --version says $said, not $version"

@@ -109,6 +109,7 @@ class Referee:
     _sent_at: dict[str, float] = field(factory=dict, init=False)
     _beat_sent_at: dict[str, float] = field(factory=dict, init=False)
     _trouble_at: float = field(default=float("-inf"), init=False)
+    _era: int = field(default=0, init=False)
     _began: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -188,6 +189,15 @@ class Referee:
         """The service was kept from listening, and that is over: no fuse has burnt."""
         self._trouble_at = self._clock.seconds()
 
+    def lost_sight(self) -> None:
+        """Publications may have been missed: nobody's death is waited for any more."""
+        self._era += 1
+        self.stalled()
+
+    def was_late(self, seconds: float) -> None:
+        """This program itself was kept from running for so long."""
+        self.lag = max(self.lag, seconds)
+
     def will_be_silent(self, client_id: str) -> None:
         """A client beats no more for a while: its timebomb has to go off."""
         life = self._present(client_id)
@@ -195,10 +205,10 @@ class Referee:
             self._look_in(self._due(life) - self._clock.seconds(), client_id, life)
 
     def _look_in(self, seconds: float, client_id: str, life: Life) -> None:
-        began = self._beat_sent_at.get(client_id)
+        began, era = self._beat_sent_at.get(client_id), self._era
 
         def look() -> None:
-            if life.is_over or self._present(client_id) is not life:
+            if self._era != era or life.is_over or self._present(client_id) is not life:
                 return
             if self._beat_sent_at.get(client_id) != began:
                 return  # it has beaten again

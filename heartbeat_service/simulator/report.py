@@ -52,7 +52,8 @@ def as_json(told: Mapping[str, Any]) -> str:
 def as_text(told: Mapping[str, Any]) -> str:
     """What people read."""
     lines = {
-        "clients": f"{told['clients']:,} for {told['seconds']:,} s, seed {told['seed']}",
+        "clients": f"{told['clients']:,}, seed {told['seed']}",
+        "seconds": f"{told['seconds']:,}",
         "mischief": _counts(told["mishaps"]),
         "beats": f"{told['beats']:,} answered, {told['beatsPerSecond']:,} a second",
         "slowest answer": f"{told['slowestAnswerMilliseconds']:g} ms",
