@@ -88,7 +88,7 @@ class Fleet:
             return figures(self.plan, self.referee, self.mishaps)
         finally:
             look.stop()
-            await self._sockets.close()
+            self._sockets.close()
 
     def end(self) -> None:
         """Have it leave, now."""

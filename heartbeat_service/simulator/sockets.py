@@ -1,6 +1,6 @@
 """Real ways to a real service: HTTP by each client's own connection, ZeroMQ by a few.
 
-A client of HTTP has the ``Post`` of the game client. Clients of ZeroMQ share DEALERs,
+A client of HTTP has a connection. Clients of ZeroMQ share DEALERs,
 as a process may have no more than some thousand sockets: ids of requests tell their
 answers apart. Their first beat goes by HTTP, as its answer names the endpoints. One SUB
 hears all publications, for the whole fleet. Knows no behaviour.
@@ -13,8 +13,6 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 import zmq
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 from txzmq import ZmqFactory
 from typing_extensions import override
 
@@ -22,7 +20,6 @@ from heartbeat_service.core.clock import Timer
 from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.game_client.credentials import Credentials
 from heartbeat_service.game_client.link import Link
-from heartbeat_service.game_client.post import Post
 from heartbeat_service.protocol.codec import (
     decode_from_server,
     decode_problem,
@@ -36,6 +33,7 @@ from heartbeat_service.protocol.messages import (
     Reply,
     Request,
 )
+from heartbeat_service.simulator.http_line import HTTPLine, Server
 from heartbeat_service.simulator.transport import Answered, NoAnswer, Transport
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
 
@@ -44,8 +42,6 @@ SHARED_BY = 100
 
 IN_TIME = NoAnswer("There was no answer in time")
 NO_SENSE = NoAnswer("The answer made no sense")
-
-_log = Logger()
 
 
 class _Dealer(HardenedConnection):
@@ -87,8 +83,7 @@ class Sockets:
         hears: Callable[[], None],
     ) -> None:
         self._reactor = reactor
-        self._server = server
-        self._credentials = credentials
+        self._server = Server.of(reactor, server, credentials)
         self._heard = heard
         self._deaf = deaf
         self._hears = hears
@@ -96,14 +91,14 @@ class Sockets:
         self._ear: Link | None = None
         self._did_hear = False
         self._requests: list[_Requests] = []
-        self._posts: list[Post] = []
+        self._lines: list[HTTPLine] = []
         self._endpoint = ""
 
     def way_of(self, number: int, by_zeromq: bool) -> Transport:
         """A way for the client of that number."""
-        post = Post(self._reactor, self._server, self._credentials)
-        self._posts.append(post)
-        by_http = _ByHTTP(post, self._learn)
+        line = HTTPLine(self._reactor, self._server)
+        self._lines.append(line)
+        by_http = _ByHTTP(line, self._learn)
         return _ByZeroMQ(self, number, by_http) if by_zeromq else by_http
 
     def requests_of(self, number: int) -> _Requests | None:
@@ -115,11 +110,11 @@ class Sockets:
             self._requests.append(requests)
         return self._requests[place] if place < len(self._requests) else None
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close all."""
         self._factory.shutdown()
-        for post in self._posts:
-            await post.close()
+        for line in self._lines:
+            line.cut()
 
     def _learn(self, reply: ClientStateMessage) -> None:
         self._endpoint = reply.request_endpoint
@@ -146,8 +141,10 @@ class Sockets:
 class _ByHTTP:
     """One client's connection."""
 
-    def __init__(self, post: Post, learn: Callable[[ClientStateMessage], None]) -> None:
-        self._post = post
+    def __init__(
+        self, line: HTTPLine, learn: Callable[[ClientStateMessage], None]
+    ) -> None:
+        self._line = line
         self._learn = learn
 
     def send(
@@ -155,18 +152,16 @@ class _ByHTTP:
     ) -> None:
         """POST it."""
 
-        def understand(answer: tuple[int, bytes]) -> None:
-            reply = _reply(*answer)
+        def heard(status: int, body: bytes) -> None:
+            reply = _reply(status, body)
             if isinstance(reply, ClientStateMessage):
                 self._learn(reply)
             answered(reply)
 
-        def fail(failure: Failure) -> None:
-            answered(NoAnswer(failure.getErrorMessage()))
+        def failed(why: str) -> None:
+            answered(NoAnswer(why))
 
-        self._post.send(encode(request, request_id or None), patience).addCallbacks(
-            understand, fail
-        ).addErrback(lambda why: _log.failure("A client stumbled", why))
+        self._line.post(encode(request, request_id or None), patience, heard, failed)
 
 
 class _ByZeroMQ:
