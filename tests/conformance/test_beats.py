@@ -16,8 +16,8 @@ from tests.messages import envelope
 SHORTEST = 0.01
 
 #: Intervals that make no sense, and how many beats tell what a client makes of them.
-HOSTILE = {"0": 12, "-1": 12, "-1e300": 12, "1e300": 2, "1e999": 3}
-HOSTILE |= {"NaN": 3, "null": 3, '"1"': 3}
+HOSTILE = {"0": 3, "NaN": 3, "1e-9": 20, "null": 3, "-1": 3, '"1"': 3}
+HOSTILE |= {"1e999": 3, "1e300": 2}
 
 
 @pytest_twisted.ensureDeferred
@@ -56,8 +56,8 @@ async def test_a_beat_without_an_answer_is_given_up_by_half_the_fuse(
         assert later.at - former.at < FUSE + SLACK
     server.be_sane()
     await life.agrees()
-    assert life.complaints == []
-    assert [one for one in life.complaints if "no answer, trying again" in one]
+    (line,) = life.complaints
+    assert "no answer" in line
 
 
 @pytest_twisted.ensureDeferred
