@@ -28,7 +28,7 @@ JITTER = 0.03
 
 #: What the real service tells its client, in seconds.
 SERVICE_INTERVAL = 0.1
-SERVICE_FUSE = 1.5
+SERVICE_FUSE = 1.2
 
 
 def gap(former: Request, later: Request) -> float:

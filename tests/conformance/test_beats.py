@@ -15,9 +15,9 @@ from tests.messages import envelope
 #: No server makes a client beat faster than this, in seconds.
 SHORTEST = 0.01
 
-#: Intervals that make no sense, and how many beats tell what a client makes of them.
-HOSTILE = {"0": 3, "NaN": 3, "1e-9": 20, "null": 3, "-1": 3, '"1"': 3}
-HOSTILE |= {"1e999": 3, "1e300": 2}
+#: Intervals that make no sense, and how many waits tell what a client makes of them.
+HOSTILE = {"1e-9": 20, "1e300": 1, "1e999": 1, "0": 1, "-1": 1, "NaN": 1}
+HOSTILE |= {"null": 1, '"1"': 1}
 
 
 @pytest_twisted.ensureDeferred
@@ -118,13 +118,14 @@ async def test_an_interval_that_makes_no_sense_neither_silences_nor_hurries_it(
     life: Life,
 ) -> None:
     server = life.server
-    for interval, count in HOSTILE.items():
+    for interval, waits in HOSTILE.items():
+        await life.beats(1)
         sane = {**server.life, "heartbeatIntervalSeconds": 0.123}
         body = envelope(messageType="ClientState", body=sane)
         hostile = body.replace(b"0.123", interval.encode())
         assert hostile != body
         server.on_beat = saying(hostile)
-        await life.beats(1)  # it was sent before it could read of it
-        first, *_, last = await life.beats(count)
-        assert last.at - first.at < (count - 1) * FUSE / 2 + SLACK, interval
-        assert gap(first, last) >= (count - 1) * SHORTEST, interval
+        first, *_, last = await life.beats(1 + waits)
+        assert last.at - first.at < waits * FUSE / 2 + SLACK, interval
+        assert gap(first, last) >= waits * SHORTEST, interval
+        server.be_sane()

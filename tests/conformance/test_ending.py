@@ -18,43 +18,40 @@ FAREWELL = 2.0
 
 @pytest_twisted.ensureDeferred
 async def test_on_sigterm_it_says_goodbye_and_nothing_after_it(life: Life) -> None:
-    await _leaves(life, "TERM")
+    assert await life.program.ends("TERM") == 0
+    await _has_said_goodbye(life)
 
 
 @pytest_twisted.ensureDeferred
-async def test_on_sigint_it_says_goodbye_and_nothing_after_it(life: Life) -> None:
-    await _leaves(life, "INT")
-
-
-async def _leaves(life: Life, signal: str) -> None:
-    server = life.server
-    assert await life.program.ends(signal) == 0
-    await pause(SILENCE)
-    goodbye = server.requests[-1]
-    assert goodbye.kind == "Goodbye"
-    assert goodbye.body["clientID"] == CLIENT
-    assert goodbye.body["incarnation"] == server.life["incarnation"]
-    assert goodbye.body["instanceID"] == server.beats[-1].body["instanceID"]
-    assert [one.kind for one in server.requests].count("Goodbye") == 1
-    assert server.beats[-1].at <= goodbye.at
-    assert not any(server.open_connections().values())
-    assert life.complaints == []
-
-
-@pytest_twisted.ensureDeferred
-async def test_its_goodbye_waits_for_the_beat_that_is_under_way(life: Life) -> None:
+async def test_on_sigint_it_says_goodbye_after_the_beat_that_is_under_way(
+    life: Life,
+) -> None:
     server, held = life.server, list[Request]()
-    server.life["timebombSeconds"] = 60
+    server.life["timebombSeconds"] = 60  # it has patience with its beat
     await life.beats(2)
     server.on_beat = held.append
     await until(lambda: bool(held), BOUND)
-    life.program.signal("TERM")
+    life.program.signal("INT")
     await pause(SILENCE)
     assert [one for one in server.requests if one.kind == "Goodbye"] == []
     held[0].reply()
     assert await life.program.ends() == 0
-    assert server.requests[-1].kind == "Goodbye"
     assert len(held) == 1
+    await _has_said_goodbye(life)
+
+
+async def _has_said_goodbye(life: Life) -> None:
+    """It was the last that it sent, says whose it is, and nothing is open any more."""
+    await pause(SILENCE)
+    goodbye, beats = life.server.requests[-1], life.server.beats
+    assert goodbye.kind == "Goodbye"
+    assert goodbye.body["clientID"] == CLIENT
+    assert goodbye.body["incarnation"] == life.server.life["incarnation"]
+    assert goodbye.body["instanceID"] == beats[-1].body["instanceID"]
+    assert [one.kind for one in life.server.requests].count("Goodbye") == 1
+    assert beats[-1].at <= goodbye.at
+    assert not any(life.server.open_connections().values())
+    assert life.complaints == []
 
 
 @pytest_twisted.ensureDeferred
@@ -87,7 +84,6 @@ async def test_what_it_cannot_use_is_told_in_a_sentence(
     wrong = {
         "--id": ("--id", "a/b", "--server", url),
         "--server": ("--id", CLIENT, "--server", "ftp://127.0.0.1:1"),
-        "--token-file": ("--id", CLIENT, "--server", url, "--token-file", "missing"),
     }
     programs = {name: client.start(tmp_path, *given) for name, given in wrong.items()}
     for name, program in programs.items():
