@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sized
+from pathlib import Path
 
+import pytest
 import pytest_twisted
 
 from tests.conformance.clients import Change
@@ -21,6 +24,9 @@ from tests.integration.waiting import pause, reactor, until
 
 #: What clients tell while they hear of nothing but by their beats' answers.
 BY_BEATS = "following by heartbeats alone"
+
+#: What is no ``tcp://HOST:PORT``.
+NO_ENDPOINTS = ("inproc://x", "tcp://*:1", "tcp://x", "udp://127.0.0.1:1", "", "\x1b")
 
 #: The longest wait of a client that no server has told anything yet, in seconds.
 FIRST_WAIT = 5.0
@@ -93,7 +99,7 @@ async def test_without_publications_it_follows_by_beats_and_says_so(
     assert [one.state for one in life.news] == ["RUNNING", "CALIBRATED"]
     assert len(life.complaints) == 1
     server.be_sane()
-    await life.complains("gets through again")
+    await life.complains("through again")
     assert len(life.complaints) == 2
     await _hears_at_once(life)
 
@@ -139,13 +145,19 @@ async def test_other_endpoints_in_an_answer_are_followed_and_the_former_left(
 
 @pytest_twisted.ensureDeferred
 async def test_endpoints_that_no_client_should_open_are_not_and_it_beats_on(
-    life: Life,
+    life: Life, tmp_path: Path
 ) -> None:
-    server = life.server
-    for endpoint in ("ipc:///tmp/x", "inproc://x", "tcp://*:1", "", "tcp://x", "\x1b"):
-        names = ("requestEndpoint", "stateChangeEndpoint")
-        server.life |= dict.fromkeys(names, endpoint)
-        await life.beats(3)
+    server, files = life.server, socket.socket(socket.AF_UNIX)
+    with files:
+        files.bind(f"{tmp_path}/socket")
+        files.listen()
+        files.setblocking(False)
+        for endpoint in (f"ipc://{tmp_path}/socket", *NO_ENDPOINTS):
+            names = ("requestEndpoint", "stateChangeEndpoint")
+            server.life |= dict.fromkeys(names, endpoint)
+            await life.beats(3)
+        with pytest.raises(BlockingIOError):  # nobody has come
+            files.accept()
     server.becomes("RUNNING")
     await life.agrees()
     assert life.program.output.isascii()
