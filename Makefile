@@ -22,7 +22,7 @@ RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d
 DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo test page pictures faults bench conformance openapi costs lint check units dist package format clean
+.PHONY: run demo test page pictures faults bench conformance csharp-client openapi costs lint check units dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -30,14 +30,16 @@ run: $(RUN)
 demo: $(RUN)
 	@exec $(BIN)/python examples/demo.py $(ARGS)
 
-# A real Prometheus scrapes the service. With COVERAGE=1, after `make units COVERAGE=1`,
+# A real Prometheus scrapes the service. Clients in other languages are tried where these
+# are there, and all of them with CLIENTS=all. With COVERAGE=1, after `make units COVERAGE=1`,
 # it asks for 95 %; what was counted there isn't counted again, which takes a minute.
 test: $(DEV)
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
 		sh deploy/install-debian.sh prometheus
+	@$(has_clients)
 ifdef COVERAGE
 	$(BIN)/python -m pytest -q -n 4 tests/unit
-	$(BIN)/python -m pytest -q -n 4 --cov --cov-append tests/integration
+	$(BIN)/python -m pytest -q -n 4 --cov --cov-append tests/integration tests/conformance
 else
 	$(BIN)/python -m pytest -q -n 4
 endif
@@ -69,16 +71,20 @@ bench: $(BENCH)
 		sh deploy/install-debian.sh wrk redis-server
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-# What the clients in other languages run on.
+# What clients run on that aren't Python. Each that was built is tried; with CLIENTS=all none
+# may be missing.
 LANGUAGES := mono-mcs libmono-system-net-http4.0-cil libmono-system-json4.0-cil libzmq5 \
 	nodejs chromium
 has_languages = dpkg-query -W $(LANGUAGES) >/dev/null 2>&1 || \
 	sh deploy/install-debian.sh $(LANGUAGES)
+has_clients = { [ "$$CLIENTS" != all ] || $(has_languages); } && \
+	{ ! command -v mcs >/dev/null || $(MAKE) --no-print-directory csharp-client; }
 
 # A table of case and client. CLIENT=node tries one of them alone.
+conformance: export CLIENTS := all
 conformance: $(DEV)
-	@$(has_languages)
-	CLIENTS=all $(BIN)/python -m pytest -q -n 4 tests/conformance $(ARGS)
+	@$(has_clients)
+	$(BIN)/python -m pytest -q -n 6 tests/conformance $(ARGS)
 
 # All that the document says can be asked of it, and what it says can't.
 openapi: $(DEV)
@@ -107,6 +113,7 @@ package: dist
 	sh tests/package.sh $(BIN)
 
 # The first have a core for the units and one for the rest; what comes after has both.
+check: export CLIENTS := all
 check: $(DEV)
 	$(MAKE) --no-print-directory -j2 --output-sync=target units lint package COVERAGE=1
 	$(MAKE) --no-print-directory test COVERAGE=1

@@ -71,7 +71,7 @@ async def test_stopped_before_it_is_registered_it_ends_at_once_without_a_word(
     newborn.server.listen()
     began = reactor.seconds()
     assert await newborn.program.ends("TERM") == 0
-    assert reactor.seconds() - began < FAREWELL + SLACK
+    assert reactor.seconds() - began < SLACK
     assert newborn.server.requests == []
     assert newborn.changes == []
 
