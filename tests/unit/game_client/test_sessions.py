@@ -152,4 +152,6 @@ class TestSessions(SynchronousTestCase):
         for number, step in enumerate(scenario["steps"], 1):
             place = f"{scenario['name']}: step {number}, {step['event']}"
             self.assertEqual(player.play(step), step["actions"], place)
+            if "patience" in step:
+                self.assertEqual(session.patience, step["patience"], place)
         self.assertEqual(numbers, [], scenario["name"])
