@@ -115,10 +115,10 @@ package: dist
 # The first have a core for the units and one for the rest; what comes after has both.
 check: export CLIENTS := all
 check: $(DEV)
-	$(MAKE) --no-print-directory -j2 --output-sync=target units lint package COVERAGE=1
+	$(MAKE) --no-print-directory -j2 --output-sync=target \
+		units lint package openapi COVERAGE=1
 	$(MAKE) --no-print-directory test COVERAGE=1
 	$(MAKE) --no-print-directory page BRIEF=1
-	$(MAKE) --no-print-directory openapi
 	$(MAKE) --no-print-directory costs
 
 format: $(DEV)
