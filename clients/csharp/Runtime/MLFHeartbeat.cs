@@ -1,0 +1,43 @@
+namespace MLF
+{
+    /// <summary>A beat: the client lives, and says how it is (contract, section 1).</summary>
+    public sealed class MLFHeartbeat : RequestMessage
+    {
+        /// <summary>What the client takes for its state.</summary>
+        public readonly EClientState ClientState;
+
+        /// <summary>Seconds to the timebomb, if the client wants its own.</summary>
+        public readonly double? TimebombSeconds;
+
+        /// <summary>The telemetry, a JSON object; null without any.</summary>
+        public readonly string Values;
+
+        public MLFHeartbeat(
+            string clientID,
+            EClientState clientState,
+            string instanceID,
+            double? timebombSeconds = null,
+            string values = null)
+            : base("HEARTBEAT", clientID, instanceID)
+        {
+            ClientState = clientState;
+            TimebombSeconds = timebombSeconds;
+            Values = values;
+        }
+
+        internal override void WriteBody(JsonWriter body)
+        {
+            body.String("clientID", ClientID);
+            body.String("clientState", ClientStates.Name(ClientState));
+            body.String("instanceID", InstanceID);
+            if (TimebombSeconds != null)
+            {
+                body.Number("timebombSeconds", TimebombSeconds.Value);
+            }
+            if (Values != null)
+            {
+                body.Raw("values", Values);
+            }
+        }
+    }
+}
