@@ -10,6 +10,7 @@ lines say why; with ``CLIENTS=all`` it fails.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from tests.conformance.scripted import ScriptedServer
 
 T = TypeVar("T")
 HERE = "tests/conformance/"
+_CASE = re.compile(r"::(\w+)\[([^]]+)]")
 _OUTCOMES = ("passed", "failed", "error", "skipped")
 
 _failed = pytest.StashKey[bool]()
@@ -54,10 +56,12 @@ class Stage:
         return self._scripted
 
     async def real(self) -> ServiceLife:
-        """A client that is registered at the real service."""
+        """A client that is registered at the real service, UNCALIBRATED."""
         if self._real is None:
             self._real = await ServiceLife.begin(self.client, self.folders())
-        await self._real.agrees()
+        if (await self._real.agrees()).state != "UNCALIBRATED":
+            await self._real.orders("state", clientState="UNCALIBRATED")
+            await self._real.agrees()
         return self._real
 
     async def clear(self) -> None:
@@ -78,6 +82,17 @@ _chosen = os.environ.get("CLIENT", "")
 _names = [client.name for client in CLIENTS]
 if _chosen and _chosen not in _names:
     raise pytest.UsageError(f"CLIENT={_chosen}: expected one of {', '.join(_names)}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the cases of one file and client together, with ``--dist loadgroup``.
+
+    Otherwise each of pytest's processes would have a client of each kind to start.
+    """
+    for item in items:
+        if item.nodeid.startswith(HERE) and isinstance(item, pytest.Function):
+            name = f"{item.path.stem}-{item.callspec.id}"
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(
@@ -162,7 +177,7 @@ def pytest_terminal_summary(
         (outcome, report)
         for outcome in _OUTCOMES
         for report in terminalreporter.stats.get(outcome, [])
-        if report.nodeid.startswith(HERE) and "[" in report.nodeid
+        if report.nodeid.startswith(HERE) and _CASE.search(report.nodeid)
     ]
     alone = all(HERE.rstrip("/") in str(argument) for argument in config.args)
     if reports and (alone or any(one in ("failed", "error") for one, _ in reports)):
@@ -178,7 +193,9 @@ def _table(reports: list[tuple[str, Any]]) -> Iterator[str]:
     """The lines of the table, its columns as wide as the clients' names."""
     outcomes: dict[str, dict[str, str]] = {}
     for outcome, report in reports:
-        case, _, client = report.nodeid.partition("::")[2].rstrip("]").partition("[")
+        found = _CASE.search(report.nodeid)
+        assert found is not None
+        case, client = found.groups()
         name = case.removeprefix("test_").replace("_", " ")
         outcomes.setdefault(name, {})[client] = outcome
     names = [name for name in _names if any(name in row for row in outcomes.values())]

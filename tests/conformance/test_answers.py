@@ -162,7 +162,9 @@ async def test_fields_and_framing_that_it_need_not_know_are_no_trouble(
         beat.write(CHUNKED + framed + b"0\r\n\r\n")
 
     def and_the_end(beat: Request) -> None:
-        beat.reply(fashion="new", more={"of": ["it"]})
+        body = {**server.life, "fashion": "new", "more": {"of": ["it"]}}
+        answer = envelope(messageType="ClientState", body=body)
+        beat.say("200 OK", answer, "Connection: close")
         assert beat.connection is not None
         beat.connection.transport.loseConnection()
 

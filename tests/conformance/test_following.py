@@ -12,7 +12,6 @@ from tests.conformance.scripted import (
     INTERVAL,
     TOPIC,
     Request,
-    sanely,
 )
 from tests.integration.waiting import SILENCE, pause, reactor, until
 
@@ -88,21 +87,25 @@ async def test_a_publication_is_printed_at_once_not_a_beat_later(life: Life) -> 
 
 @pytest_twisted.ensureDeferred
 async def test_a_publication_that_was_missed_makes_it_ask_once(life: Life) -> None:
-    server, asked = life.server, len(life.server.requests)
-    held: list[Request] = []
-    server.on_request = held.append
+    server, beats, held = life.server, list[Request](), list[Request]()
+    server.life["timebombSeconds"] = 4 * BOUND  # it has patience with its beat
+    await life.beats(2)
+    server.on_beat, server.on_request = beats.append, held.append
+    await until(lambda: bool(beats), BOUND)
     for state in ("CALIBRATED", "RUNNING"):
         server.becomes(state, server.life["sequence"] + 2)
         await life.agrees()
     await until(lambda: bool(held), BOUND)
-    (request,) = server.requests[asked:]
+    await pause(SILENCE)
+    (request,) = held
     assert request.kind == "GetClientState"
     assert request.body["clientID"] == CLIENT
     assert request.body["instanceID"] == server.beats[-1].body["instanceID"]
     assert 1 <= len(request.message["requestID"]) <= 64
     assert [one.state for one in life.news] == ["CALIBRATED", "RUNNING"]
-    server.on_request = sanely
+    server.be_sane()
     request.reply()
+    beats[0].reply()
 
 
 @pytest_twisted.ensureDeferred
