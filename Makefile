@@ -39,9 +39,10 @@ test: $(DEV)
 	@$(has_clients)
 ifdef COVERAGE
 	$(BIN)/python -m pytest -q -n 4 tests/unit
-	$(BIN)/python -m pytest -q -n 4 --cov --cov-append tests/integration tests/conformance
+	$(BIN)/python -m pytest -q -n 4 --dist loadgroup --cov --cov-append \
+		tests/integration tests/conformance
 else
-	$(BIN)/python -m pytest -q -n 4
+	$(BIN)/python -m pytest -q -n 4 --dist loadgroup
 endif
 
 # A real browser, and fonts that run narrow and wide: no text may be cut off in any.

@@ -87,12 +87,15 @@ if _chosen and _chosen not in _names:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the cases of one file and client together, with ``--dist loadgroup``.
 
-    Otherwise each of pytest's processes would have a client of each kind to start.
+    Otherwise each of pytest's processes would have a client of each kind to start. What
+    lives in a browser has one browser for all cases.
     """
     for item in items:
         if item.nodeid.startswith(HERE) and isinstance(item, pytest.Function):
-            name = f"{item.path.stem}-{item.callspec.id}"
-            item.add_marker(pytest.mark.xdist_group(name))
+            client = item.callspec.params["client"]
+            assert isinstance(client, Client)
+            group = f"{item.path.stem} {client.name}" if client.command else client.name
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(
