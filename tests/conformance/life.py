@@ -125,7 +125,7 @@ class Life(Guest):
             await self.agrees()
         await until(lambda: self.server.is_followed, BOUND)
 
-    async def beats(self, count: int, bound: float = BOUND) -> list[Request]:
+    async def beats(self, count: int) -> list[Request]:
         """Wait for so many more beats; those."""
         already = len(self.server.beats)
 
@@ -133,13 +133,8 @@ class Life(Guest):
             assert self.program.status is None, self.program.output
             return len(self.server.beats) >= already + count
 
-        await until(enough, bound)
-        return self.server.beats[already:]
-
-    async def asks(self, already: int, count: int = 1) -> list[Request]:
-        """Wait for requests that are no beats, after the first so many; those."""
-        await until(lambda: len(self.server.requests) >= already + count, BOUND)
-        return self.server.requests[already:]
+        await until(enough, BOUND)
+        return self.server.beats[already : already + count]
 
     async def end(self) -> None:
         """Have both gone."""

@@ -46,6 +46,9 @@ TOPIC = f"OnStateChange/{CLIENT}/".encode()
 #: The run of the server in its events' ids.
 RUN = "scripted"
 
+#: When all of it happens.
+NOON = "2026-01-01 12:00:00.000000"
+
 #: How often a comment shows that a stream of events is alive, in seconds.
 COMMENT_EVERY = 1.0
 
@@ -244,7 +247,7 @@ class Connection(Protocol):
             for event in events[int(number) :]:
                 self.chunk(event)
         else:
-            reset = {"run": RUN, "serverTime": "2026-01-01 00:00:00.000000"}
+            reset = json.dumps({"run": RUN, "serverTime": NOON}).encode()
             self.chunk(_event("Reset", len(events), reset))
 
     def refuse_events(self, _: dict[str, str]) -> None:
@@ -421,8 +424,11 @@ class ScriptedServer(Factory):
         body |= {"previousState": "UNCALIBRATED", "reason": "operator", **fields}
         data = envelope(messageType="OnStateChange", body=body)
         self.publisher.send_multipart([topic, data])
-        told = {"at": "2026-01-01 00:00:00.000000", **body}
-        self.events.append(_event("OnStateChange", len(self.events) + 1, told))
+        self.tell("OnStateChange", json.dumps({"at": NOON, **body}).encode())
+
+    def tell(self, name: str, data: bytes) -> None:
+        """Tell an event of that name to those who follow events."""
+        self.events.append(_event(name, len(self.events) + 1, data))
         for stream in self.streams:
             stream.chunk(self.events[-1])
 
@@ -446,15 +452,9 @@ class ScriptedServer(Factory):
         await until(lambda: rebound(_Publisher, self.state_change_endpoint))
 
     def publish_raw(self, data: bytes) -> None:
-        """Publish what is no message of the contract, both ways."""
+        """Publish this, whatever it is, both ways."""
         self.publisher.send_multipart([TOPIC, data])
-        line = data.replace(b"\n", b" ")
-        self.events.append(
-            b"id: %s-%d\nevent: OnStateChange\ndata: %s\n\n"
-            % (RUN.encode(), len(self.events) + 1, line)
-        )
-        for stream in self.streams:
-            stream.chunk(self.events[-1])
+        self.tell("OnStateChange", data)
 
     def open_connections(self) -> dict[str, int]:
         """How many its client holds, of each kind, by the kernel's table."""
@@ -476,9 +476,9 @@ class ScriptedServer(Factory):
             stream.chunk(b":\n\n")
 
 
-def _event(name: str, number: int, data: dict[str, Any]) -> bytes:
-    lines = f"id: {RUN}-{number}\nevent: {name}\ndata: {json.dumps(data)}\n\n"
-    return lines.encode()
+def _event(name: str, number: int, data: bytes) -> bytes:
+    head = f"id: {RUN}-{number}\nevent: {name}\ndata: "
+    return head.encode() + data + b"\n\n"
 
 
 def _port_of(endpoint: str) -> int:

@@ -142,6 +142,8 @@ async def test_a_publication_that_makes_no_sense_changes_nothing(life: Life) -> 
     server = life.server
     for data in (b"", b"<html>", b"[]", b'{"messageType": 7}', b"\xff", b"[" * 9_000):
         server.publish_raw(data)
+    server.tell("Silence", b'{"clientID": "1", "incarnation": 7, "seconds": 9}')
+    server.tell("Fashion", b'{"new": true}')
     server.publish(clientState="PERPLEXED", sequence=server.life["sequence"] + 1)
     server.publish(sequence="x")
     server.becomes("CALIBRATED")

@@ -14,6 +14,7 @@ from tests.conformance.life import BOUND, SLACK, Life, gap
 from tests.conformance.scripted import (
     FUSE,
     INTERVAL,
+    RUN,
     Connection,
     Request,
     ScriptedServer,
@@ -94,6 +95,9 @@ async def test_without_publications_it_follows_by_beats_and_says_so(
     server.becomes("RUNNING")
     await life.agrees()
     await life.complains(BY_BEATS)
+    tried = len(server.event_requests)
+    await life.beats(8)
+    assert len(server.event_requests) - tried <= 8
     server.becomes("CALIBRATED")
     await life.agrees()
     assert [one.state for one in life.news] == ["RUNNING", "CALIBRATED"]
@@ -112,6 +116,8 @@ async def test_a_way_of_publications_that_is_cut_is_found_again(life: Life) -> N
             opened = len(server.event_requests)
             server.cut(server.streams)
             await until(_is_more_than(opened, server.event_requests), BOUND)
+            _, headers = server.event_requests[-1]
+            assert headers["last-event-id"] == f"{RUN}-{len(server.events)}"
         else:
             await server.break_zeromq()
         await _hears_at_once(life)
