@@ -84,6 +84,7 @@ if _chosen and _chosen not in _names:
     raise pytest.UsageError(f"CLIENT={_chosen}: expected one of {', '.join(_names)}")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the cases of one file and client together, with ``--dist loadgroup``.
 
