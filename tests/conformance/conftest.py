@@ -19,6 +19,8 @@ import pytest
 import pytest_twisted
 from attrs import define, field
 from twisted.internet.defer import Deferred
+from typing_extensions import override
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.conformance.clients import CLIENTS, Client
 from tests.conformance.life import Guest, Life, ServiceLife
@@ -26,7 +28,7 @@ from tests.conformance.scripted import ScriptedServer
 
 T = TypeVar("T")
 HERE = "tests/conformance/"
-_CASE = re.compile(r"::(\w+)\[([^]]+)]")
+_CASE = re.compile(r"/(\w+)\.py::(\w+)\[([^]]+)]")
 _OUTCOMES = ("passed", "failed", "error", "skipped")
 
 _failed = pytest.StashKey[bool]()
@@ -80,23 +82,30 @@ def start(client: Client, folder: Path) -> Life:
 
 _chosen = os.environ.get("CLIENT", "")
 _names = [client.name for client in CLIENTS]
+_has_command = {client.name: bool(client.command) for client in CLIENTS}
 if _chosen and _chosen not in _names:
     raise pytest.UsageError(f"CLIENT={_chosen}: expected one of {', '.join(_names)}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the cases of one file and client together, with ``--dist loadgroup``.
+class _Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Gives the cases of one file and client to one of pytest's processes.
 
-    Otherwise each of pytest's processes would have a client of each kind to start. What
-    lives in a browser has one browser for all cases.
+    Otherwise each process would have a client of each kind to start. What lives in a
+    browser has one browser for all cases. Other tests go where there is time.
     """
-    for item in items:
-        if item.nodeid.startswith(HERE) and isinstance(item, pytest.Function):
-            client = item.callspec.params["client"]
-            assert isinstance(client, Client)
-            group = f"{item.path.stem} {client.name}" if client.command else client.name
-            item.add_marker(pytest.mark.xdist_group(group))
+
+    @override
+    def _split_scope(self, nodeid: str) -> str:
+        found = _CASE.search(nodeid) if nodeid.startswith(HERE) else None
+        if found is None:
+            return nodeid
+        file, _, client = found.groups()
+        return f"{file} {client}" if _has_command[client] else client
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadgroup``, keep together what belongs together."""
+    return _Together(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(
@@ -199,7 +208,7 @@ def _table(reports: list[tuple[str, Any]]) -> Iterator[str]:
     for outcome, report in reports:
         found = _CASE.search(report.nodeid)
         assert found is not None
-        case, client = found.groups()
+        _, case, client = found.groups()
         name = case.removeprefix("test_").replace("_", " ")
         outcomes.setdefault(name, {})[client] = outcome
     names = [name for name in _names if any(name in row for row in outcomes.values())]

@@ -37,13 +37,14 @@ async def test_each_error_to_a_beat_is_told_once_and_it_beats_on(life: Life) -> 
 async def test_each_error_to_get_client_state_is_told_and_it_goes_on(
     life: Life,
 ) -> None:
-    server = life.server
-    for code in CODES:
+    server, codes = life.server, list(CODES)
+    if life.client.follows == "events":
+        codes.remove("BAD_MESSAGE")  # so says a server that takes none by HTTP yet
+    for code in codes:
         asked = len(server.requests)
         server.on_request = refusing(code, words(code))
-        server.becomes(
-            "RUNNING", server.life["sequence"] + 2
-        )  # it asks: one is missing
+        missed = server.life["sequence"] + 1
+        server.becomes("RUNNING", missed + 1)  # so it asks
         await life.complains(words(code))
         assert server.requests[asked].kind == "GetClientState"
         await life.beats(2)
