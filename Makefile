@@ -101,7 +101,7 @@ $(CSHARP)/Tests.exe: $(wildcard clients/csharp/Runtime/*.cs clients/csharp/Tests
 conformance: export CLIENTS := all
 conformance: $(DEV)
 	@$(has_clients)
-	$(BIN)/python -m pytest -q -n 8 --dist loadgroup tests/conformance $(ARGS)
+	$(BIN)/python -m pytest -q -n 6 --dist loadgroup tests/conformance $(ARGS)
 
 # All that the document says can be asked of it, and what it says can't.
 openapi: $(DEV)
