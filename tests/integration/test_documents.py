@@ -52,6 +52,7 @@ NOT_HERE = {
     "make test": "this test is a part of it",
     "make units": "this test is run beside them",
     "make openapi": "takes a minute",
+    "make conformance": "`make check` tries its cases, a minute long",
     "make costs": "`make check` runs it, on both cores",
     "make page": "takes two minutes, in a browser",
     "make pictures": "changes what the pages show",
