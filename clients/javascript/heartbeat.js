@@ -1070,10 +1070,8 @@ class Run {
     const id = answeredID ?? body.requestID ?? requestID;
     if (messageType === "ClientState") return this.session.requestAnswered(body, id);
     if (messageType !== "Error") return [];
-    if (asked === "GetClientState" && body.code === "BAD_MESSAGE") {
-      this.#takesBeatsOnly = true; // an older server: its beats' answers tell the state, too
-      return [];
-    }
+    // An older server takes beats alone; their answers tell the state, too.
+    if (asked === "GetClientState" && body.code === "BAD_MESSAGE") this.#takesBeatsOnly = !this.session.initialised;
     return this.session.requestRefused(body, id);
   }
 

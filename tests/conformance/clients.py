@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 from attrs import frozen
 from typing_extensions import override
 
+from tests.conformance import chromium
 from tests.integration.processes import ROOT, Process
 
 STATES = ("DISCONNECTED", "UNCALIBRATED", "CALIBRATED", "RUNNING")
@@ -82,18 +83,32 @@ class Client:
     :ivar command: begins its command line.
     :ivar follows: how it hears of changes.
     :ivar missing: finds out why it can't run here; None if it can.
-    :ivar origin: the page's that it is; None if it is a program without one.
     """
 
     name: str
     command: tuple[str | Path, ...]
     follows: Literal["zeromq", "events"]
     missing: Callable[[], str | None] = lambda: None
-    origin: str | None = None
+
+    @property
+    def origin(self) -> str | None:
+        """The page's that it is; None if it is a program without one."""
+        return None
 
     def start(self, folder: Path, *options: str | Path) -> Program:
         """Run it."""
         return _Process(*self.command, *options, folder=folder)
+
+
+class _Page(Client):
+    @property
+    @override
+    def origin(self) -> str:
+        return chromium.chromium().origin
+
+    @override
+    def start(self, folder: Path, *options: str | Path) -> Program:
+        return chromium.Kiosk(*options)
 
 
 def changes(program: Program) -> list[Change]:
@@ -159,5 +174,5 @@ CLIENTS = (
         _has_mono,
     ),
     Client("node", ("node", _CLI), "events", _needs("node", _CLI)),
-    Client("chromium", (), "events", lambda: "it has no launcher yet"),
+    _Page("chromium", (), "events", chromium.missing),
 )

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from typing_extensions import override
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.conformance import chromium
 from tests.conformance.clients import CLIENTS, Client
 from tests.conformance.life import Guest, Life, ServiceLife
 from tests.conformance.scripted import ScriptedServer
@@ -121,6 +122,13 @@ def client(request: pytest.FixtureRequest) -> Client:
             pytest.fail(f"{chosen.name}: {missing}", pytrace=False)
         pytest.skip(f"{chosen.name}: {missing}")
     return chosen
+
+
+@pytest.fixture(scope="package", autouse=True)
+def browser() -> Iterator[None]:
+    """The browser of the clients that are pages ends with the last of them."""
+    yield
+    chromium.close()
 
 
 @pytest.fixture(scope="package")
