@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import signal
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from functools import cache, partial
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from typing_extensions import override
 
 from tests.browser.service import is_root
@@ -32,10 +34,23 @@ MODULES = ROOT / "clients/javascript"
 PAGE = b"""<!doctype html>
 <link rel="icon" href="data:,">
 <script type="module">
-import { GameClient } from "/heartbeat.js";
+import { GameClient, baseURL, checkClientID } from "/heartbeat.js";
 import { changeOf, complaintOf } from "/lines.mjs";
 
+const checked = (option, check, value) => {
+  try {
+    check(value);
+    return true;
+  } catch (error) {
+    console.warn(`--${option}: ${error.message}`);
+    window.over();
+    return false;
+  }
+};
+
 window.begin = (options) => {
+  if (!checked("id", checkClientID, options.clientID)) return;
+  if (!checked("server", baseURL, options.server)) return;
   const onEvent = (event) => {
     const change = changeOf(options.clientID, event);
     if (change !== null) console.log(change);
@@ -155,13 +170,23 @@ class Kiosk:
         self.output = ""
         self.status: int | None = None
         self._given = dict(zip(options[::2], options[1::2], strict=True))
+        self._waiting: list[Deferred[None]] = []
         self._page = chromium().run(self._begin())
+        self._page.add_done_callback(self._begun)
+
+    def signal(self, name: str) -> None:
+        """End it: by its own Goodbye with INT and TERM, without one with KILL."""
+        end = self._kill if name == "KILL" else self._stop
+        _in_browser(end()).addCallbacks(self._ended, self._failed)
 
     async def ends(self, signal: str | None = None) -> int:
-        """End it: by its own Goodbye with INT and TERM, without one with KILL."""
+        """Its exit status, once it has ended; with ``signal``, of it."""
         if self.status is None and signal is not None:
-            end = self._kill if signal == "KILL" else self._stop
-            await patiently(_deferred(end()))
+            self.signal(signal)
+        if self.status is None:
+            ended: Deferred[None] = Deferred()
+            self._waiting.append(ended)
+            await patiently(ended)
         assert self.status is not None
         return self.status
 
@@ -169,7 +194,7 @@ class Kiosk:
         context, page = await chromium().new_page()
         page.on("console", lambda line: self._hear(line.type, line.text))
         page.on("pageerror", lambda error: self._hear("error", str(error)))
-        await page.expose_function("over", partial(self._in_reactor, self._ended, 1))
+        await page.expose_function("over", partial(self._in_reactor, self._over))
         token = self._given.get("--token-file")
         options = {
             "clientID": str(self._given["--id"]),
@@ -187,35 +212,55 @@ class Kiosk:
 
     def _print(self, kind: str, text: str) -> None:
         # What Chromium itself says of a fetch that failed is no line of a program's.
-        is_own = re.match(r"\d{4}-|" + re.escape(f"{self._given['--id']}: "), text)
+        is_own = re.match(rf"\d{{4}}-|--|{re.escape(str(self._given['--id']))}: ", text)
         self.output += f"{text}\n" if is_own else f"(chromium) {text}\n"
         if kind == "log":
             self.told += f"{text}\n"
 
+    def _begun(self, page: Future[tuple[BrowserContext, Page]]) -> None:
+        if (error := page.exception()) is not None:
+            self._hear("error", f"it did not begin: {error}")
+
+    def _over(self) -> None:
+        """It has ended by itself."""
+        _in_browser(self._close(1)).addCallbacks(self._ended, self._failed)
+
     def _ended(self, status: int) -> None:
         self.status = status
+        for waiting in self._waiting:
+            waiting.callback(None)
+        self._waiting = []
 
-    async def _stop(self) -> None:
-        context, page = await asyncio.wrap_future(self._page)
+    def _failed(self, failure: Failure) -> None:
+        self.output += failure.getTraceback()
+        self._ended(1)
+
+    async def _stop(self) -> int:
+        _, page = await asyncio.wrap_future(self._page)
         await page.evaluate("window.client.stop()")
-        await context.close()
-        self._in_reactor(self._ended, 0)
+        return await self._close(0)
 
-    async def _kill(self) -> None:
+    async def _kill(self) -> int:
         context, _ = await asyncio.wrap_future(self._page)
         await context.set_offline(True)  # no last word gets out
+        return await self._close(-signal.SIGKILL)
+
+    async def _close(self, status: int) -> int:
+        context, _ = await asyncio.wrap_future(self._page)
         await context.close()
-        self._in_reactor(self._ended, -9)
+        return status
 
 
-def _deferred(coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
+def _in_browser(coroutine: Coroutine[Any, Any, int]) -> Deferred[int]:
     """What comes of it in the browser's thread, for the reactor's."""
-    deferred: Deferred[None] = Deferred()
+    deferred: Deferred[int] = Deferred()
 
-    def fire(done: Future[None]) -> None:
+    def fire(done: Future[int]) -> None:
         error = done.exception()
-        call = deferred.callback if error is None else deferred.errback
-        reactor.callFromThread(call, error)
+        if error is None:
+            reactor.callFromThread(deferred.callback, done.result())
+        else:
+            reactor.callFromThread(deferred.errback, error)
 
     chromium().run(coroutine).add_done_callback(fire)
     return deferred
