@@ -163,6 +163,7 @@ class Kiosk:
     """A client that is a page; see ``clients.Program``.
 
     :param options: as a program's: ``--id``, ``--server``, ``--token-file``.
+    :ivar page: its context and the page, for who works in the browser's thread.
     """
 
     def __init__(self, *options: str | Path) -> None:
@@ -171,13 +172,13 @@ class Kiosk:
         self.status: int | None = None
         self._given = dict(zip(options[::2], options[1::2], strict=True))
         self._waiting: list[Deferred[None]] = []
-        self._page = chromium().run(self._begin())
-        self._page.add_done_callback(self._begun)
+        self.page = chromium().run(self._begin())
+        self.page.add_done_callback(self._begun)
 
     def signal(self, name: str) -> None:
         """End it: by its own Goodbye with INT and TERM, without one with KILL."""
         end = self._kill if name == "KILL" else self._stop
-        _in_browser(end()).addCallbacks(self._ended, self._failed)
+        in_browser(end()).addCallbacks(self._ended, self._failed)
 
     async def ends(self, signal: str | None = None) -> int:
         """Its exit status, once it has ended; with ``signal``, of it."""
@@ -223,7 +224,7 @@ class Kiosk:
 
     def _over(self) -> None:
         """It has ended by itself."""
-        _in_browser(self._close(1)).addCallbacks(self._ended, self._failed)
+        in_browser(self._close(1)).addCallbacks(self._ended, self._failed)
 
     def _ended(self, status: int) -> None:
         self.status = status
@@ -236,22 +237,22 @@ class Kiosk:
         self._ended(1)
 
     async def _stop(self) -> int:
-        _, page = await asyncio.wrap_future(self._page)
+        _, page = await asyncio.wrap_future(self.page)
         await page.evaluate("window.client.stop()")
         return await self._close(0)
 
     async def _kill(self) -> int:
-        context, _ = await asyncio.wrap_future(self._page)
+        context, _ = await asyncio.wrap_future(self.page)
         await context.set_offline(True)  # no last word gets out
         return await self._close(-signal.SIGKILL)
 
     async def _close(self, status: int) -> int:
-        context, _ = await asyncio.wrap_future(self._page)
+        context, _ = await asyncio.wrap_future(self.page)
         await context.close()
         return status
 
 
-def _in_browser(coroutine: Coroutine[Any, Any, int]) -> Deferred[int]:
+def in_browser(coroutine: Coroutine[Any, Any, int]) -> Deferred[int]:
     """What comes of it in the browser's thread, for the reactor's."""
     deferred: Deferred[int] = Deferred()
 
