@@ -120,7 +120,10 @@ export function encode(messageType, body, requestID = undefined, now = new Date(
   return JSON.stringify({ sdkVersion: 0.1, timestamp, messageType, body, requestID });
 }
 
+const SHORT = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
 const escaped = (character) => {
+  if (character in SHORT) return SHORT[character];
   const code = character.codePointAt(0);
   const [mark, digits] = code < 0x100 ? ["x", 2] : code < 0x10000 ? ["u", 4] : ["U", 8];
   return `\\${mark}${code.toString(16).padStart(digits, "0")}`;

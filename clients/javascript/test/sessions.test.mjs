@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { Session, readBody } from "../heartbeat.js";
+import { Session } from "../heartbeat.js";
 
 const SCENARIOS = JSON.parse(readFileSync(new URL("../../../contract/sessions.json", import.meta.url)));
 
@@ -12,12 +12,12 @@ const NAMES = { OpenEvents: "OpenSockets", EventsLost: "ZmqLost", EventsBack: "Z
 
 const EVENTS = {
   beat: (session, { values }) => session.beat(values),
-  beatAnswered: (session, { body }) => session.beatAnswered(readBody("ClientState", body)),
-  beatRefused: (session, { body }) => session.beatRefused(readBody("Error", body)),
+  beatAnswered: (session, { body }) => session.beatAnswered(body),
+  beatRefused: (session, { body }) => session.beatRefused(body),
   beatFailed: (session, { detail }) => session.beatFailed(detail),
-  requestAnswered: (session, { body }, id) => session.requestAnswered(readBody("ClientState", body), id),
-  requestRefused: (session, { body }, id) => session.requestRefused(readBody("Error", body), id),
-  statePublished: (session, { body }) => session.statePublished(readBody("OnStateChange", body)),
+  requestAnswered: (session, { body }, id) => session.requestAnswered(body, id),
+  requestRefused: (session, { body }, id) => session.requestRefused(body, id),
+  statePublished: (session, { body }) => session.statePublished(body),
   report: (session, { clientState }) => session.report(clientState),
   askAgain: (session) => session.askAgain(),
   zmqConnected: (session) => session.eventsConnected(),
@@ -30,7 +30,7 @@ class RequestIDs {
   #ids = new Map();
 
   of(name) {
-    return name === null || name === undefined ? null : this.#ids.get(name);
+    return name === null || name === undefined ? null : (this.#ids.get(name) ?? `unknown: ${name}`);
   }
 
   take(name, id) {
