@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
 import pytest_twisted
+from playwright.async_api import Page
 
 from tests.conformance.chromium import Kiosk, chromium, in_browser
 from tests.integration.conftest import Running, start_service
@@ -57,22 +58,18 @@ async def lives(running: Running) -> list[dict[str, Any]]:
     return lives
 
 
-@pytest.mark.parametrize("how", ["closed", "left"])
-@pytest_twisted.ensureDeferred
-async def test_a_page_that_is_closed_or_left_says_goodbye(
-    running: Running, how: str
+async def assert_says_goodbye(
+    running: Running, go: Callable[[Page], Awaitable[object]]
 ) -> None:
+    """Its life ends when the page goes so, and not by its timebomb."""
     kiosk = await begin(running)
 
-    async def go() -> int:
+    async def gone() -> int:
         _, page = await asyncio.wrap_future(kiosk.page)
-        if how == "closed":
-            await page.close(run_before_unload=True)
-        else:
-            await page.goto("about:blank")
+        await go(page)
         return 0
 
-    await do(go())
+    await do(gone())
 
     async def has_ended() -> bool:
         return (await lives(running))[0]["endedAt"] is not None
@@ -80,6 +77,16 @@ async def test_a_page_that_is_closed_or_left_says_goodbye(
     await until(has_ended)
     assert [life["reason"] for life in await lives(running)] == ["goodbye"]
     await kiosk.ends("KILL")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_page_that_is_closed_says_goodbye(running: Running) -> None:
+    await assert_says_goodbye(running, lambda page: page.close(run_before_unload=True))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_page_that_is_left_says_goodbye(running: Running) -> None:
+    await assert_says_goodbye(running, lambda page: page.goto("about:blank"))
 
 
 @pytest_twisted.ensureDeferred
