@@ -135,6 +135,11 @@ class Session:
     _outage: ZmqOutage = field(factory=ZmqOutage, init=False)
 
     @property
+    def interval(self) -> float:
+        """Seconds between two beats, as the server told."""
+        return self._interval
+
+    @property
     def patience(self) -> float:
         """Seconds after which a beat without an answer has failed."""
         return max(self._interval, min(LONGEST_PATIENCE, self._timebomb / 2))

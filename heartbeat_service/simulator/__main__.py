@@ -149,12 +149,17 @@ def _tell(options: Options, told: dict[str, Any]) -> int:
     return 0 if told["kept"] else BROKEN
 
 
-def _in_virtual_time(options: Options) -> dict[str, Any]:
-    from heartbeat_service.simulator.virtual import run
-
+def have_nothing_else_to_do() -> None:
+    """Let this process write no log, and look for no garbage."""
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False)
     # Little of it is garbage, and none in circles: to look for some takes a tenth.
     gc.disable()
+
+
+def _in_virtual_time(options: Options) -> dict[str, Any]:
+    from heartbeat_service.simulator.virtual import run
+
+    have_nothing_else_to_do()
     return run(options.plan, options["interval"], options["fuse"])
 
 

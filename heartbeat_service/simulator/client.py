@@ -49,11 +49,11 @@ from heartbeat_service.simulator.virtual_clock import Stallable
 #: Seconds that a request other than a beat waits for its answer (contract, section 5).
 PATIENCE = 2.0
 
-#: Seconds, on average, that a game stays in a state before it reports the next.
+#: How long a game stays in a state before it reports the next: on average, in beats.
 STAY = {
-    ClientState.UNCALIBRATED: 5.0,
-    ClientState.CALIBRATED: 10.0,
-    ClientState.RUNNING: 120.0,
+    ClientState.UNCALIBRATED: 2.5,
+    ClientState.CALIBRATED: 5,
+    ClientState.RUNNING: 60,
 }
 NEXT = {
     ClientState.UNCALIBRATED: ClientState.CALIBRATED,
@@ -333,7 +333,9 @@ class Process:
     def _play(self, state: ClientState) -> None:
         """The game goes on from that state after a while."""
         if state in NEXT:
-            stay = self._client.random.expovariate(1 / STAY[state])
+            stay = STAY[state] * self._client.random.expovariate(
+                1 / self.session.interval
+            )
             self._after("game", stay, self._do, self.session.report, NEXT[state])
 
     def _after(

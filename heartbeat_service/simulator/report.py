@@ -70,6 +70,12 @@ def as_text(told: Mapping[str, Any]) -> str:
         "unanswered": f"{told['unanswered']:,}",
         "own delays": f"up to {told['lagMilliseconds']:g} ms",
     }
+    if "stalls" in told:  # of a service that could be stalled
+        stalls = told["stalls"]
+        lines["stalls"] = (
+            f"{stalls['ordered']:,} ordered, {stalls['told']:,} noticed, "
+            f"{stalls['seconds']:,} s"
+        )
     text = [f"{name:>15}  {what}" for name, what in lines.items()]
     text += [f"BROKEN  {what}" for what in told["broken"]]
     text.append("No promise was broken." if told["kept"] else "A promise was broken.")

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from heartbeat_service.core.changes import Change
 from heartbeat_service.core.errors import HeartbeatError
+from heartbeat_service.core.notices import News, Stalled
 from heartbeat_service.engine.dispatch import error_message
 from heartbeat_service.engine.engine import Engine
 from heartbeat_service.protocol.messages import ClientID, OnStateChange, Reply, Request
@@ -54,6 +55,9 @@ class VirtualService:
     :param interval: seconds between two beats, as clients are told.
     :param timebomb: seconds from a beat to a client's death.
     :ivar clients: who hears of publications, by their IDs.
+    :ivar stalls: how often it was kept from running ...
+    :ivar stalls_told: ... and how often it noticed, and told operators ...
+    :ivar stalled: ... and for how many seconds, all in all.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class VirtualService:
         timebomb: float,
     ) -> None:
         self.clients: dict[str, SimulatedClient] = {}
+        self.stalls = self.stalls_told = 0
+        self.stalled = 0.0
         self._clock = clock
         self._machine = Stallable(clock)
         self._random = plan.random("service")
@@ -75,6 +81,7 @@ class VirtualService:
             self._machine,
             MemoryStore(self._wall_clock),
             [self._publish],
+            watchers=[self._watch],
             timebomb=timebomb,
             interval=interval,
             wall_clock=self._wall_clock,
@@ -96,9 +103,7 @@ class VirtualService:
         self, request: Request, _request_id: str, patience: float, answered: Answered
     ) -> None:
         """Send it; a moment later it arrives."""
-        self._clock.callLater(
-            self._latency(), self._arrive, request, patience, answered
-        )
+        self._clock.send(self._latency(), self._arrive, request, patience, answered)
 
     def _latency(self) -> float:
         least, most = LATENCY
@@ -112,7 +117,7 @@ class VirtualService:
 
     def _serve(self, request: Request, answered: Answered) -> None:
         def answer(reply: Reply) -> None:
-            self._clock.callLater(self._latency(), answered, reply)
+            self._clock.send(self._latency(), answered, reply)
 
         def refuse(failure: Failure) -> None:
             failure.trap(HeartbeatError)
@@ -138,7 +143,10 @@ class VirtualService:
             incarnation=change.incarnation,
             instance_id=change.client.instances.present or UNSET,
         )
-        self._clock.callLater(PUSH_LATENCY, self._heard, message)
+        self._clock.send(PUSH_LATENCY, self._heard, message)
+
+    def _watch(self, news: News) -> None:
+        self.stalls_told += isinstance(news, Stalled)
 
     def _heard(self, message: OnStateChange) -> None:
         self._referee.heard(message)
@@ -147,12 +155,15 @@ class VirtualService:
     def _plan_stall(self) -> None:
         if self._stall_rate:
             wait = self._random.expovariate(self._stall_rate)
-            self._clock.callLater(wait, self._stall)
+            self._clock.send(wait, self._stall)
 
     def _stall(self) -> None:
         fuses = self._random.uniform(SHORTEST_STALL, LONGEST_STALL)
+        seconds = fuses * self._timebomb
+        self.stalls += 1
+        self.stalled += seconds
         self._machine.stall()
-        self._clock.callLater(fuses * self._timebomb, self._go_on)
+        self._clock.send(seconds, self._go_on)
 
     def _go_on(self) -> None:
         # A reactor's timers come before its sockets: the worst order for a timebomb.
@@ -165,7 +176,7 @@ class VirtualService:
         for _ in range(min(AT_ONCE, len(self._piled_up))):
             self._serve(*self._piled_up.popleft())
         if self._piled_up:
-            self._clock.callLater(0, self._read)
+            self._clock.send(0, self._read)
 
     def _wall_clock(self) -> float:
         return EPOCH + self._clock.seconds()
@@ -208,4 +219,9 @@ def run(plan: Plan, interval: float, timebomb: float) -> dict[str, Any]:
         client.leave()
     clock.run_until(plan.seconds + SETTLING)
     service.close()
-    return figures(plan, referee, mishaps)
+    stalls = {
+        "ordered": service.stalls,
+        "told": service.stalls_told,
+        "seconds": round(service.stalled, 1),
+    }
+    return {**figures(plan, referee, mishaps), "stalls": stalls}
