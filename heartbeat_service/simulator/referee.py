@@ -140,7 +140,7 @@ class Referee:
         now = self._clock.seconds()
         if isinstance(answer, NoAnswer):
             self.unanswered += 1
-            self._trouble_at = now
+            self._trouble_at = max(self._trouble_at, now)
             return
         self.slowest = max(self.slowest, now - sent_at)
         if isinstance(answer, ErrorMessage):
@@ -185,9 +185,12 @@ class Referee:
             if sent_at is not None:  # else it is nobody of this fleet's
                 self.push_times.append(now - sent_at)
 
-    def stalled(self) -> None:
-        """The service was kept from listening, and that is over: no fuse has burnt."""
-        self._trouble_at = self._clock.seconds()
+    def stalled(self, seconds: float = 0.0) -> None:
+        """The service is kept from listening up to now, and for so long: no fuse burns.
+
+        :param seconds: how much longer; 0 if it is over.
+        """
+        self._trouble_at = max(self._trouble_at, self._clock.seconds() + seconds)
 
     def lost_sight(self) -> None:
         """Publications may have been missed: nobody's death is waited for any more."""
@@ -226,7 +229,12 @@ class Referee:
         self._clock.callLater(max(seconds, ROUNDING), look)
 
     def _due(self, life: Life) -> float:
-        """When its death must have been heard of, if nobody beats for it any more."""
+        """When its death must have been heard of, if nobody beats for it any more.
+
+        While the first answer is on its way, its fuse isn't known: look again later.
+        """
+        if life.heard_after is None:
+            return self._clock.seconds() + MARGIN
         margin = MARGIN + self.slowest + 2 * self.lag
         return max(life.heard_before, self._trouble_at) + life.fuse + margin
 

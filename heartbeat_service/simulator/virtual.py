@@ -163,13 +163,13 @@ class VirtualService:
         self.stalls += 1
         self.stalled += seconds
         self._machine.stall()
+        self._referee.stalled(seconds)
         self._clock.send(seconds, self._go_on)
 
     def _go_on(self) -> None:
         # A reactor's timers come before its sockets: the worst order for a timebomb.
         self._machine.go_on()
         self._read()
-        self._referee.stalled()
         self._plan_stall()
 
     def _read(self) -> None:

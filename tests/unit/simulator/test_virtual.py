@@ -11,12 +11,22 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
+from heartbeat_service.core.changes import Reason
 from heartbeat_service.core.heartbeat import Heartbeat, Stage
 from heartbeat_service.core.registry import Registry
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol.messages import (
+    ClientID,
+    ClientStateMessage,
+    HeartbeatMessage,
+    OnStateChange,
+)
 from heartbeat_service.simulator import __main__ as program
 from heartbeat_service.simulator import virtual
 from heartbeat_service.simulator.plan import Plan
+from heartbeat_service.simulator.referee import MARGIN, Referee
 from heartbeat_service.simulator.report import as_json
+from heartbeat_service.simulator.virtual_clock import VirtualClock
 
 INTERVAL, FUSE = 2.0, 6.0
 
@@ -152,3 +162,65 @@ class TestBrokenPromises(SynchronousTestCase):
         told = run(evolve(CALM, pause_rate=1.0))
         self.assertFalse(told["kept"])
         self.assertGreater(told["missedDeaths"], 0)
+
+
+class TestMissedDeaths(SynchronousTestCase):
+    """When a death has to have been heard of, and not sooner."""
+
+    def setUp(self) -> None:
+        self.clock = VirtualClock()
+        self.referee = Referee(self.clock)
+        self.beat = HeartbeatMessage(
+            client_id=ClientID("head-1"), client_state=ClientState.DISCONNECTED
+        )
+
+    def answer(self) -> None:
+        """The beat is answered now."""
+        reply = ClientStateMessage(
+            client_id=self.beat.client_id,
+            client_state=ClientState.UNCALIBRATED,
+            sequence=1,
+            incarnation=1,
+            timebomb_seconds=FUSE,
+            heartbeat_interval_seconds=INTERVAL,
+            request_endpoint="",
+            state_change_endpoint="",
+        )
+        self.referee.answered(self.beat, self.clock.seconds(), reply)
+
+    def missed_by(self, seconds: float) -> int:
+        self.clock.run_until(seconds)
+        return self.referee.missed_deaths
+
+    def test_a_fuse_and_a_margin_after_the_last_beat(self) -> None:
+        self.referee.sent(self.beat)
+        self.answer()
+        self.referee.will_be_silent("head-1")
+        due = FUSE + MARGIN
+        self.assertEqual((self.missed_by(due - 0.1), self.missed_by(due + 0.1)), (0, 1))
+
+    def test_while_the_service_is_stalled_nobody_has_to_die(self) -> None:
+        self.referee.sent(self.beat)
+        self.answer()
+        self.referee.will_be_silent("head-1")
+        self.clock.run_until(1)
+        self.referee.stalled(30)
+        due = 31 + FUSE + MARGIN
+        self.assertEqual((self.missed_by(due - 0.1), self.missed_by(due + 0.1)), (0, 1))
+
+    def test_whose_first_answer_is_on_its_way_has_no_fuse_yet(self) -> None:
+        self.referee.sent(self.beat)
+        self.referee.heard(
+            OnStateChange(
+                client_id=self.beat.client_id,
+                client_state=ClientState.UNCALIBRATED,
+                previous_state=ClientState.DISCONNECTED,
+                reason=Reason.HEARTBEAT,
+                sequence=1,
+                incarnation=1,
+            )
+        )
+        self.referee.will_be_silent("head-1")
+        self.assertEqual(self.missed_by(60), 0)
+        self.answer()
+        self.assertEqual((self.missed_by(66), self.missed_by(72)), (0, 1))
