@@ -648,10 +648,12 @@ async def test_what_is_published_of_anyone_else_or_in_no_known_way_is_ignored(
         async def is_followed() -> bool:
             # The last of all, which tells that the others have come by now.
             server.publish(clientState="CALIBRATED", sequence=next(further))
-            return game.events.pending != []
+            return any(isinstance(one, StateChanged) for one in game.events.pending)
 
         await until(is_followed)
-    first = await game.state()
+    while not isinstance(first := await game.event(), StateChanged):
+        # The fuse is short: on a busy machine a handshake may outlast half of it.
+        assert isinstance(first, ZmqLost | ZmqBack)
     assert first.state is ClientState.CALIBRATED
     complaints = [formatEvent(event) for event in log if "count" in event]
     assert 1 <= len(complaints) < 12, "few lines tell of many messages"
