@@ -14,6 +14,9 @@
 #
 # Needs Debian (or a system like it), Python 3.11 or newer, and make.
 
+# What is compiled is kept: a program starts sooner, and these tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
@@ -23,7 +26,7 @@ RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d
 DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo test page pictures faults bench conformance csharp-client virtual-hour openapi costs lint check units dist package format clean
+.PHONY: run demo test page pictures faults bench conformance csharp-client virtual-hour openapi costs lint check units tools dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -33,13 +36,12 @@ demo: $(RUN)
 
 # A real Prometheus scrapes the service. Clients in other languages are tried where these
 # are there, and all of them with CLIENTS=all. With COVERAGE=1, after `make units COVERAGE=1`,
-# it asks for 95 %; what was counted there isn't counted again, which takes a minute.
+# it asks for 95 %; what has passed there, under trial, isn't run again.
 test: $(DEV)
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
 		sh deploy/install-debian.sh prometheus
 	@$(has_clients)
 ifdef COVERAGE
-	$(BIN)/python -m pytest -q -n 4 tests/unit
 	$(BIN)/python -m pytest -q -n 4 --dist loadgroup --cov --cov-append \
 		tests/integration tests/conformance
 else
@@ -76,7 +78,7 @@ bench: $(BENCH)
 # What clients run on that aren't Python. Each that was built is tried; with CLIENTS=all none
 # may be missing.
 MONO := mono-mcs libmono-system-net-http4.0-cil libmono-system-json4.0-cil libzmq5
-LANGUAGES := $(MONO) nodejs chromium
+LANGUAGES := $(MONO) $(if $(shell command -v node),,nodejs) chromium
 has_languages = dpkg-query -W $(LANGUAGES) >/dev/null 2>&1 || \
 	sh deploy/install-debian.sh $(LANGUAGES)
 has_clients = { [ "$$CLIENTS" != all ] || $(has_languages); } && \
@@ -144,11 +146,16 @@ dist: $(DEV)
 package: dist
 	sh tests/package.sh $(BIN)
 
+# All that any part of check needs of Debian, while the first parts run.
+tools:
+	@dpkg-query -W prometheus $(BROWSER) $(LANGUAGES) >/dev/null 2>&1 || \
+		sh deploy/install-debian.sh prometheus $(BROWSER) $(LANGUAGES)
+
 # The first have a core for the units and one for the rest; what comes after has both.
 check: export CLIENTS := all
 check: $(DEV)
-	$(MAKE) --no-print-directory -j2 --output-sync=target \
-		units lint package openapi COVERAGE=1
+	$(MAKE) --no-print-directory -j3 --output-sync=target \
+		tools units lint package openapi COVERAGE=1
 	$(MAKE) --no-print-directory test COVERAGE=1
 	$(MAKE) --no-print-directory page BRIEF=1
 	$(MAKE) --no-print-directory virtual-hour
