@@ -44,7 +44,7 @@ PAGES = [
     *sorted(ROOT.joinpath("docs").glob("*.md")),
 ]
 REQUESTS = {"HEARTBEAT", "GetClientState", "SetClientState", "Goodbye"}
-KINDS = {"sh", "console", "", "json", "toml", "text", "mermaid"}
+KINDS = {"sh", "console", "", "csharp", "json", "toml", "text", "mermaid"}
 
 #: What is not run, by how it begins, and why.
 NOT_HERE = {
@@ -53,6 +53,7 @@ NOT_HERE = {
     "make units": "this test is run beside them",
     "make openapi": "takes a minute",
     "make conformance": "`make check` tries its cases, a minute long",
+    "make virtual-hour": "`make check` runs it, on both cores",
     "make costs": "`make check` runs it, on both cores",
     "make page": "takes two minutes, in a browser",
     "make pictures": "changes what the pages show",
