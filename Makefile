@@ -84,20 +84,15 @@ has_languages = dpkg-query -W $(LANGUAGES) >/dev/null 2>&1 || \
 has_clients = { [ "$$CLIENTS" != all ] || $(has_languages); } && \
 	{ ! command -v mcs >/dev/null || $(MAKE) --no-print-directory csharp-client; }
 
-# The client in C#, as a program of mono, and the tests of what it is made of.
+# The client in C#, as a program of mono.
 CSHARP := build/csharp
 MCS := mcs -langversion:7.2 -warnaserror -nologo -r:System.Net.Http
-csharp-client: $(CSHARP)/MLFGameClient.exe $(CSHARP)/Tests.exe
+csharp-client: $(CSHARP)/MLFGameClient.exe
 
 $(CSHARP)/MLFGameClient.exe: $(wildcard clients/csharp/Runtime/*.cs clients/csharp/Program~/*)
 	@command -v mcs >/dev/null || sh deploy/install-debian.sh $(MONO)
 	@mkdir -p $(CSHARP)
 	cp clients/csharp/Program~/MLFGameClient.exe.config $(CSHARP)
-	$(MCS) -out:$@ $(filter %.cs,$^)
-
-$(CSHARP)/Tests.exe: $(wildcard clients/csharp/Runtime/*.cs clients/csharp/Tests~/*.cs)
-	@command -v mcs >/dev/null || sh deploy/install-debian.sh $(MONO)
-	@mkdir -p $(CSHARP)
 	$(MCS) -out:$@ $(filter %.cs,$^)
 
 # A table of case and client. CLIENT=node tries one of them alone.
