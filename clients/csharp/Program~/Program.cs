@@ -139,7 +139,12 @@ namespace MLF
         {
             private const int Interrupt = 2;
             private const int Terminate = 15;
-            private readonly IntPtr[] _caught;
+
+            // Where the helper counts: an int behind the signal's number. Its own way to wait
+            // misses a signal that comes before the first wait.
+            private const int Count = 4;
+
+            private readonly IntPtr[] _caught = new IntPtr[0];
             private bool _cancelled;
 
             public Signals()
@@ -158,28 +163,21 @@ namespace MLF
                 }
             }
 
-            private delegate int ShuttingDown();
-
-            /// <summary>Wait for one; whether one came.</summary>
+            /// <summary>Wait; whether one has come by then.</summary>
             public bool Wait(int milliseconds)
             {
-                if (_caught == null)
+                Thread.Sleep(milliseconds);
+                bool cameOne = _cancelled;
+                foreach (IntPtr signal in _caught)
                 {
-                    Thread.Sleep(milliseconds);
-                    return _cancelled;
+                    cameOne |= signal != IntPtr.Zero && Marshal.ReadInt32(signal, Count) > 0;
                 }
-                int which = WaitAny(_caught, _caught.Length, milliseconds, () => 0);
-                return which >= 0 && which < _caught.Length;
+                return cameOne;
             }
 
             [DllImport("MonoPosixHelper", EntryPoint = "Mono_Unix_UnixSignal_install",
                 CallingConvention = CallingConvention.Cdecl, SetLastError = true)]
             private static extern IntPtr Install(int signal);
-
-            [DllImport("MonoPosixHelper", EntryPoint = "Mono_Unix_UnixSignal_WaitAny",
-                CallingConvention = CallingConvention.Cdecl, SetLastError = true)]
-            private static extern int WaitAny(
-                IntPtr[] signals, int count, int milliseconds, ShuttingDown isShuttingDown);
         }
     }
 }
