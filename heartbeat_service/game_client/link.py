@@ -5,19 +5,36 @@ tells of each try, and of each handshake: what the last one came to is kept here
 
 After some failures libzmq gives up for good (it read what is no ZMTP, or one side alone
 has CURVE keys), so whoever waits for too long has to open the socket anew. Knows
-nothing of messages, and nothing of how long is too long.
+nothing of messages, nothing of how long is too long, and nothing of who reads the
+monitor: Twisted or asyncio.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import zmq
 
-from heartbeat_service.zeromq.connection import HardenedConnection
-from heartbeat_service.zeromq.monitor import Monitor
+from heartbeat_service.game_client.ports import Listener
+from heartbeat_service.protocol.codec import MAX_MESSAGE
 
-_EVENTS = (
+#: Messages of a server that wait here until they are read; the rest waits at the
+#: server. What it says of one client is little; with the longest they are 6 MiB.
+MAX_UNREAD = 100
+
+#: Requests that wait here while the server can't be reached; the rest is dropped, since
+#: what matters is asked again.
+MAX_UNSENT = 10
+
+#: What both sockets of a client are set to, on top of what every socket is.
+OPTIONS: dict[int, int] = {
+    zmq.MAXMSGSIZE: MAX_MESSAGE,
+    zmq.RCVHWM: MAX_UNREAD,
+    zmq.SNDHWM: MAX_UNSENT,
+}
+
+#: What the monitor is asked for.
+EVENTS = (
     zmq.EVENT_CONNECTED
     | zmq.EVENT_CLOSED
     | zmq.EVENT_DISCONNECTED
@@ -45,7 +62,6 @@ _OTHER_MECHANISM = {
 class Link:
     """What became of one socket's connection.
 
-    :param connection: before it is connected.
     :param address: where it connects to.
     :param has_keys: whether it shows a CURVE key.
     :param changed: called whenever any of this may have changed.
@@ -53,25 +69,21 @@ class Link:
     """
 
     def __init__(
-        self,
-        connection: HardenedConnection,
-        address: str,
-        has_keys: bool,
-        changed: Callable[[], None],
+        self, address: str, has_keys: bool, changed: Callable[[], None]
     ) -> None:
         self.connected = False
         self._address = address
         self._has_keys = has_keys
         self._changed = changed
         self._why = _UNREACHABLE
-        Monitor(connection, _EVENTS, self._heard)
 
     @property
     def trouble(self) -> str:
         """What goes wrong, in a sentence; of no use while it is connected."""
         return f"{self._address} {self._why}"
 
-    def _heard(self, event: int, value: int, _endpoint: str) -> None:
+    def heard(self, event: int, value: int, _endpoint: str = "") -> None:
+        """An event of the socket's monitor."""
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.connected = True
         elif event == zmq.EVENT_CONNECTED:
@@ -82,3 +94,12 @@ class Link:
         elif self.connected or event == zmq.EVENT_CLOSED:
             self.connected, self._why = False, _UNREACHABLE
         self._changed()
+
+
+def tell(listener: Listener, links: Sequence[Link]) -> None:
+    """Tell whether all of them are connected; if not, why the first isn't."""
+    troubles = [link.trouble for link in links if not link.connected]
+    if troubles:
+        listener.disconnected(troubles[0])
+    else:
+        listener.connected()

@@ -9,14 +9,14 @@ Knows nothing of what a beat says, or an answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any, NoReturn
 
 import treq
 from attrs import frozen
 from twisted.internet import defer
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import trustRootFromCertificates
@@ -97,21 +97,32 @@ class Post:
         )
         self._pool = _Pool(reactor)
         self._agent = Agent(reactor, trust, pool=self._pool)
+        self._sending: Deferred[None] = succeed(None)
 
-    def send(self, body: bytes, patience: float) -> Deferred[tuple[int, bytes]]:
-        """POST it; the answer's status and body.
-
-        It fails with :class:`NoAnswer` if there is none within ``patience`` seconds, or
-        one that is no HTTP. Nothing is open any more then.
-        """
-        return (
+    def post(
+        self,
+        body: bytes,
+        patience: float,
+        answered: Callable[[int, bytes], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        """POST it. Nothing is open any more when it has failed."""
+        self._sending = (
             Deferred.fromCoroutine(self._exchange(body))
             .addTimeout(patience, self._reactor)
             .addErrback(self._failed)
+            .addCallbacks(
+                lambda answer: answered(*answer),
+                lambda failure: failed(failure.getErrorMessage()),
+            )
         )
 
-    async def close(self) -> None:
-        """Cut all connections; when it is done, none is left."""
+    def close(self, closed: Callable[[], None]) -> None:
+        """Cut all connections; it may post again afterwards."""
+        self._sending.cancel()
+        Deferred.fromCoroutine(self._close()).addCallback(lambda _: closed())
+
+    async def _close(self) -> None:
         self._pool.cut()
         await self._pool.closeCachedConnections()
         while self._pool.open:

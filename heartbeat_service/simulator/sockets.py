@@ -19,7 +19,7 @@ from typing_extensions import override
 from heartbeat_service.core.clock import Timer
 from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.game_client.credentials import Credentials
-from heartbeat_service.game_client.link import Link
+from heartbeat_service.game_client.link import EVENTS, Link
 from heartbeat_service.protocol.codec import (
     decode_from_server,
     decode_problem,
@@ -36,6 +36,7 @@ from heartbeat_service.protocol.messages import (
 from heartbeat_service.simulator.http_line import HTTPLine, Server
 from heartbeat_service.simulator.transport import Answered, NoAnswer, Transport
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
+from heartbeat_service.zeromq.monitor import Monitor
 
 #: How many clients share a DEALER.
 SHARED_BY = 100
@@ -121,7 +122,8 @@ class Sockets:
         if self._ear is None:
             ear = _Ear(self._factory, self._published)
             ear.socket.set(zmq.SUBSCRIBE, b"OnStateChange/")
-            self._ear = Link(ear, reply.state_change_endpoint, False, self._changed)
+            self._ear = Link(reply.state_change_endpoint, False, self._changed)
+            Monitor(ear, EVENTS, self._ear.heard)
             ear.connect(reply.state_change_endpoint)
 
     def _changed(self) -> None:

@@ -167,7 +167,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
 
     yield start
     # Nobody looks any more whether it gets out what it has to say.
-    monkeypatch.setattr("heartbeat_service.game_client.driver.FAREWELL", 0.05)
+    monkeypatch.setattr("heartbeat_service.game_client.runner.FAREWELL", 0.05)
     for game in games:
         pytest_twisted.blockon(game.client.stopService())
 

@@ -25,7 +25,9 @@ from heartbeat_service.game_client.actions import (
     StateChanged,
     Superseded,
 )
-from heartbeat_service.game_client.driver import MAX_UNSENT, GameClient
+from heartbeat_service.game_client.driver import GameClient
+from heartbeat_service.game_client.link import MAX_UNSENT
+from heartbeat_service.game_client.runner import Runner
 from heartbeat_service.protocol.codec import decode_request
 from heartbeat_service.protocol.messages import (
     GetClientState,
@@ -124,7 +126,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
 
     yield start
     # Nobody looks any more whether it gets out what it has to say.
-    monkeypatch.setattr("heartbeat_service.game_client.driver.FAREWELL", 0.05)
+    monkeypatch.setattr("heartbeat_service.game_client.runner.FAREWELL", 0.05)
     for game in games:
         pytest_twisted.blockon(Deferred.fromCoroutine(game.stop()))
 
@@ -292,9 +294,8 @@ async def test_a_report_sent_again_after_a_lost_answer_undoes_no_order(
     first = await game.state()
     front, back = proxy(running)
     back.to = None  # the answers are lost
-    game.client._open(
-        OpenSockets(front.bind("tcp://127.0.0.1:0"), silent.bind("tcp://127.0.0.1:0"))
-    )
+    ends = (front.bind("tcp://127.0.0.1:0"), silent.bind("tcp://127.0.0.1:0"))
+    game.client._runner.perform([OpenSockets(*ends)])
     game.client.report(CALIBRATED)
     await back.receive()
     await running.steer("1", "UNCALIBRATED")
@@ -340,7 +341,7 @@ async def test_its_requests_pass_a_proxy_of_router_and_dealer(
     running, game, _ = await begin(serve, play)
     front, _ = proxy(running)
     front_end = front.bind("tcp://127.0.0.1:0")
-    game.client._open(OpenSockets(front_end, running.service.pub))
+    game.client._runner.perform([OpenSockets(front_end, running.service.pub)])
     game.client.report(CALIBRATED)
     assert (await game.reaches(CALIBRATED)).sequence == 2
 
@@ -523,7 +524,7 @@ async def test_it_says_goodbye_when_it_is_stopped(
 async def test_stopped_right_after_its_start_it_leaves_nothing_behind(
     serve: Serve, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heartbeat_service.game_client.driver.FAREWELL", PATIENCE)
+    monkeypatch.setattr("heartbeat_service.game_client.runner.FAREWELL", PATIENCE)
     running = await serve(interval=INTERVAL)
     game = play(running.url)
     await game.stop()
@@ -566,10 +567,10 @@ async def test_a_game_that_fails_at_an_event_goes_on_beating(
     def fail(_: object) -> None:
         raise ValueError("the game's own fault")
 
-    game.client._on_event = fail
+    game.client._runner._on_event = fail
     await running.kick("1")
     await more_beats(heard)
-    game.client._on_event = game.events.put
+    game.client._runner._on_event = game.events.put
     assert tracebacks
     assert all(event["log_failure"].check(ValueError) for event in tracebacks)
     tracebacks.clear()
@@ -616,7 +617,7 @@ async def test_whatever_goes_wrong_with_an_answer_the_heart_goes_on(
 
     await begin(serve, play)
     with monkeypatch.context() as patched:
-        patched.setattr(GameClient, "_understand", stumble)
+        patched.setattr(Runner, "_learn", stumble)
         await more_beats(heard, 2)
     await more_beats(heard, 2)
     assert tracebacks
@@ -710,7 +711,7 @@ async def test_with_the_server_away_it_says_so_once_and_never_beats_faster(
     serve: Serve, play: Play, monkeypatch: pytest.MonkeyPatch, answer: bytes | None
 ) -> None:
     monkeypatch.setattr("heartbeat_service.game_client.session.LONGEST_BACKOFF", 0.0)
-    monkeypatch.setattr("heartbeat_service.game_client.driver.FAREWELL", INTERVAL)
+    monkeypatch.setattr("heartbeat_service.game_client.runner.FAREWELL", INTERVAL)
     monkeypatch.setattr("heartbeat_service.zeromq.connection.LINGER_MILLISECONDS", 0)
     # It waits for an answer as long as half its timebomb.
     running = await serve(interval=INTERVAL, timebomb=1)
@@ -741,7 +742,7 @@ async def test_with_the_server_away_it_says_so_once_and_never_beats_faster(
 async def test_stopped_while_the_server_is_away_it_stops(
     serve: Serve, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heartbeat_service.game_client.driver.FAREWELL", INTERVAL)
+    monkeypatch.setattr("heartbeat_service.game_client.runner.FAREWELL", INTERVAL)
     running, game, _ = await begin(serve, play)
     await running.stop()
     assert isinstance(await game.event(), ServerLost)
