@@ -13,10 +13,12 @@ if __name__ == "__main__":  # before the imports, which take their time
 
     end_by_interrupt()
 
+import asyncio
 import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet import task
@@ -72,6 +74,7 @@ class Options(CommandLine):
     optParameters = [  # noqa: RUF012 - usage.Options wants a list
         ["id", None, None, "The client's ID, always needed"],
         ["server", None, None, "Where the service serves HTTP, always needed"],
+        ["driver", None, "twisted", "Whose loop it runs in: twisted or asyncio"],
         ["ca-file", None, None, "PEM file of whose certificates to trust [system's]"],
         ["token-file", None, None, "File of the token that heartbeats carry [none]"],
         [
@@ -101,6 +104,10 @@ class Options(CommandLine):
             raise usage.UsageError(
                 f"--server: expected http[s]://HOST:PORT, got {self['server']!r}"
             ) from None
+        if self["driver"] not in ("twisted", "asyncio"):
+            raise usage.UsageError(
+                f"--driver: expected twisted or asyncio, got {self['driver']!r}"
+            )
         if (self["curve-key"] is None) != (self["curve-server-key"] is None):
             raise usage.UsageError(
                 "--curve-key and --curve-server-key: both or neither"
@@ -124,39 +131,18 @@ def _read(read: Callable[..., T], options: Options, *names: str) -> T | None:
         raise usage.UsageError(f"{named}: {error}") from None
 
 
-class Program:
-    """Runs one game client until it is stopped, or superseded."""
+class Teller:
+    """Tells people what becomes of a client.
 
-    def __init__(self, reactor: Any, options: Options) -> None:
-        self._reactor = reactor
-        self._client_id = options["id"]
-        self._over: Deferred[None] = Deferred()
-        self._client = GameClient(
-            reactor,
-            options["server"],
-            self._client_id,
-            self._tell,
-            credentials=options.credentials,
-        )
-        reactor.addSystemEventTrigger("before", "shutdown", self._client.stopService)
+    :param end: called once there is nothing more to tell, with how to exit.
+    """
 
-    def run(self) -> Deferred[None]:
-        """Fails once another process has taken the client over."""
-        self._reactor.callWhenRunning(self._listen_to_signals)
-        self._client.startService()
-        return self._over
+    def __init__(self, client_id: str, end: Callable[[SystemExit], None]) -> None:
+        self._client_id = client_id
+        self._end = end
 
-    def _listen_to_signals(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
-
-    def _stop(self, *_: object) -> None:
-        # Twisted's own handlers trip over a second signal while it says Goodbye.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        self._reactor.callFromThread(self._reactor.stop)
-
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """A change goes to standard output, anything else to standard error."""
         match event:
             case StateChanged():
                 now = datetime.now().isoformat(" ", "milliseconds")
@@ -184,10 +170,6 @@ class Program:
         except SystemExit as end:  # nobody reads: as a signal, with a Goodbye
             self._end(end)
 
-    def _end(self, end: SystemExit) -> None:
-        if not self._over.called:
-            self._over.errback(end)
-
     def _complain(self, text: str) -> None:
         print(f"{self._client_id}: {text}", file=sys.stderr, flush=True)
 
@@ -196,17 +178,73 @@ def main() -> None:
     """Run the program."""
     options = Options()
     options.parseOptions()
-    task.react(lambda reactor: _run(reactor, options))
+    if options["driver"] == "asyncio":
+        _log_warnings()
+        raise asyncio.run(_run_in_asyncio(options))
+    task.react(lambda reactor: _run_in_twisted(reactor, options))
 
 
-def _run(reactor: Any, options: Options) -> Deferred[None]:
-    use_monotonic_time(reactor)
+def _log_warnings() -> None:
     warnings = FilteringLogObserver(
         textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(LogLevel.warn)]
     )
     # Without an observer Twisted would keep all that is logged in memory.
     globalLogBeginner.beginLoggingTo([warnings], redirectStandardIO=False)
-    return Program(reactor, options).run()
+
+
+def _listen_to_signals(stop: Callable[[], object]) -> None:
+    def heard(*_: object) -> None:
+        # A second signal must not disturb it while it says Goodbye.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, heard)
+
+
+def _run_in_twisted(reactor: Any, options: Options) -> Deferred[None]:
+    use_monotonic_time(reactor)
+    _log_warnings()
+    over: Deferred[None] = Deferred()
+
+    def end(how: SystemExit) -> None:
+        if not over.called:
+            over.errback(how)
+
+    client = GameClient(
+        reactor,
+        options["server"],
+        options["id"],
+        Teller(options["id"], end).tell,
+        credentials=options.credentials,
+    )
+    reactor.addSystemEventTrigger("before", "shutdown", client.stopService)
+    # Once it runs, as Twisted's own handlers would take their place.
+    stop = partial(reactor.callFromThread, reactor.stop)
+    reactor.callWhenRunning(_listen_to_signals, stop)
+    client.startService()
+    return over
+
+
+async def _run_in_asyncio(options: Options) -> SystemExit:
+    from heartbeat_service.game_client import asyncio_driver  # httpx takes its time
+
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[SystemExit] = loop.create_future()
+
+    def end(how: SystemExit) -> None:
+        if not over.done():
+            over.set_result(how)
+
+    _listen_to_signals(partial(loop.call_soon_threadsafe, end, SystemExit(0)))
+    async with asyncio_driver.GameClient(
+        options["server"],
+        options["id"],
+        Teller(options["id"], end).tell,
+        credentials=options.credentials,
+    ):
+        return await over
 
 
 if __name__ == "__main__":

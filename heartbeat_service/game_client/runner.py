@@ -106,6 +106,7 @@ class Runner:
         self._farewell: str | None = None
         self._go_on: Callable[[], None] | None = None
         self._patience: Timer | None = None
+        self._hurries = False
         self._unread = 0
 
     def start(self) -> None:
@@ -149,12 +150,13 @@ class Runner:
 
     def hurry(self) -> None:
         """While it leaves: wait for no answer any more."""
-        while self._go_on is not None:
-            self._leave_on()
+        self._hurries = True
+        self._leave_on()
 
     def _wait(self, go_on: Callable[[], None]) -> None:
         self._go_on = go_on
-        self._patience = self._clock.callLater(FAREWELL, self._waited_enough)
+        patience = 0.0 if self._hurries else FAREWELL
+        self._patience = self._clock.callLater(patience, self._waited_enough)
 
     def _waited_enough(self) -> None:
         self._patience = None

@@ -67,6 +67,22 @@ def make_factory(reactor: Any) -> ZmqFactory:
     return factory
 
 
+def common_options() -> dict[int, int]:
+    """What every socket is set to, before it is bound or connected."""
+    return {
+        zmq.MAXMSGSIZE: MAX_FRAME,
+        zmq.HANDSHAKE_IVL: HANDSHAKE_MILLISECONDS,
+        # Not ZMTP's pings: libzmq 4.3.5 aborts the process when one is due to a
+        # peer that has filled its queue here and hung up. Who pings is answered,
+        # and dropped when it falls silent, if it asks for that.
+        zmq.TCP_KEEPALIVE: 1,
+        zmq.TCP_KEEPALIVE_IDLE: SILENCE // 3,
+        zmq.TCP_KEEPALIVE_INTVL: SILENCE // 3,
+        zmq.TCP_KEEPALIVE_CNT: 2,
+        zmq.TCP_MAXRT: SILENCE * 1000,
+    }
+
+
 class HardenedConnection(ZmqConnection):
     """One ZeroMQ socket in the reactor. Subclasses name its type.
 
@@ -85,19 +101,7 @@ class HardenedConnection(ZmqConnection):
         self._last_frame = zmq.Frame()  # it also tells who sent the message
         self._reading = False
         super().__init__(factory)
-        common: dict[int, int] = {
-            zmq.MAXMSGSIZE: MAX_FRAME,
-            zmq.HANDSHAKE_IVL: HANDSHAKE_MILLISECONDS,
-            # Not ZMTP's pings: libzmq 4.3.5 aborts the process when one is due to a
-            # peer that has filled its queue here and hung up. Who pings is answered,
-            # and dropped when it falls silent, if it asks for that.
-            zmq.TCP_KEEPALIVE: 1,
-            zmq.TCP_KEEPALIVE_IDLE: SILENCE // 3,
-            zmq.TCP_KEEPALIVE_INTVL: SILENCE // 3,
-            zmq.TCP_KEEPALIVE_CNT: 2,
-            zmq.TCP_MAXRT: SILENCE * 1000,
-        }
-        for option, value in {**common, **self.options}.items():
+        for option, value in {**common_options(), **self.options}.items():
             self.socket.set(option, value)
 
     def bind(self, address: str) -> str:

@@ -62,11 +62,19 @@ class ClientKeys:
     own: KeyPair
     server: bytes
 
+    @property
+    def options(self) -> dict[int, bytes]:
+        """What makes a socket a CURVE client; before it connects."""
+        return {
+            zmq.CURVE_PUBLICKEY: self.own.public,
+            zmq.CURVE_SECRETKEY: self.own.secret,
+            zmq.CURVE_SERVERKEY: self.server,
+        }
+
     def protect(self, connection: HardenedConnection) -> None:
         """Make it a CURVE client; before it connects."""
-        connection.socket.set(zmq.CURVE_PUBLICKEY, self.own.public)
-        connection.socket.set(zmq.CURVE_SECRETKEY, self.own.secret)
-        connection.socket.set(zmq.CURVE_SERVERKEY, self.server)
+        for option, value in self.options.items():
+            connection.socket.set(option, value)
 
 
 def read_public(path: Path) -> bytes:

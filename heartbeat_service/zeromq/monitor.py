@@ -23,7 +23,7 @@ EVENT_BUDGET = READ_BUDGET // 2
 
 #: An event and its value, as libzmq writes them (zmq_socket_monitor). Not by pyzmq's
 #: parse_monitor_message, which keeps an Enum member for each value that it ever saw.
-_EVENT = struct.Struct("=HI")
+EVENT = struct.Struct("=HI")
 
 
 class Monitor(HardenedConnection):
@@ -57,7 +57,7 @@ class Monitor(HardenedConnection):
     @override
     def messageReceived(self, message: list[bytes]) -> None:
         """One event."""
-        event, value = _EVENT.unpack(message[0])
+        event, value = EVENT.unpack(message[0])
         self._heard(event, value, message[1].decode(errors="replace"))
 
     @override
