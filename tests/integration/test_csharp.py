@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,8 +14,9 @@ from tests.integration.processes import ROOT
 from tests.integration.waiting import PATIENCE
 from tests.messages import CONTRACT
 
-README = ROOT / "README.md"
 PACKAGE = ROOT / "clients" / "csharp"
+SAMPLE = PACKAGE / "Samples~" / "Heartbeat" / "HeartbeatSample.cs"
+READMES = (ROOT / "README.md", PACKAGE / "README.md")
 
 #: Just enough of Unity for the lines of the README.
 UNITY = """
@@ -62,17 +64,32 @@ def test_its_session_and_what_it_reads_are_as_the_contract_has_them(
     assert told.stdout.endswith(" passed, 0 failed\n")
 
 
-def test_the_lines_for_a_unity_programmer_compile(tmp_path: Path) -> None:
-    text = README.read_text("utf-8")
-    lines = text.partition("```csharp\n")[2].partition("```")[0]
-    assert "MonoBehaviour" in lines
+@pytest.mark.parametrize("page", [*READMES, SAMPLE], ids=lambda page: page.parent.name)
+def test_what_a_unity_programmer_begins_with_compiles(
+    tmp_path: Path, page: Path
+) -> None:
+    text = page.read_text("utf-8")
+    if page.suffix == ".md":
+        text = text.partition("```csharp\n")[2].partition("```")[0]
+    assert "MonoBehaviour" in text
     (tmp_path / "Unity.cs").write_text(UNITY, "utf-8")
-    (tmp_path / "Heartbeat.cs").write_text(lines, "utf-8")
+    (tmp_path / "Heartbeat.cs").write_text(text, "utf-8")
     sources = [*tmp_path.glob("*.cs"), *PACKAGE.glob("Runtime/*.cs")]
-    compiled(
-        tmp_path / "Heartbeat.dll",
-        *sources,
-        references="System.Net.Http",
-        kind="library",
-    )
-    assert (tmp_path / "Heartbeat.dll").exists()
+    library = tmp_path / "Heartbeat.dll"
+    compiled(library, *sources, references="System.Net.Http", kind="library")
+    assert library.exists()
+
+
+def test_unity_finds_a_meta_file_beside_each_asset_of_the_package() -> None:
+    hidden = {"Program~", "Samples~", "Tests~"}  # a tilde at the end hides them
+    assets = [
+        *(one for one in PACKAGE.iterdir() if one.name not in hidden),
+        *PACKAGE.joinpath("Runtime").iterdir(),
+    ]
+    named = {one.name for one in assets if one.suffix != ".meta"}
+    metas = [one for one in assets if one.suffix == ".meta"]
+    assert {one.stem for one in metas} == named
+    texts = [one.read_text("utf-8") for one in metas]
+    guids = {re.search(r"^guid: ([0-9a-f]{32})$", text, re.MULTILINE) for text in texts}
+    assert None not in guids
+    assert len({found[1] for found in guids if found}) == len(metas)

@@ -9,7 +9,8 @@ namespace MLF
     /// </summary>
     public interface IZeroMQ
     {
-        /// <summary>Connect both, in place of those that are open.</summary>
+        /// <summary>Connect both, in place of those that are open. Both are tcp://HOST:PORT.
+        /// </summary>
         /// <param name="topic">What to subscribe to.</param>
         /// <exception cref="ZeroMQException">If they can't be; none is open then.</exception>
         void Open(string requestEndpoint, string stateChangeEndpoint, string topic);

@@ -207,6 +207,10 @@ namespace MLF
                     }
                 }
             }
+            catch (Exception error)  // else it would end the whole game
+            {
+                Tell(new ServerLost("the client's own thread has failed: " + error));
+            }
             finally
             {
                 CloseAll();
@@ -504,6 +508,8 @@ namespace MLF
             try
             {
                 _socketsAreOpen = false;
+                Endpoint.Check(endpoints.RequestEndpoint);
+                Endpoint.Check(endpoints.StateChangeEndpoint);
                 _zeroMQ.Open(
                     endpoints.RequestEndpoint,
                     endpoints.StateChangeEndpoint,
