@@ -167,6 +167,31 @@ async def test_a_client_that_follows_the_contract_alone_lives_its_whole_life(
     assert "Traceback" not in player.output + successor.output
 
 
+@pytest.mark.parametrize("loop", ["twisted", "asyncio"])
+@pytest_twisted.ensureDeferred
+async def test_a_games_own_loop_lives_and_leaves_with_nothing_left_open(
+    spawn: Spawn, loop: str
+) -> None:
+    service = twistd(spawn, *LOOPBACK, "--interval", "0.2", "--timebomb", "2")
+    host = (await service.says(READY))[1]
+    script = ROOT / "examples" / f"game_loop_{loop}.py"
+    strict = ("-X", "dev", "-W", "error::ResourceWarning")
+    player = spawn(sys.executable, *strict, script, "1", f"http://{host}")
+    await player.says("CALIBRATED.*sequence=2")
+    await steer(host, "RUNNING")
+    await player.says("RUNNING.*sequence=3")
+
+    async def played() -> bool:
+        (one,) = await listed(f"http://{host}")
+        return int(one["values"].get("frames", 0)) > 0
+
+    await until(played)
+    assert await player.ends("INT") == 0
+    await service.says(r"client 1: RUNNING -> DISCONNECTED \(goodbye\)")
+    for word in ("Traceback", "ResourceWarning", "never retrieved", "pending"):
+        assert word not in player.output
+
+
 @pytest.mark.parametrize("name", ["INT", "TERM"])
 @pytest_twisted.ensureDeferred
 async def test_it_waits_for_a_server_that_is_down_and_can_be_stopped(
