@@ -75,6 +75,9 @@ class TestReferee(SynchronousTestCase):
         death = change(ClientState.DISCONNECTED, sequence, Reason.TIMEBOMB, incarnation)
         self.referee.heard(death)
 
+    def lose_sight(self) -> None:
+        self.referee.lost_sight()
+
     def assert_broken(self, words: str) -> None:
         self.assertFalse(self.referee.kept)
         [told] = self.referee.broken
@@ -132,7 +135,7 @@ class TestReferee(SynchronousTestCase):
             lambda: self.referee.heard(
                 change(ClientState.DISCONNECTED, 2, Reason.GOODBYE)
             ),
-            lambda: self.referee.lost_sight(),  # that of the moment
+            self.lose_sight,
         ):
             self.setUp()
             self.beat()
