@@ -14,6 +14,7 @@ import zmq.asyncio
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.game_client import runner
 from heartbeat_service.game_client.actions import Event, ServerLost, StateChanged
 from heartbeat_service.game_client.asyncio_driver import GameClient
 from heartbeat_service.protocol.codec import MAX_MESSAGE
@@ -170,6 +171,8 @@ class TestInAsyncio(SynchronousTestCase):
         self.run_in_a_loop(scene)
 
     def test_cancelled_while_it_leaves_it_waits_no_longer(self) -> None:
+        self.patch(runner, "FAREWELL", 2 * PATIENCE)
+
         async def scene(service: Service) -> None:
             async def play() -> None:
                 async with self.client(service):
