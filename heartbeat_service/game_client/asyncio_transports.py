@@ -166,15 +166,21 @@ class ZmqWire:
     def close(self, closed: Callable[[], None]) -> None:
         """Close them."""
         self._close_sockets()
-        closing = self._close(closed)
+        # At once: what is opened from now on is none of this close's business.
+        context, self._context = self._context, None
+        closing = self._close(context, set(self._tasks), closed)
         self._closing = asyncio.get_running_loop().create_task(closing)
 
-    async def _close(self, closed: Callable[[], None]) -> None:
+    async def _close(
+        self,
+        context: zmq.asyncio.Context | None,
+        reading: set[asyncio.Task[None]],
+        closed: Callable[[], None],
+    ) -> None:
         try:
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            if reading:
+                await asyncio.wait(reading)
         finally:
-            context, self._context = self._context, None
             if context is not None:
                 context.term()
             closed()
