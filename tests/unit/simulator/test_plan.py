@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.simulator.plan import Mishap, Plan, Transport
@@ -9,14 +11,15 @@ from heartbeat_service.simulator.plan import Mishap, Plan, Transport
 
 class TestPlan(SynchronousTestCase):
     def test_a_value_that_makes_no_sense_is_told_with_what_is_allowed(self) -> None:
-        for name, value in (
+        bad: tuple[tuple[str, Any], ...] = (
             ("clients", 0),
             ("seconds", float("nan")),
             ("crash_rate", -0.1),
             ("lossy", 1.0),
             ("skew", 0.6),
             ("timebomb", 0.0),
-        ):
+        )
+        for name, value in bad:
             option = name.replace("_", "-")
             error = self.assertRaises(ValueError, Plan, **{name: value})
             self.assertRegex(str(error), rf"^--{option}: expected \S+ to \S+, got ")
@@ -49,7 +52,7 @@ class TestPlan(SynchronousTestCase):
             source = plan.random(7)
             return [plan.next_mishap(source) for _ in range(20)]
 
-        rates = {"crash_rate": 0.1, "pause_rate": 0.2}
+        rates: dict[str, Any] = {"crash_rate": 0.1, "pause_rate": 0.2}
         first = fate(Plan(seed="a", **rates))
         self.assertEqual(fate(Plan(seed="a", clients=9, **rates)), first)
         self.assertNotEqual(fate(Plan(seed="b", **rates)), first)
