@@ -67,6 +67,7 @@ class Options(CommandLine):
         ["seconds", None, 120.0, "For how long", _number],
         ["transport", None, "http", "What they beat by: http, zeromq or mixed"],
         ["seed", None, "1", "All that happens follows from it"],
+        ["prefix", None, "fleet-", "What their IDs begin with"],
         ["timebomb", None, None, "The fuse that they ask for, seconds", _number],
         ["crash-rate", None, 0.0, "Killed, and started again after a while", _number],
         ["pause-rate", None, 0.0, "Silent for a while, then go on", _number],
@@ -100,7 +101,15 @@ class Options(CommandLine):
     def postOptions(self) -> None:
         """Check what was given."""
         names = {
-            *("clients", "seconds", "seed", "timebomb", "crash-rate", "pause-rate"),
+            *(
+                "clients",
+                "seconds",
+                "seed",
+                "prefix",
+                "timebomb",
+                "crash-rate",
+                "pause-rate",
+            ),
             *("restart-rate", "duplicate-rate", "lossy", "skew", "slow", "stall-rate"),
         }
         given = {name.replace("-", "_"): self[name] for name in names}

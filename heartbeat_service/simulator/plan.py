@@ -14,6 +14,7 @@ from typing import Any
 from attrs import Attribute, Factory, field, frozen
 
 from heartbeat_service.core.heartbeat import LONGEST_FUSE, SHORTEST_FUSE
+from heartbeat_service.protocol.messages import ClientID
 
 
 class Transport(str, Enum):
@@ -68,6 +69,7 @@ class Plan:
         a virtual one alone.
     :ivar labels: the values of each label, which clients have in turn; ``{n}`` in one
         stands for the client's number.
+    :ivar prefix: what client IDs begin with.
     """
 
     clients: int = field(default=500, validator=_between(1, 1_000_000))
@@ -87,6 +89,10 @@ class Plan:
     prefix: str = "fleet-"
 
     def __attrs_post_init__(self) -> None:
+        try:
+            ClientID.parse(self.client_id(self.clients))
+        except ValueError as error:
+            raise ValueError(f"--prefix: {error}") from None
         fuse = self.timebomb
         if fuse is not None and not SHORTEST_FUSE <= fuse <= LONGEST_FUSE:
             raise ValueError(

@@ -88,6 +88,7 @@ async def test_it_ends_at_ctrl_c_with_goodbyes_and_a_report(
         (["--clients", "none"], "none"),
         (["--crash-rate", "-1"], "--crash-rate: expected 0 to 60"),
         (["--transport", "pigeon"], "--transport: expected http, zeromq or mixed"),
+        (["--prefix", "a b"], "--prefix: "),
         (["--label", "room"], "--label: expected NAME:VALUE"),
         (["--stall-rate", "1"], "--stall-rate: only with --virtual"),
         (["--server", "ftp://x"], "expected http"),
