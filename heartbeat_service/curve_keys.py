@@ -24,7 +24,7 @@ from zmq.auth import create_certificates
 
 from heartbeat_service.command_line import CommandLine, program, say
 from heartbeat_service.protocol.scope import Scope
-from heartbeat_service.zeromq.curve import SERVER, BadKeys, read_public
+from heartbeat_service.zeromq.keys import SERVER, BadKeys, read_public
 
 #: Writes a new file: its path, its content, its mode.
 _Write = Callable[[Path, bytes, int], None]

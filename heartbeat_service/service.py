@@ -69,8 +69,9 @@ from heartbeat_service.web.port import (
 )
 from heartbeat_service.web.site import HeartbeatSite
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
-from heartbeat_service.zeromq.curve import BadKeys, KeyCheck
+from heartbeat_service.zeromq.curve import KeyCheck
 from heartbeat_service.zeromq.handshakes import FailedHandshakes
+from heartbeat_service.zeromq.keys import BadKeys
 from heartbeat_service.zeromq.peer_limit import PeerLimit
 from heartbeat_service.zeromq.publisher import StatePublisher
 from heartbeat_service.zeromq.router import RequestRouter

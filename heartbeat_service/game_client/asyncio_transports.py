@@ -23,9 +23,8 @@ from heartbeat_service.game_client.credentials import Credentials
 from heartbeat_service.game_client.link import EVENTS, OPTIONS, Link, tell
 from heartbeat_service.game_client.ports import Listener
 from heartbeat_service.game_client.post import LONGEST_ANSWER, AnswerTooLong, base_url
-from heartbeat_service.zeromq.connection import common_options
-from heartbeat_service.zeromq.curve import ClientKeys
-from heartbeat_service.zeromq.monitor import EVENT
+from heartbeat_service.zeromq.keys import ClientKeys
+from heartbeat_service.zeromq.socket_options import EVENT, common_options
 
 
 class HttpBeats:
@@ -191,8 +190,7 @@ class ZmqWire:
         for option, value in {**common_options(), **OPTIONS}.items():
             socket.set(option, value)
         if self._keys is not None:
-            for key, text in self._keys.options.items():
-                socket.set(key, text)
+            self._keys.protect(socket)
         return socket
 
     def _connect(

@@ -10,7 +10,7 @@ from OpenSSL.crypto import Error as OpenSSLError
 from twisted.internet.ssl import Certificate
 
 from heartbeat_service.host.files import UnreadableFile, read_file, read_secret
-from heartbeat_service.zeromq.curve import BadKeys, ClientKeys, read_pair, read_public
+from heartbeat_service.zeromq.keys import BadKeys, ClientKeys, read_pair, read_public
 
 _CERTIFICATE = re.compile(
     b"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL

@@ -26,7 +26,7 @@ from heartbeat_service.game_client.post import Post
 from heartbeat_service.game_client.runner import Runner, new_session
 from heartbeat_service.game_client.session import Session
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
-from heartbeat_service.zeromq.curve import ClientKeys
+from heartbeat_service.zeromq.keys import ClientKeys
 from heartbeat_service.zeromq.monitor import Monitor
 
 
@@ -184,7 +184,7 @@ class _ZmqWire:
         self, connection: _Requests, address: str, changed: Callable[[], None]
     ) -> None:
         if self._keys is not None:
-            self._keys.protect(connection)
+            self._keys.protect(connection.socket)
         link = Link(address, self._keys is not None, changed)
         Monitor(connection, EVENTS, link.heard)
         self._links.append(link)

@@ -27,6 +27,8 @@ from twisted.python.failure import Failure
 from txzmq import ZmqConnection, ZmqEndpoint, ZmqEndpointType, ZmqFactory
 from typing_extensions import override
 
+from heartbeat_service.zeromq.socket_options import common_options
+
 #: Frames read in one turn of the reactor; the rest wait for the next turn. A request
 #: has two frames or three.
 READ_BUDGET = 200
@@ -47,17 +49,6 @@ MAX_FRAMES = 10
 #: It blocks the reactor at stop, so it is short.
 LINGER_MILLISECONDS = 500
 
-#: The longest frame a peer may send, in bytes; a longer one disconnects it.
-#: Far above a message's own limit, whose excess is answered instead.
-MAX_FRAME = 1024 * 1024
-
-#: How long a peer may take for its handshake, in milliseconds; then it is dropped.
-HANDSHAKE_MILLISECONDS = 5_000
-
-#: A peer whose machine doesn't answer is dropped after this, in seconds: three tries
-#: of TCP's own keep-alive, or as long for what was sent and is not acknowledged.
-SILENCE = 15
-
 
 def make_factory(reactor: Any) -> ZmqFactory:
     """A factory with a ZeroMQ context of its own, to be shut down by its maker."""
@@ -65,22 +56,6 @@ def make_factory(reactor: Any) -> ZmqFactory:
     factory.reactor = reactor
     factory.lingerPeriod = LINGER_MILLISECONDS
     return factory
-
-
-def common_options() -> dict[int, int]:
-    """What every socket is set to, before it is bound or connected."""
-    return {
-        zmq.MAXMSGSIZE: MAX_FRAME,
-        zmq.HANDSHAKE_IVL: HANDSHAKE_MILLISECONDS,
-        # Not ZMTP's pings: libzmq 4.3.5 aborts the process when one is due to a
-        # peer that has filled its queue here and hung up. Who pings is answered,
-        # and dropped when it falls silent, if it asks for that.
-        zmq.TCP_KEEPALIVE: 1,
-        zmq.TCP_KEEPALIVE_IDLE: SILENCE // 3,
-        zmq.TCP_KEEPALIVE_INTVL: SILENCE // 3,
-        zmq.TCP_KEEPALIVE_CNT: 2,
-        zmq.TCP_MAXRT: SILENCE * 1000,
-    }
 
 
 class HardenedConnection(ZmqConnection):

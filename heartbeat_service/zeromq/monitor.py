@@ -10,20 +10,16 @@ Knows nothing of what the events are used for.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
 import zmq
 from typing_extensions import override
 
 from heartbeat_service.zeromq.connection import READ_BUDGET, HardenedConnection
+from heartbeat_service.zeromq.socket_options import EVENT
 
 #: Events read in one turn of the reactor, of two frames each.
 EVENT_BUDGET = READ_BUDGET // 2
-
-#: An event and its value, as libzmq writes them (zmq_socket_monitor). Not by pyzmq's
-#: parse_monitor_message, which keeps an Enum member for each value that it ever saw.
-EVENT = struct.Struct("=HI")
 
 
 class Monitor(HardenedConnection):

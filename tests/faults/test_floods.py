@@ -12,7 +12,7 @@ import pytest_twisted
 from twisted.logger import LogEvent, capturedLogs
 
 from heartbeat_service.zeromq import router
-from heartbeat_service.zeromq.connection import MAX_FRAME
+from heartbeat_service.zeromq.socket_options import MAX_FRAME
 from tests.integration.conftest import Running, port_of, running, serve
 from tests.integration.processes import Process, Spawn
 from tests.integration.test_bad_input import (

@@ -17,7 +17,7 @@ import pytest_twisted
 import zmq
 from twisted.logger import LogEvent
 
-from heartbeat_service.zeromq.connection import MAX_FRAME
+from heartbeat_service.zeromq.socket_options import MAX_FRAME
 from tests.integration.conftest import Answer, Peer, Running, Wire, port_of
 from tests.integration.waiting import until
 from tests.messages import (

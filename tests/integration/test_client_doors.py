@@ -337,7 +337,7 @@ async def test_where_beats_want_a_token_a_key_stands_for_it_by_zeromq(
     running = await serve(client_token_file=str(files.token), **settings)
     peer = Peer(running.factory, zmq.DEALER)
     if with_keys:
-        read_keys(*files.curve).protect(peer)
+        read_keys(*files.curve).protect(peer.socket)
     peer.connect(running.service.router)
 
     unknown = await peer.ask(message("GetClientState", clientID="1"))

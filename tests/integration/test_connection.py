@@ -26,12 +26,12 @@ from twisted.logger import LogEvent
 
 from heartbeat_service.zeromq import connection
 from heartbeat_service.zeromq.connection import (
-    MAX_FRAME,
     MAX_FRAMES,
     READ_BUDGET,
     HardenedConnection,
     make_factory,
 )
+from heartbeat_service.zeromq.socket_options import MAX_FRAME
 from tests.integration.conftest import Peer, port_of
 from tests.integration.waiting import PATIENCE, patiently, pause, reactor
 

@@ -18,7 +18,8 @@ from twisted.logger import LogEvent, formatEvent
 from heartbeat_service.curve_keys import make_client_keys, make_server_keys
 from heartbeat_service.service import HeartbeatService
 from heartbeat_service.settings import Settings
-from heartbeat_service.zeromq.curve import MOST_TOLD, ClientKeys, read_pair, read_public
+from heartbeat_service.zeromq.curve import MOST_TOLD
+from heartbeat_service.zeromq.keys import ClientKeys, read_pair, read_public
 from tests.integration.conftest import Peer, Running, Serve, Subscriber
 from tests.integration.processes import BIN, LOOPBACK, READY, Process
 from tests.integration.waiting import SILENCE, pause, reactor, until
@@ -74,7 +75,7 @@ def dealer(running: Running, keys: ClientKeys | None) -> Peer:
     """A DEALER with these keys."""
     peer = Peer(running.factory, zmq.DEALER)
     if keys is not None:
-        keys.protect(peer)
+        keys.protect(peer.socket)
     peer.connect(running.service.router)
     return peer
 
@@ -83,7 +84,7 @@ def subscriber(running: Running, keys: ClientKeys | None, *topics: bytes) -> Sub
     """A SUB socket with these keys."""
     peer = Subscriber(running.factory, topics or [b"OnStateChange/1/"])
     if keys is not None:
-        keys.protect(peer)
+        keys.protect(peer.socket)
     peer.connect(running.service.pub)
     return peer
 
@@ -232,7 +233,7 @@ async def test_a_pair_is_not_let_in_by_its_public_half(
     known, thief = keys.make("known"), keys.stranger()
     running = await guard()
     asking = Peer(running.factory, zmq.DEALER)
-    thief.protect(asking)
+    thief.protect(asking.socket)
     asking.socket.set(zmq.CURVE_PUBLICKEY, known.own.public)
     asking.connect(running.service.router)
     asking.send_multipart([heartbeat("thief")])
@@ -286,7 +287,7 @@ async def test_an_added_key_is_let_in_once_the_keys_are_reloaded(
 ) -> None:
     # So long a peer that was kept out waits before it tries again, in milliseconds.
     monkeypatch.setattr(
-        "heartbeat_service.zeromq.connection.HANDSHAKE_MILLISECONDS", 500
+        "heartbeat_service.zeromq.socket_options.HANDSHAKE_MILLISECONDS", 500
     )
     running = await guard()
     added = keys.make("added", "1 early")
@@ -449,7 +450,7 @@ def named_dealer(running: Running, keys: ClientKeys, route: bytes) -> Peer:
     """A DEALER that chose the name that replies are routed by."""
     peer = Peer(running.factory, zmq.DEALER)
     peer.socket.set(zmq.ROUTING_ID, route)
-    keys.protect(peer)
+    keys.protect(peer.socket)
     peer.connect(running.service.router)
     return peer
 

@@ -13,7 +13,7 @@ import pytest_twisted
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.game_client.actions import StateChanged, ZmqBack, ZmqLost
 from heartbeat_service.game_client.credentials import Credentials
-from heartbeat_service.zeromq.curve import ClientKeys
+from heartbeat_service.zeromq.keys import ClientKeys
 from tests.integration.conftest import Serve
 from tests.integration.processes import Spawn, free_ports
 from tests.integration.test_curve import Keys, keys

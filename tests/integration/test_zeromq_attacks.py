@@ -19,9 +19,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
-from heartbeat_service.zeromq import connection
-from heartbeat_service.zeromq.connection import MAX_FRAME, MAX_FRAMES
+from heartbeat_service.zeromq import connection, socket_options
+from heartbeat_service.zeromq.connection import MAX_FRAMES
 from heartbeat_service.zeromq.router import LONGEST_ROUTE, RequestRouter
+from heartbeat_service.zeromq.socket_options import MAX_FRAME
 from tests.integration.conftest import Running, Serve, Wire, port_of
 from tests.integration.processes import BIN, LOOPBACK, READY, Process
 from tests.integration.test_bad_input import LIMIT, stranger, zmtp_frame, zmtp_greeting
@@ -121,7 +122,7 @@ HALF_HANDSHAKES: dict[str, bytes] = {
 async def test_who_never_finishes_its_handshake_is_dropped(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr(connection, "HANDSHAKE_MILLISECONDS", 200)
+    monkeypatch.setattr(socket_options, "HANDSHAKE_MILLISECONDS", 200)
     running = await serve()
     for address in (running.service.router, running.service.pub):
         wire = await running.wire(port_of(address))

@@ -18,7 +18,7 @@ from zmq.auth import create_certificates, load_certificate
 from heartbeat_service import curve_keys
 from heartbeat_service.curve_keys import main
 from heartbeat_service.protocol.scope import NOBODY, Scope
-from heartbeat_service.zeromq.curve import (
+from heartbeat_service.zeromq.keys import (
     BadKeys,
     read_clients,
     read_pair,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
@@ -107,6 +109,16 @@ def ok(body: bytes, status: str = "200 OK") -> bytes:
 async def until(holds: Callable[[], bool]) -> None:
     while not holds():
         await asyncio.sleep(0.005)
+
+
+class TestImports(SynchronousTestCase):
+    def test_in_asyncio_no_reactor_is_installed(self) -> None:
+        code = (
+            "import sys, heartbeat_service.game_client.asyncio_driver as driver; "
+            "sys.exit('twisted.internet.reactor' in sys.modules)"
+        )
+        ended = subprocess.run([sys.executable, "-c", code], check=False)
+        self.assertEqual(ended.returncode, 0)
 
 
 class TestInAsyncio(SynchronousTestCase):
