@@ -197,16 +197,17 @@ async def test_it_goes_through_all_three_doors_at_once(
     assert running.service.key_check is not None
 
 
+@pytest.mark.parametrize("driver", ["twisted", "asyncio"])
 @pytest_twisted.ensureDeferred
 async def test_the_program_goes_through_all_three_doors_at_once(
-    serve: Serve, files: Files, tokens: list[str | None]
+    serve: Serve, files: Files, tokens: list[str | None], driver: str
 ) -> None:
     _, url = await guarded(serve, files)
     own, server = files.curve
     player = Process(
         *(sys.executable, "-m", "heartbeat_service.game_client", "--id", "1"),
         *("--server", url, "--ca-file", files.certificate),
-        *("--token-file", files.token),
+        *("--token-file", files.token, "--driver", driver),
         *("--curve-key", own, "--curve-server-key", server),
         folder=files.folder,
     )
@@ -243,6 +244,23 @@ async def test_without_keys_it_beats_but_gets_no_answer_by_zeromq(
     assert isinstance(await game.event(), StateChanged)  # from a beat's reply
     assert not game.client.session.initialised
     assert set(tokens) == {None}
+
+
+@pytest_twisted.ensureDeferred
+async def test_in_asyncio_too_a_certificate_without_a_voucher_is_not_trusted(
+    serve: Serve, files: Files, tokens: list[str | None]
+) -> None:
+    _, url = await guarded(serve, files)
+    player = Process(
+        *(sys.executable, "-m", "heartbeat_service.game_client", "--id", "1"),
+        *("--server", url, "--driver", "asyncio", "--token-file", files.token),
+        folder=files.folder,
+    )
+    try:
+        await player.says("^1: no answer, trying again: .*certificate verify failed")
+    finally:
+        assert await player.ends("TERM") == 0
+    assert tokens == []
 
 
 class Guard(Resource):
