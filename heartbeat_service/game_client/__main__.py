@@ -74,7 +74,7 @@ class Options(CommandLine):
     optParameters = [  # noqa: RUF012 - usage.Options wants a list
         ["id", None, None, "The client's ID, always needed"],
         ["server", None, None, "Where the service serves HTTP, always needed"],
-        ["driver", None, "twisted", "Whose loop it runs in: twisted or asyncio [twisted]"],
+        ["driver", None, "twisted", "Whose loop: twisted or asyncio [twisted]"],
         ["ca-file", None, None, "PEM file of whose certificates to trust [system's]"],
         ["token-file", None, None, "File of the token that heartbeats carry [none]"],
         [
