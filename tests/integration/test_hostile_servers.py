@@ -385,6 +385,34 @@ async def test_inside_tls_too(server: Server, play: Play, pem: Path, name: str) 
     assert len(await bears(server, game, ANSWERS[name])) == 1
 
 
+@pytest_twisted.ensureDeferred
+async def test_in_asyncio_it_bears_them_all_one_after_the_other(
+    spawn: Spawn, server: Server
+) -> None:
+    server.body.update(timebombSeconds=0.2, heartbeatIntervalSeconds=0.02)
+    words = ("--driver", "asyncio", "--id", "1", "--server", server.listen())
+    player = spawn(
+        *(sys.executable, "-W", "error::ResourceWarning"),
+        *("-m", "heartbeat_service.game_client", *words),
+    )
+    await player.says("UNCALIBRATED")
+    for name, answer in ANSWERS.items():
+        here = len(player.output)
+        server.most, server.answer = 0, answer
+        await server.hears(2)
+        server.answer = server.be_sane
+        state = ("RUNNING", "CALIBRATED")[server.body["sequence"] % 2]
+        sequence = server.body["sequence"] + 1
+        server.body.update(clientState=state, sequence=sequence)
+        await player.says(f"{state} .*sequence={sequence}$", here)
+        troubles = player.output[here:].splitlines()[:-1]
+        assert len(troubles) == 1, (name, troubles)
+        assert troubles[0].isprintable()
+        assert server.most <= 2, name
+    assert await player.ends("TERM") == 0
+    assert client_sockets(server) == 0
+
+
 @pytest.mark.parametrize("name", ["none", "drips a body", "floods a body"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 @pytest_twisted.ensureDeferred
