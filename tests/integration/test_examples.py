@@ -188,7 +188,7 @@ async def test_a_games_own_loop_lives_and_leaves_with_nothing_left_open(
     await until(played)
     assert await player.ends("INT") == 0
     await service.says(r"client 1: RUNNING -> DISCONNECTED \(goodbye\)")
-    for word in ("Traceback", "ResourceWarning", "never retrieved", "pending"):
+    for word in ("Traceback", "ResourceWarning", "never retrieved", "was destroyed"):
         assert word not in player.output
 
 
