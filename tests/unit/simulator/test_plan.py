@@ -1,65 +1,85 @@
-"""What a fleet is follows from its options, and from its seed."""
+"""The plan of a fleet: what is refused, and that a seed decides everything."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.simulator.plan import Mishap, Plan, Transport
 
 
 class TestPlan(SynchronousTestCase):
-    def test_a_value_that_makes_no_sense_is_told_with_what_is_allowed(self) -> None:
-        bad: tuple[tuple[str, Any], ...] = (
-            ("clients", 0),
-            ("seconds", float("nan")),
-            ("crash_rate", -0.1),
-            ("lossy", 1.0),
-            ("skew", 0.6),
-            ("timebomb", 0.0),
-        )
-        for name, value in bad:
-            option = name.replace("_", "-")
-            error = self.assertRaises(ValueError, Plan, **{name: value})
-            self.assertRegex(str(error), rf"^--{option}: expected \S+ to \S+, got ")
+    """A plan checks itself, and draws."""
 
-    def test_clients_have_labels_in_turn_and_their_number_where_it_is_asked_for(
-        self,
-    ) -> None:
-        plan = Plan(clients=3, labels={"room": ("A", "B"), "seat": ("s{n}",)})
+    def test_bad_values_are_refused_in_sentences_that_name_the_option(self) -> None:
+        for name, value, why in (
+            ("clients", 0, "--clients: expected 1 to 1e+06, got 0"),
+            ("seconds", 0.5, "--seconds: expected 1 to 2.6784e+06, got 0.5"),
+            ("crash_rate", -1, "--crash-rate: expected 0 to 60, got -1"),
+            ("duplicate_rate", float("nan"), "--duplicate-rate: expected 0 to 60"),
+            ("lossy", 1, "--lossy: expected 0 to 0.9, got 1"),
+            ("skew", 0.6, "--skew: expected 0 to 0.5, got 0.6"),
+            ("timebomb", 0.001, "--timebomb: expected "),
+        ):
+            with self.subTest(name):
+                error = self.assertRaises(ValueError, Plan, **{name: value})
+                self.assertIn(why, str(error))
+
+    def test_ids_sort_as_their_numbers(self) -> None:
+        plan = Plan(clients=100)
+        self.assertEqual(plan.client_id(1), "fleet-001")
+        self.assertEqual(plan.client_id(100), "fleet-100")
+
+    def test_labels_are_had_in_turn_and_may_hold_the_number(self) -> None:
+        plan = Plan(labels={"room": ("a", "b"), "seat": ("s{n}",)})
         self.assertEqual(
             [plan.labels_of(number) for number in (1, 2, 3)],
             [
-                {"room": "A", "seat": "s1"},
-                {"room": "B", "seat": "s2"},
-                {"room": "A", "seat": "s3"},
+                {"room": "a", "seat": "s1"},
+                {"room": "b", "seat": "s2"},
+                {"room": "a", "seat": "s3"},
             ],
         )
 
-    def test_their_ids_are_in_order_also_as_words(self) -> None:
-        plan = Plan(clients=100)
-        names = [plan.client_id(number) for number in range(1, 101)]
-        self.assertEqual(names, sorted(set(names)))
-
     def test_every_second_client_of_a_mixed_fleet_beats_by_zeromq(self) -> None:
-        plan = Plan(transport=Transport.MIXED)
-        ways = [plan.by_zeromq(number) for number in (1, 2, 3, 4)]
-        self.assertEqual(ways, [False, True, False, True])
+        for transport, by_zeromq in (
+            (Transport.HTTP, [False, False]),
+            (Transport.MIXED, [False, True]),
+            (Transport.ZEROMQ, [True, True]),
+        ):
+            plan = Plan(transport=transport)
+            self.assertEqual([plan.by_zeromq(each) for each in (1, 2)], by_zeromq)
 
-    def test_what_befalls_a_client_depends_on_the_seed_and_on_nobody_else(self) -> None:
-        def fate(plan: Plan) -> list[object]:
-            source = plan.random(7)
-            return [plan.next_mishap(source) for _ in range(20)]
+    def test_each_client_draws_the_same_in_each_run_and_from_a_source_of_its_own(
+        self,
+    ) -> None:
+        plan = Plan(seed="s")
+        drawn = [plan.random(number).random() for number in (1, 2)]
+        self.assertEqual(
+            [Plan(seed="s").random(each).random() for each in (1, 2)], drawn
+        )
+        self.assertNotEqual(*drawn)
+        self.assertNotEqual(Plan(seed="t").random(1).random(), drawn[0])
 
-        rates: dict[str, Any] = {"crash_rate": 0.1, "pause_rate": 0.2}
-        first = fate(Plan(seed="a", **rates))
-        self.assertEqual(fate(Plan(seed="a", clients=9, **rates)), first)
-        self.assertNotEqual(fate(Plan(seed="b", **rates)), first)
+    def test_one_more_client_changes_nothing_for_the_others(self) -> None:
+        plan = Plan(clients=50, crash_rate=1, pause_rate=1)
+        more = evolve(plan, clients=51)
+        for number in (1, 50):
+            self.assertEqual(
+                plan.next_mishap(plan.random(number)),
+                more.next_mishap(more.random(number)),
+            )
 
-    def test_what_has_no_rate_never_happens(self) -> None:
-        plan = Plan(pause_rate=0.5)
-        source = plan.random(1)
-        befallen = [plan.next_mishap(source) for _ in range(100)]
-        self.assertEqual({one[1] for one in befallen if one}, {Mishap.PAUSE})
-        self.assertIsNone(Plan().next_mishap(source))
+    def test_nothing_befalls_a_client_without_rates(self) -> None:
+        plan = Plan()
+        self.assertIsNone(plan.next_mishap(plan.random(1)))
+
+    def test_mishaps_are_as_frequent_as_their_rates(self) -> None:
+        plan = Plan(crash_rate=3, pause_rate=1)
+        random = plan.random(1)
+        drawn = [plan.next_mishap(random) for _ in range(2000)]
+        mishaps = [one[1] for one in drawn if one is not None]
+        seconds = sum(one[0] for one in drawn if one is not None)
+        self.assertEqual(set(mishaps), {Mishap.CRASH, Mishap.PAUSE})
+        self.assertApproximates(mishaps.count(Mishap.CRASH) / 2000, 0.75, 0.05)
+        self.assertApproximates(seconds / 2000, 60 / 4, 1.5)

@@ -1,10 +1,8 @@
-"""The referee finds each kind of broken promise, and accuses nobody else."""
+"""The referee: it finds each kind of broken promise, and accuses nobody else."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from msgspec import UNSET
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Reason
@@ -16,196 +14,286 @@ from heartbeat_service.protocol.messages import (
     HeartbeatMessage,
     OnStateChange,
 )
-from heartbeat_service.simulator.referee import MARGIN, MOST_TOLD, Referee
+from heartbeat_service.simulator.referee import MARGIN, Referee
 from heartbeat_service.simulator.transport import NoAnswer
-from heartbeat_service.simulator.virtual_clock import VirtualClock
 
 FUSE = 10.0
-ONE = ClientID("1")
-BEAT = HeartbeatMessage(client_id=ONE, client_state=ClientState.DISCONNECTED)
+C = ClientID("C")
+DISCONNECTED, UNCALIBRATED = ClientState.DISCONNECTED, ClientState.UNCALIBRATED
+CALIBRATED, RUNNING = ClientState.CALIBRATED, ClientState.RUNNING
 
 
-def reply(
-    state: ClientState = ClientState.UNCALIBRATED,
-    sequence: int = 1,
-    incarnation: int = 7,
-    client_id: ClientID = ONE,
-) -> ClientStateMessage:
-    return ClientStateMessage(
-        client_id=client_id,
-        client_state=state,
-        sequence=sequence,
-        incarnation=incarnation,
-        timebomb_seconds=FUSE,
-        heartbeat_interval_seconds=2.0,
-        request_endpoint="",
-        state_change_endpoint="",
-    )
+class RefereeCase(SynchronousTestCase):
+    """A referee at a clock, and a service that says what a test lets it say."""
 
-
-def change(
-    state: ClientState, sequence: int, reason: Reason, incarnation: int = 7
-) -> OnStateChange:
-    return OnStateChange(
-        client_id=ONE,
-        client_state=state,
-        previous_state=ClientState.UNCALIBRATED,
-        reason=reason,
-        sequence=sequence,
-        incarnation=incarnation,
-        instance_id=UNSET,
-    )
-
-
-class TestReferee(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock = VirtualClock()
+        """Begin at 100 s."""
+        self.clock = Clock()
+        self.clock.advance(100)
         self.referee = Referee(self.clock)
 
-    def wait(self, seconds: float) -> None:
-        self.clock.run_until(self.clock.seconds() + seconds)
-
-    def beat(self, took: float = 0.0, **of: Any) -> None:
-        """A beat is sent, and answered after a while."""
-        sent_at = self.referee.sent(BEAT)
-        self.wait(took)
-        self.referee.answered(BEAT, sent_at, reply(**of))
-
-    def dies(self, sequence: int = 2, incarnation: int = 7) -> None:
-        death = change(ClientState.DISCONNECTED, sequence, Reason.TIMEBOMB, incarnation)
-        self.referee.heard(death)
-
-    def lose_sight(self) -> None:
-        self.referee.lost_sight()
-
-    def assert_broken(self, words: str) -> None:
-        self.assertFalse(self.referee.kept)
-        [told] = self.referee.broken
-        self.assertIn(words, told)
-
-    def assert_kept(self) -> None:
-        self.assertEqual(self.referee.broken, [])
-        self.assertTrue(self.referee.kept)
-
-    def test_a_death_before_the_fuse_is_over_is_false(self) -> None:
-        self.beat()
-        self.wait(FUSE - 0.1)
-        self.dies()
-        self.assertEqual(self.referee.false_deaths, 1)
-        self.assert_broken("died 9.900 s after a beat")
-
-    def test_a_death_when_the_fuse_is_over_is_a_death(self) -> None:
-        self.beat()
-        self.wait(FUSE)
-        self.dies()
-        self.assert_kept()
-        self.assertEqual(self.referee.deaths_expected, 1)
-        self.assertEqual(self.referee.deaths_seen, 1)
-
-    def test_a_fuse_may_have_begun_when_the_beat_was_sent(self) -> None:
-        self.beat(took=3.0)
-        self.wait(FUSE - 3.0)
-        self.dies()
-        self.assert_kept()
-
-    def test_a_late_word_of_a_former_life_is_held_against_that_life(self) -> None:
-        self.beat()
-        self.wait(FUSE)
-        self.beat(incarnation=8)
-        self.dies()
-        self.assert_kept()
-        self.dies(incarnation=8)
-        self.assert_broken("died 0.000 s after a beat")
-
-    def test_a_death_that_does_not_come_is_missed(self) -> None:
-        self.beat()
-        self.referee.will_be_silent(ONE)
-        self.wait(FUSE + MARGIN - 0.1)
-        self.assert_kept()
-        self.wait(0.2)
-        self.assertEqual(self.referee.missed_deaths, 1)
-        self.assert_broken("1 lives, 12.0")
-
-    def test_no_death_is_missed_of_who_has_beaten_again_left_or_begun_anew(
+    def beat(
         self,
+        *,
+        client_id: ClientID = C,
+        sequence: int = 1,
+        incarnation: int = 1,
+        state: ClientState = UNCALIBRATED,
+        takes: float = 0.0,
     ) -> None:
-        for ends in (
-            self.beat,
-            lambda: self.beat(incarnation=8),
-            lambda: self.referee.heard(
-                change(ClientState.DISCONNECTED, 2, Reason.GOODBYE)
-            ),
-            self.lose_sight,
-        ):
-            self.setUp()
-            self.beat()
-            self.referee.will_be_silent(ONE)
-            self.wait(FUSE / 2)
-            ends()
-            self.wait(2 * FUSE)
-            self.assert_kept()
+        """A beat of C's, answered after so many seconds."""
+        request = HeartbeatMessage(C, DISCONNECTED)
+        sent_at = self.referee.sent(request)
+        self.clock.advance(takes)
+        answer = ClientStateMessage(
+            client_id,
+            state,
+            sequence,
+            incarnation,
+            FUSE,
+            2.0,
+            "tcp://127.0.0.1:1",
+            "tcp://127.0.0.1:2",
+        )
+        self.referee.answered(request, sent_at, answer)
 
-    def test_a_service_that_was_out_of_reach_has_a_full_fuse_more(self) -> None:
+    def publish(
+        self,
+        sequence: int = 1,
+        state: ClientState = UNCALIBRATED,
+        reason: Reason = Reason.HEARTBEAT,
+        incarnation: int = 1,
+    ) -> None:
+        """A publication about C."""
+        self.referee.heard(
+            OnStateChange(C, state, DISCONNECTED, reason, sequence, incarnation)
+        )
+
+    def die(self, sequence: int = 2, incarnation: int = 1) -> None:
+        """C's timebomb goes off."""
+        self.publish(sequence, DISCONNECTED, Reason.TIMEBOMB, incarnation)
+
+    def assertKept(self) -> None:
+        """Nobody was accused."""
+        self.assertEqual((self.referee.broken, self.referee.kept), ([], True))
+
+    def assertBroken(self, why: str) -> None:
+        """One promise was broken, and is named so."""
+        self.assertEqual(len(self.referee.broken), 1, self.referee.broken)
+        self.assertIn(why, self.referee.broken[0])
+        self.assertFalse(self.referee.kept)
+
+
+class TestDeathsThatCame(RefereeCase):
+    """A death may come a fuse after the last answered beat, not before."""
+
+    def test_one_before_the_fuse_has_burnt_is_false(self) -> None:
         self.beat()
-        self.referee.will_be_silent(ONE)
-        self.wait(FUSE / 2)
-        self.referee.answered(BEAT, self.clock.seconds(), NoAnswer("it was away"))
-        self.wait(FUSE + MARGIN - 0.1)
-        self.assert_kept()
-        self.wait(0.2)
-        self.assertEqual(self.referee.missed_deaths, 1)
+        self.clock.advance(FUSE - 0.1)
+        self.die()
+        self.assertBroken("C died 9.900 s after a beat was answered")
+        self.assertEqual(self.referee.false_deaths, 1)
 
-    def test_a_pair_stands_for_one_state(self) -> None:
+    def test_one_when_the_fuse_has_burnt_is_none(self) -> None:
         self.beat()
-        self.beat(state=ClientState.CALIBRATED, sequence=2)
-        self.beat(state=ClientState.RUNNING, sequence=2)
-        self.assert_broken("(7, 2) is RUNNING, and was CALIBRATED")
+        self.clock.advance(FUSE)
+        self.die()
+        self.assertKept()
+        self.assertEqual(
+            (self.referee.deaths_seen, self.referee.deaths_expected), (1, 1)
+        )
 
-    def test_what_is_published_and_what_is_answered_agree(self) -> None:
+    def test_the_fuse_may_burn_from_when_the_beat_left(self) -> None:
+        self.beat(takes=1)
+        self.clock.advance(FUSE - 1)
+        self.die()
+        self.assertKept()
+
+    def test_a_beat_that_nobody_answered_puts_off_nothing(self) -> None:
         self.beat()
-        self.referee.heard(change(ClientState.CALIBRATED, 2, Reason.CLIENT))
-        self.beat(state=ClientState.UNCALIBRATED, sequence=2)
-        self.assert_broken("(7, 2) is UNCALIBRATED, and was CALIBRATED")
+        self.clock.advance(FUSE / 2)
+        lost = HeartbeatMessage(C, UNCALIBRATED)
+        self.referee.answered(lost, self.referee.sent(lost), NoAnswer("lost"))
+        self.clock.advance(FUSE / 2)
+        self.die()
+        self.assertKept()
 
-    def test_a_life_begins_uncalibrated(self) -> None:
-        self.beat(state=ClientState.RUNNING)
-        self.assert_broken("1 began a life as RUNNING")
+    def test_an_answer_that_overtakes_another_does_not_shorten_a_fuse(self) -> None:
+        first = HeartbeatMessage(C, DISCONNECTED)
+        sent_at = self.referee.sent(first)
+        self.clock.advance(1)
+        self.beat()
+        answer = ClientStateMessage(
+            C, UNCALIBRATED, 1, 1, FUSE, 2.0, "tcp://a:1", "tcp://a:2"
+        )
+        self.referee.answered(first, sent_at, answer)
+        self.clock.advance(FUSE - 0.5)
+        self.die()
+        self.assertBroken("died")
 
-    def test_nothing_is_published_twice_or_backwards(self) -> None:
-        self.referee.heard(change(ClientState.CALIBRATED, 2, Reason.CLIENT))
-        self.referee.heard(change(ClientState.CALIBRATED, 2, Reason.CLIENT))
-        self.assert_broken("2 was published after 2")
+    def test_how_late_it_was_is_told(self) -> None:
+        self.beat(takes=0.5)
+        self.clock.advance(FUSE + 0.25)
+        self.die()
+        self.assertEqual(list(self.referee.death_times), [0.25])
 
-    def test_nobody_is_answered_for_another(self) -> None:
-        self.beat(client_id=ClientID("2"))
-        self.assert_broken("1 was answered for another")
 
-    def test_a_lost_publication_breaks_no_promise_and_is_counted(self) -> None:
-        self.referee.heard(change(ClientState.UNCALIBRATED, 1, Reason.HEARTBEAT))
-        self.referee.heard(change(ClientState.RUNNING, 4, Reason.OPERATOR))
-        self.assert_kept()
+class TestDeathsThatDidNotCome(RefereeCase):
+    """Who beats no more must die within a fuse and a margin."""
+
+    def silence(self) -> None:
+        """C has beaten, and beats no more."""
+        self.beat()
+        self.publish()
+        self.referee.will_be_silent(C)
+
+    def test_it_is_missed(self) -> None:
+        self.silence()
+        self.clock.pump([1] * int(FUSE + MARGIN + 1))
+        self.assertBroken("C lives, ")
+        self.assertEqual(
+            (self.referee.missed_deaths, self.referee.deaths_expected), (1, 1)
+        )
+
+    def test_it_has_its_margin(self) -> None:
+        self.silence()
+        self.clock.advance(FUSE + MARGIN - 0.1)
+        self.assertKept()
+        self.die()
+        self.clock.advance(FUSE)
+        self.assertKept()
+
+    def test_a_stall_puts_it_off(self) -> None:
+        self.silence()
+        self.clock.advance(FUSE - 1)
+        self.referee.stalled(5)
+        self.clock.advance(FUSE)
+        self.assertKept()
+
+    def test_a_stall_does_not_excuse_it_for_ever(self) -> None:
+        self.silence()
+        self.referee.stalled(5)
+        self.clock.pump([1] * int(FUSE + MARGIN + 6))
+        self.assertBroken("C lives")
+
+    def test_nobody_waits_for_one_that_could_not_be_heard(self) -> None:
+        self.silence()
+        self.referee.lost_sight()
+        self.clock.pump([FUSE] * 3)
+        self.assertKept()
+
+    def test_another_beat_of_its_takes_the_expectation_back(self) -> None:
+        self.silence()
+        self.clock.advance(FUSE)
+        self.beat()
+        self.clock.advance(FUSE)
+        self.assertKept()
+
+    def test_a_newer_life_takes_the_expectation_back(self) -> None:
+        self.silence()
+        self.clock.advance(FUSE)
+        self.publish(incarnation=2)
+        self.clock.advance(FUSE)
+        self.assertKept()
+
+    def test_who_said_goodbye_needs_not_die(self) -> None:
+        self.silence()
+        self.publish(2, DISCONNECTED, Reason.GOODBYE)
+        self.clock.pump([FUSE] * 3)
+        self.assertKept()
+
+    def test_an_answer_under_way_is_waited_for(self) -> None:
+        first = HeartbeatMessage(C, DISCONNECTED)
+        sent_at = self.referee.sent(first)
+        self.publish()
+        self.referee.will_be_silent(C)
+        self.clock.advance(MARGIN)
+        answer = ClientStateMessage(
+            C, UNCALIBRATED, 1, 1, FUSE, 2.0, "tcp://a:1", "tcp://a:2"
+        )
+        self.referee.answered(first, sent_at, answer)
+        self.clock.advance(FUSE - 0.1)
+        self.assertKept()
+        self.clock.pump([1] * int(2 * MARGIN + 2))
+        self.assertBroken("C lives")
+
+
+class TestContradictions(RefereeCase):
+    """What can't be true together."""
+
+    def test_a_sequence_that_is_published_twice(self) -> None:
+        self.publish()
+        self.publish()
+        self.assertBroken("C: 1 was published after 1")
+
+    def test_a_sequence_that_goes_back(self) -> None:
+        self.publish(1)
+        self.publish(3, CALIBRATED, Reason.CLIENT)
+        self.publish(2, RUNNING, Reason.CLIENT)
+        self.assertBroken("C: 2 was published after 3")
+
+    def test_one_pair_that_is_two_states(self) -> None:
+        self.publish(2, CALIBRATED, Reason.CLIENT)
+        self.beat(sequence=2, state=RUNNING)
+        self.assertBroken("C: (1, 2) is RUNNING, and was CALIBRATED")
+
+    def test_a_life_that_begins_as_running(self) -> None:
+        self.beat(state=RUNNING)
+        self.assertBroken("C began a life as RUNNING")
+
+    def test_an_answer_that_is_for_another(self) -> None:
+        self.beat(client_id=ClientID("D"))
+        self.assertBroken("C was answered for another")
+
+    def test_each_life_counts_from_one(self) -> None:
+        self.publish(1)
+        self.publish(2, CALIBRATED, Reason.CLIENT)
+        self.publish(1, incarnation=2)
+        self.assertKept()
+
+    def test_a_gap_is_a_lost_publication_and_no_lie(self) -> None:
+        self.publish(1)
+        self.publish(4, CALIBRATED, Reason.CLIENT)
+        self.assertKept()
         self.assertEqual(self.referee.lost_publications, 2)
 
-    def test_a_push_takes_the_time_since_the_request_that_caused_it(self) -> None:
-        self.referee.sent(BEAT)
-        self.wait(0.25)
-        self.referee.heard(change(ClientState.UNCALIBRATED, 1, Reason.HEARTBEAT))
-        self.assertEqual([*self.referee.push_times], [0.25])
-
-    def test_a_death_is_late_by_what_passes_after_its_fuse(self) -> None:
+    def test_a_late_answer_may_tell_of_a_former_life(self) -> None:
         self.beat()
-        self.wait(FUSE + 0.5)
-        self.dies()
-        self.assertEqual([*self.referee.death_times], [0.5])
+        self.publish(1, incarnation=2)
+        self.beat(sequence=2, state=CALIBRATED)
+        self.assertKept()
 
-    def test_refusals_are_counted_by_their_codes(self) -> None:
-        refused = ErrorMessage(code="OVERLOADED", detail="")
-        self.referee.answered(BEAT, self.referee.sent(BEAT), refused)
-        self.assertEqual(self.referee.errors, {"OVERLOADED": 1})
-        self.assert_kept()
+    def test_a_publication_may_come_before_its_answer(self) -> None:
+        self.publish(1)
+        self.publish(2, CALIBRATED, Reason.CLIENT)
+        self.beat(sequence=2, state=CALIBRATED)
+        self.beat(sequence=1)
+        self.assertKept()
 
-    def test_not_more_than_some_broken_promises_are_told_in_full(self) -> None:
-        for _ in range(MOST_TOLD + 5):
-            self.beat(client_id=ClientID("2"))
-        self.assertEqual(self.referee.contradictions, MOST_TOLD + 5)
-        self.assertEqual(len(self.referee.broken), MOST_TOLD)
+
+class TestFigures(RefereeCase):
+    """What is counted on the way."""
+
+    def test_a_push_takes_from_the_request_to_the_publication(self) -> None:
+        self.referee.sent(HeartbeatMessage(C, DISCONNECTED))
+        self.clock.advance(0.5)
+        self.publish()
+        self.assertEqual(list(self.referee.push_times), [0.5])
+
+    def test_what_an_operator_does_is_no_push_of_a_clients(self) -> None:
+        self.referee.sent(HeartbeatMessage(C, DISCONNECTED))
+        self.publish(2, CALIBRATED, Reason.OPERATOR)
+        self.assertEqual(list(self.referee.push_times), [])
+
+    def test_refusals_are_counted_by_their_code(self) -> None:
+        request = HeartbeatMessage(C, DISCONNECTED)
+        sent_at = self.referee.sent(request)
+        self.referee.answered(request, sent_at, ErrorMessage("OVERLOADED", "Later"))
+        self.assertEqual(dict(self.referee.errors), {"OVERLOADED": 1})
+        self.assertKept()
+
+    def test_what_is_answered_is_counted(self) -> None:
+        self.beat(takes=0.25)
+        self.beat()
+        self.assertEqual((self.referee.beats, self.referee.registrations), (2, 1))
+        self.assertEqual(self.referee.slowest, 0.25)
