@@ -200,8 +200,11 @@ async def _on_sockets(reactor: Any, options: Options) -> None:
             token=read_token(options["token-file"]) if options["token-file"] else None,
         )
         fleet = Fleet(reactor, options.plan, options["server"], credentials)
-    except (BadCredentials, ValueError) as error:
+    except BadCredentials as error:
         sys.stderr.write(f"{error}\n")
+        raise SystemExit(WRONG_USAGE) from None
+    except ValueError as error:
+        sys.stderr.write(f"--server: {error}, got {options['server']!r}\n")
         raise SystemExit(WRONG_USAGE) from None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: reactor.callFromThread(fleet.end))

@@ -1,4 +1,4 @@
-"""``heartbeat-fleet`` on real sockets: at an honest service, and at one that isn't."""
+"""The fleet as a process, at real services: an honest one, none, and one that lies."""
 
 from __future__ import annotations
 
@@ -9,96 +9,123 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from heartbeat_service.core.heartbeat import Heartbeat, Stage
+from heartbeat_service.core.heartbeat import Heartbeat
 from tests.integration.conftest import Serve
-from tests.integration.processes import Process, Spawn
+from tests.integration.processes import Process, Spawn, free_ports
 from tests.integration.waiting import until
 
+#: The program, less patient with services than it is with real ones.
+HASTY = (
+    "from heartbeat_service.simulator import __main__, fleet\n"
+    "fleet.PATIENCE, fleet.SETTLING = %g, 1.0\n"
+    "__main__.main()"
+)
+
 MISCHIEF = (
-    *("--crash-rate", "6", "--pause-rate", "6", "--restart-rate", "6"),
-    *("--duplicate-rate", "3", "--lossy", "0.02", "--skew", "0.05", "--slow", "0.05"),
+    *("--crash-rate", "4", "--pause-rate", "4", "--restart-rate", "2"),
+    *("--duplicate-rate", "2", "--lossy", "0.02", "--skew", "0.05", "--slow", "0.02"),
 )
 
 
-def fleet(spawn: Spawn, server: str, *options: str) -> Process:
-    """The program."""
-    program = (sys.executable, "-m", "heartbeat_service.simulator")
-    return spawn(*program, "--server", server, *options)
+def fleet(spawn: Spawn, *options: str, patience: float = 10) -> Process:
+    """A fleet that tells its report as JSON."""
+    return spawn(sys.executable, "-c", HASTY % patience, "--json", *options)
 
 
-def report(process: Process) -> dict[str, Any]:
-    """What it has told as JSON, behind what it showed meanwhile."""
-    told: dict[str, Any] = json.loads(process.output[process.output.index("{") :])
-    return told
+def told(process: Process) -> dict[str, Any]:
+    """The report, which stands behind the lines on how things go."""
+    assert "\n{\n" in f"\n{process.output}", process.output
+    text = process.output[process.output.index("{\n") :]
+    figures: dict[str, Any] = json.loads(text)
+    return figures
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_honest_service_keeps_all_promises_whatever_a_fleet_does(
+async def test_a_fleet_finds_that_the_service_keeps_its_promises(
     serve: Serve, spawn: Spawn
 ) -> None:
-    running = await serve(timebomb=1.0, interval=0.2)
-    some = ("--clients", "40", "--seconds", "5", "--json", "--label", "room:A,B")
-    process = fleet(spawn, running.url, *some, "--transport", "mixed", *MISCHIEF)
+    running = await serve(timebomb=1, interval=0.2)
+    process = fleet(
+        *(spawn, "--server", running.url, "--transport", "mixed"),
+        *("--clients", "60", "--seconds", "4", *MISCHIEF),
+    )
     assert await process.ends() == 0, process.output
-    told = report(process)
-    assert told["kept"]
-    assert told["broken"] == []
-    assert told["beats"] > 100
-    assert told["registrations"] > 40
-    assert told["deathsSeen"] == told["deathsExpected"] > 0
-    assert told["publications"] > told["registrations"]
-    assert (await running.get("/clients"))["clients"] == []  # all said Goodbye, or died
+    figures = told(process)
+    assert (figures["kept"], figures["broken"]) == (True, [])
+    assert figures["clients"] == 60
+    assert figures["registrations"] >= 60
+    assert figures["beats"] > 300
+    assert figures["publications"] > 60
+    assert figures["deathsExpected"] > 0
+    assert figures["deathsSeen"] > 0
+    assert all(figures["mishaps"].values()), figures["mishaps"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_service_that_kills_too_soon_is_found_out(
+async def test_a_fleet_that_is_interrupted_says_goodbye_and_reports(
+    serve: Serve, spawn: Spawn
+) -> None:
+    running = await serve(interval=0.2)
+    process = fleet(
+        *(spawn, "--server", running.url, "--transport", "mixed", "--clients", "10")
+    )
+
+    async def alive(count: int) -> bool:
+        alive: int = (await running.get("/summary"))["alive"]
+        return alive == count
+
+    await until(lambda: alive(10))
+    assert await process.ends("INT") == 0, process.output
+    figures = told(process)
+    assert (figures["kept"], figures["deathsSeen"]) == (True, 0)
+    assert await alive(0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fleet_without_a_service_says_so(spawn: Spawn) -> None:
+    server = f"http://127.0.0.1:{free_ports(1)[0]}"
+    process = fleet(spawn, "--server", server, patience=0.5)
+    assert await process.ends() == 3, process.output
+    assert f"{server}: no beat was answered in 0.5 s\n" in process.output
+    assert "Traceback" not in process.output
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("--transport", "smoke", "--transport: expected http, zeromq or mixed"),
+        (
+            "--server",
+            "ftp://a",
+            "--server: expected http[s]://HOST:PORT, got 'ftp://a'",
+        ),
+    ],
+)
+async def test_a_wrong_use_of_the_fleet_is_explained(
+    spawn: Spawn, option: str, value: str, why: str
+) -> None:
+    process = fleet(spawn, option, value)
+    assert await process.ends() == 2, process.output
+    assert why in process.output
+    assert "Traceback" not in process.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_whose_timebombs_go_off_too_early_is_found_out(
     serve: Serve, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_soon(heartbeat: Heartbeat) -> None:
-        heartbeat._light(Stage.LATE, 0.05)
+        heartbeat.hold(0)
 
     monkeypatch.setattr(Heartbeat, "fall_late", too_soon)
-    running = await serve(timebomb=2.0, interval=0.2)
-    some = ("--clients", "10", "--seconds", "4", "--pause-rate", "30")
-    process = fleet(spawn, running.url, *some)
+    running = await serve(timebomb=1, interval=0.1)
+    process = fleet(
+        *(spawn, "--server", running.url, "--clients", "20", "--seconds", "2"),
+        *("--crash-rate", "30"),
+    )
     assert await process.ends() == 1, process.output
-    assert "with a fuse of 2 s" in process.output
-    assert "A promise was broken." in process.output
-
-
-@pytest_twisted.ensureDeferred
-async def test_it_ends_at_ctrl_c_with_goodbyes_and_a_report(
-    serve: Serve, spawn: Spawn
-) -> None:
-    running = await serve(timebomb=60.0, interval=0.5)
-    process = fleet(spawn, running.url, "--clients", "5", "--seconds", "600")
-
-    async def all_live() -> bool:
-        return len((await running.get("/clients"))["clients"]) == 5
-
-    await until(all_live)
-    assert await process.ends("INT") == 0, process.output
-    assert "No promise was broken." in process.output
-    assert (await running.get("/clients"))["clients"] == []
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--clients", "none"], "none"),
-        (["--crash-rate", "-1"], "--crash-rate: expected 0 to 60"),
-        (["--transport", "pigeon"], "--transport: expected http, zeromq or mixed"),
-        (["--prefix", "a b"], "--prefix: "),
-        (["--label", "room"], "--label: expected NAME:VALUE"),
-        (["--stall-rate", "1"], "--stall-rate: only with --virtual"),
-        (["--server", "ftp://x"], "expected http"),
-    ],
-)
-@pytest_twisted.ensureDeferred
-async def test_what_it_cannot_use_is_told_in_a_sentence(
-    spawn: Spawn, options: list[str], words: str
-) -> None:
-    process = fleet(spawn, "http://127.0.0.1:1", *options)
-    assert await process.ends() == 2
-    assert words in process.output
-    assert "Traceback" not in process.output
+    figures = told(process)
+    assert (figures["kept"], figures["missedDeaths"]) == (False, 0)
+    assert figures["falseDeaths"] > 0
+    assert "with a fuse of 1 s" in figures["broken"][0]
