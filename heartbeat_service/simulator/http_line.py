@@ -26,6 +26,7 @@ from heartbeat_service.game_client.credentials import Credentials
 from heartbeat_service.game_client.post import LONGEST_ANSWER, base_url
 
 _STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d) ")
+_CLOSE = re.compile(rb"\r\nconnection: *close\r\n", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,6})\r\n", re.IGNORECASE)
 
 #: Hears an answer's status and body; or why there is none.
@@ -81,7 +82,7 @@ class HTTPLine(Protocol):
         self._server = server
         self._asked: deque[_Asked] = deque()
         self._received = b""
-        self._connected = self._connecting = self._waits = False
+        self._connected = self._connecting = self._waits = self._is_cut = False
 
     def post(self, body: bytes, patience: float, heard: Heard, failed: Failed) -> None:
         """POST it; one of the two hears what came of it within ``patience`` seconds."""
@@ -92,7 +93,10 @@ class HTTPLine(Protocol):
 
     def cut(self) -> None:
         """End the connection; the next request makes another."""
-        if self._connected:
+        if self._connected and not self._is_cut:
+            self._is_cut = (
+                True  # its end comes later, and nothing may be sent till then
+            )
             transport: Any = self.transport
             transport.abortConnection()
 
@@ -110,12 +114,15 @@ class HTTPLine(Protocol):
             if len(head) > LONGEST_ANSWER:
                 self.cut()
             return
-        status, length = _STATUS.match(head), _LENGTH.search(head + b"\r\n")
+        head += b"\r\n"
+        status, length = _STATUS.match(head), _LENGTH.search(head)
         if status is None or length is None or not self._waits:
             self.cut()
         elif len(rest) >= int(length[1]):
-            self._received = rest[int(length[1]) :]
+            self._received = b""
             self._waits = False
+            if _CLOSE.search(head) or len(rest) > int(length[1]):
+                self.cut()
             asked = self._asked.popleft()
             _stop(asked)
             asked.heard(int(status[1]), rest[: int(length[1])])
@@ -123,13 +130,13 @@ class HTTPLine(Protocol):
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._connected = False
+        self._connected = self._is_cut = False
         if self._waits:
             self._fail("The connection was lost")
         self._go_on()
 
     def _go_on(self) -> None:
-        if not self._asked or self._waits or self._connecting:
+        if not self._asked or self._waits or self._connecting or self._is_cut:
             return
         if not self._connected:
             self._connecting = True
@@ -144,7 +151,7 @@ class HTTPLine(Protocol):
 
     def _unreachable(self, failure: Failure) -> None:
         self._connecting = False
-        while self._asked:
+        for _ in range(len(self._asked)):  # who hears of it may ask anew
             self._fail(failure.getErrorMessage())
 
     def _fail(self, why: str) -> None:
