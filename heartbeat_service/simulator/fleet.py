@@ -133,6 +133,7 @@ class Fleet:
             client.hear(change)
 
     def _begin_to_hear(self) -> None:
+        self.referee.sees_again()
         hears, self._hears = self._hears, None
         if hears is not None:
             hears.callback(None)

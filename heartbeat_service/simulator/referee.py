@@ -110,6 +110,7 @@ class Referee:
     _beat_sent_at: dict[str, float] = field(factory=dict, init=False)
     _trouble_at: float = field(default=float("-inf"), init=False)
     _era: int = field(default=0, init=False)
+    _sees: bool = field(default=True, init=False)
     _began: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -193,7 +194,12 @@ class Referee:
         self._trouble_at = max(self._trouble_at, self._clock.seconds() + seconds)
 
     def lost_sight(self) -> None:
-        """Publications may have been missed: nobody's death is waited for any more."""
+        """Publications are missed from now on: nobody's death is waited for."""
+        self._sees = False
+
+    def sees_again(self) -> None:
+        """Publications are heard again: who is silent already may have died unheard."""
+        self._sees = True
         self._era += 1
         self.stalled()
 
@@ -211,7 +217,9 @@ class Referee:
         began, era = self._beat_sent_at.get(client_id), self._era
 
         def look() -> None:
-            if self._era != era or life.is_over or self._present(client_id) is not life:
+            if not self._sees or self._era != era:
+                return
+            if life.is_over or self._present(client_id) is not life:
                 return
             if self._beat_sent_at.get(client_id) != began:
                 return  # it has beaten again

@@ -182,6 +182,31 @@ class TestDeathsThatDidNotCome(RefereeCase):
         self.clock.pump([FUSE] * 3)
         self.assertKept()
 
+    def test_nor_for_one_that_began_to_be_silent_while_nothing_was_heard(self) -> None:
+        self.beat()
+        self.publish()
+        self.referee.lost_sight()
+        self.referee.will_be_silent(C)
+        self.clock.advance(FUSE)
+        self.referee.sees_again()
+        self.clock.pump([FUSE] * 3)
+        self.assertKept()
+
+    def test_nor_before_anything_is_heard_again(self) -> None:
+        self.beat()
+        self.publish()
+        self.referee.lost_sight()
+        self.referee.will_be_silent(C)
+        self.clock.pump([FUSE] * 3)
+        self.assertKept()
+
+    def test_once_it_sees_again_it_is_waited_for_again(self) -> None:
+        self.referee.lost_sight()
+        self.referee.sees_again()
+        self.silence()
+        self.clock.pump([1] * int(FUSE + MARGIN + 1))
+        self.assertBroken("C lives")
+
     def test_another_beat_of_its_takes_the_expectation_back(self) -> None:
         self.silence()
         self.clock.advance(FUSE)
