@@ -170,7 +170,7 @@ class SimulatedClient:
         if self._left:
             return
         self._processes += 1
-        instance = f"{self.client_id}.{self._processes}"
+        instance = f"{self.client_id}.{self.plan.run}{self._processes}"
         labels = self.plan.labels_of(self._number)
         session = Session(
             client_id=self.client_id,

@@ -9,8 +9,10 @@ service's. Knows no screen.
 from __future__ import annotations
 
 from collections import Counter
+from secrets import token_hex
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
@@ -47,7 +49,7 @@ class Fleet:
     def __init__(
         self, reactor: Any, plan: Plan, server: str, credentials: Credentials
     ) -> None:
-        self.plan = plan
+        self.plan = evolve(plan, run=f"{token_hex(4)}.")
         self.referee = Referee(reactor)
         self.mishaps: Counter[Mishap] = Counter()
         self._reactor = reactor

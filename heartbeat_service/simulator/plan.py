@@ -69,7 +69,7 @@ class Plan:
         a virtual one alone.
     :ivar labels: the values of each label, which clients have in turn; ``{n}`` in one
         stands for the client's number.
-    :ivar prefix: what client IDs begin with.
+    :ivar run: goes into the instance of each process, which no other fleet's may have.
     """
 
     clients: int = field(default=500, validator=_between(1, 1_000_000))
@@ -87,6 +87,7 @@ class Plan:
     stall_rate: float = field(default=0.0, validator=_between(0, 60))
     labels: Mapping[str, tuple[str, ...]] = Factory(dict)
     prefix: str = "fleet-"
+    run: str = ""
 
     def __attrs_post_init__(self) -> None:
         try:

@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 
 from heartbeat_service.core.heartbeat import Heartbeat
-from tests.integration.conftest import Serve
+from tests.integration.conftest import Running, Serve
 from tests.integration.processes import Process, Spawn, free_ports
 from tests.integration.waiting import until
 
@@ -38,6 +38,11 @@ def told(process: Process) -> dict[str, Any]:
     text = process.output[process.output.index("{\n") :]
     figures: dict[str, Any] = json.loads(text)
     return figures
+
+
+async def _alive(running: Running, count: int) -> bool:
+    alive: int = (await running.get("/summary"))["alive"]
+    return alive == count
 
 
 @pytest_twisted.ensureDeferred
@@ -69,16 +74,26 @@ async def test_a_fleet_that_is_interrupted_says_goodbye_and_reports(
     process = fleet(
         *(spawn, "--server", running.url, "--transport", "mixed", "--clients", "10")
     )
-
-    async def alive(count: int) -> bool:
-        alive: int = (await running.get("/summary"))["alive"]
-        return alive == count
-
-    await until(lambda: alive(10))
+    await until(lambda: _alive(running, 10))
     assert await process.ends("INT") == 0, process.output
     figures = told(process)
     assert (figures["kept"], figures["deathsSeen"]) == (True, 0)
-    assert await alive(0)
+    assert await _alive(running, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_other_fleets_process_has_the_same_instance(
+    serve: Serve, spawn: Spawn
+) -> None:
+    running = await serve(interval=0.2)
+    instances = set()
+    for _ in range(2):
+        process = fleet(spawn, "--server", running.url, "--clients", "1")
+        await until(lambda: _alive(running, 1))
+        instances.add((await running.get("/clients/fleet-1"))["instanceID"])
+        assert await process.ends("KILL") == -9
+        await running.kick("fleet-1")
+    assert len(instances) == 2
 
 
 @pytest_twisted.ensureDeferred
