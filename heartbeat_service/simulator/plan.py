@@ -69,6 +69,7 @@ class Plan:
         a virtual one alone.
     :ivar labels: the values of each label, which clients have in turn; ``{n}`` in one
         stands for the client's number.
+    :ivar prefix: what client IDs begin with.
     :ivar run: goes into the instance of each process, which no other fleet's may have.
     """
 

@@ -110,6 +110,8 @@ async def test_a_fleet_without_a_service_says_so(spawn: Spawn) -> None:
     ("option", "value", "why"),
     [
         ("--transport", "smoke", "--transport: expected http, zeromq or mixed"),
+        ("--prefix", "a b", "--prefix: "),
+        ("--label", "room", "--label: expected NAME:VALUE"),
         (
             "--server",
             "ftp://a",
