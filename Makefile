@@ -150,10 +150,9 @@ tools:
 check: export CLIENTS := all
 check: $(DEV)
 	$(MAKE) --no-print-directory -j3 --output-sync=target \
-		tools units lint package openapi COVERAGE=1
+		tools units lint package openapi virtual-hour COVERAGE=1
 	$(MAKE) --no-print-directory test COVERAGE=1
 	$(MAKE) --no-print-directory page BRIEF=1
-	$(MAKE) --no-print-directory virtual-hour
 	$(MAKE) --no-print-directory costs
 
 format: $(DEV)
