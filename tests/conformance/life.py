@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field
 
 from tests.conformance.clients import Change, Client, Program, changes
-from tests.conformance.scripted import CLIENT, Request, ScriptedServer
+from tests.conformance.scripted import CLIENT, Request, ScriptedServer, sanely
 from tests.integration.conftest import Running, start_service
 from tests.integration.waiting import until
 
@@ -135,6 +137,21 @@ class Life(Guest):
 
         await until(enough, BOUND)
         return self.server.beats[already : already + count]
+
+    @asynccontextmanager
+    async def misses_one(self, state: str) -> AsyncIterator[None]:
+        """Publish a change after one that wasn't, so that it asks.
+
+        Meanwhile no beat is answered: it could tell first, and nothing would be missed.
+        """
+        held: list[Request] = []
+        self.server.on_beat = held.append
+        await until(lambda: bool(held), BOUND)
+        self.server.becomes(state, self.server.life["sequence"] + 2)
+        yield
+        self.server.on_beat = sanely
+        for beat in held:
+            beat.reply()
 
     async def end(self) -> None:
         """Have both gone."""

@@ -48,8 +48,8 @@ async def test_what_comes_out_of_order_never_leads_it_backwards(life: Life) -> N
     server = life.server
     held: list[tuple[Request, dict[str, object]]] = []
     server.on_request = lambda request: held.append((request, dict(server.life)))
-    server.becomes("CALIBRATED", server.life["sequence"] + 2)  # it asks: one is missing
-    await until(lambda: bool(held))
+    async with life.misses_one("CALIBRATED"):
+        await until(lambda: bool(held), BOUND)
     former = dict(server.life)
     server.becomes("RUNNING")
     newest = life.now

@@ -43,9 +43,8 @@ async def test_each_error_to_get_client_state_is_told_and_it_goes_on(
     for code in codes:
         asked = len(server.requests)
         server.on_request = refusing(code, words(code))
-        missed = server.life["sequence"] + 1
-        server.becomes("RUNNING", missed + 1)  # so it asks
-        await life.complains(words(code))
+        async with life.misses_one("RUNNING"):
+            await life.complains(words(code))
         assert server.requests[asked].kind == "GetClientState"
         await life.beats(2)
         await life.agrees()
@@ -127,8 +126,8 @@ async def test_one_that_an_answer_tells_is_superseded_stops_for_good(
 ) -> None:
     server = life.server
     server.on_request = refusing("INSTANCE_SUPERSEDED", "another is it")
-    server.becomes("RUNNING", server.life["sequence"] + 2)  # it asks: one is missing
-    await until(lambda: life.program.status is not None, BOUND)
+    async with life.misses_one("RUNNING"):
+        await until(lambda: life.program.status is not None, BOUND)
     await _has_stopped(life)
 
 
