@@ -1,29 +1,31 @@
-"""The fleet as a process, at real services: an honest one, none, and one that lies."""
+"""The fleet at real services: an honest one, none, and one that lies."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.task import LoopingCall
 
 from heartbeat_service.core.heartbeat import Heartbeat
+from heartbeat_service.game_client.credentials import NO_CREDENTIALS
+from heartbeat_service.simulator import fleet as fleet_module
+from heartbeat_service.simulator.display import Display
+from heartbeat_service.simulator.fleet import Fleet
+from heartbeat_service.simulator.plan import Plan, Transport
 from tests.integration.conftest import Running, Serve
 from tests.integration.processes import Process, Spawn, free_ports
-from tests.integration.waiting import until
+from tests.integration.waiting import reactor, until
 
 #: The program, less patient with services than it is with real ones.
 HASTY = (
     "from heartbeat_service.simulator import __main__, fleet\n"
     "fleet.PATIENCE, fleet.SETTLING = %g, 1.0\n"
     "__main__.main()"
-)
-
-MISCHIEF = (
-    *("--crash-rate", "4", "--pause-rate", "4", "--restart-rate", "2"),
-    *("--duplicate-rate", "2", "--lossy", "0.02", "--skew", "0.05", "--slow", "0.02"),
 )
 
 
@@ -47,15 +49,29 @@ async def _alive(running: Running, count: int) -> bool:
 
 @pytest_twisted.ensureDeferred
 async def test_a_fleet_finds_that_the_service_keeps_its_promises(
-    serve: Serve, spawn: Spawn
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(fleet_module, "SETTLING", 1.0)
     running = await serve(timebomb=1, interval=0.2)
-    process = fleet(
-        *(spawn, "--server", running.url, "--transport", "mixed"),
-        *("--clients", "60", "--seconds", "4", *MISCHIEF),
+    plan = Plan(
+        clients=60,
+        seconds=4,
+        transport=Transport.MIXED,
+        crash_rate=4,
+        pause_rate=4,
+        restart_rate=2,
+        duplicate_rate=2,
+        lossy=0.02,
+        skew=0.05,
+        slow=0.02,
     )
-    assert await process.ends() == 0, process.output
-    figures = told(process)
+    one = Fleet(reactor, plan, running.url, NO_CREDENTIALS)
+    with Display(one) as display:
+        display.every = 1.0
+        showing = LoopingCall(display.show)
+        showing.start(display.every, now=False)
+        figures = await one.run()
+        showing.stop()
     assert (figures["kept"], figures["broken"]) == (True, [])
     assert figures["clients"] == 60
     assert figures["registrations"] >= 60
@@ -64,6 +80,7 @@ async def test_a_fleet_finds_that_the_service_keeps_its_promises(
     assert figures["deathsExpected"] > 0
     assert figures["deathsSeen"] > 0
     assert all(figures["mishaps"].values()), figures["mishaps"]
+    assert re.search(r"\d+ s: \d+ RUNNING, .* beats a second", capsys.readouterr().err)
 
 
 @pytest_twisted.ensureDeferred
