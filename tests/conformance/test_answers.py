@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest_twisted
+from twisted.internet.task import LoopingCall
 
 from tests.conformance.life import BOUND, SLACK, Life
 from tests.conformance.scripted import (
     FUSE,
+    TOPIC,
     Answer,
     Connection,
     Request,
@@ -114,6 +118,32 @@ async def test_an_answer_without_an_end_is_cut_off_in_time(life: Life) -> None:
     await bears(life, flood(ENDLESS, b"x"), flood(CHUNKED, b"1\r\nx\r\n"))
     await until(lambda: not any(one.is_open for one in floods), BOUND)
     assert {one.flooded < ON_THE_WAY for one in floods} == {True}
+
+
+@pytest_twisted.ensureDeferred
+async def test_publications_without_a_pause_keep_it_from_no_beat(life: Life) -> None:
+    server = life.server
+    old = {
+        **server.life,
+        "incarnation": 1,
+        "previousState": "RUNNING",
+        "reason": "kick",
+    }
+    event = b"event: OnStateChange\ndata: %s\n\n" % json.dumps(old).encode()
+    message = envelope(messageType="OnStateChange", body=old)
+
+    def publish() -> None:
+        for _ in range(100):
+            server.publisher.send_multipart([TOPIC, message])
+        for stream in server.streams:
+            stream.chunk(event * 300)
+
+    publishing = LoopingCall(publish)
+    publishing.start(0.005)
+    beats = await life.beats(10)
+    publishing.stop()
+    pauses = [later.at - former.at for former, later in pairwise(beats)]
+    assert max(pauses) < FUSE + SLACK, pauses
 
 
 @pytest_twisted.ensureDeferred

@@ -8,12 +8,28 @@ using System.Threading.Tasks;
 
 namespace MLF
 {
+    /// <summary>One event of a stream.</summary>
+    internal sealed class StreamEvent
+    {
+        public readonly string Name;
+        public readonly string Data;
+
+        public StreamEvent(string name, string data)
+        {
+            Name = name;
+            Data = data;
+        }
+    }
+
     /// <summary>
     /// Splits a text/event-stream into its events, as bytes come in (contract, section 3a).
     /// Knows no event by name.
     /// </summary>
     internal sealed class EventParser
     {
+        // An id goes back in a header: what doesn't fit there would end each next try.
+        private const int LongestID = 100;
+
         private readonly Action<string, string> _dispatch;
         private readonly List<byte> _line = new List<byte>();
         private readonly StringBuilder _data = new StringBuilder();
@@ -84,9 +100,21 @@ namespace MLF
                     _data.Append(value).Append('\n');
                     break;
                 case "id":
-                    _lastID = value.IndexOf('\0') < 0 ? value : _lastID;
+                    _lastID = FitsInAHeader(value) ? value : _lastID;
                     break;
             }
+        }
+
+        private static bool FitsInAHeader(string id)
+        {
+            foreach (char letter in id)
+            {
+                if (letter < '!' || letter > '~')
+                {
+                    return false;
+                }
+            }
+            return id.Length > 0 && id.Length <= LongestID;
         }
 
         private void EndEvent()
@@ -104,7 +132,8 @@ namespace MLF
     /// <summary>
     /// Follows GET /clients/{id}/events: the way of a client without ZeroMQ. One stream at a
     /// time; when it ends or falls silent, that is told, and who owns it opens it anew.
-    /// Everything runs on the thread pool.
+    /// Everything runs on the thread pool. More is read once what was told is dealt with, so a
+    /// server that sends without a pause fills no memory.
     /// </summary>
     internal sealed class EventStream
     {
@@ -125,10 +154,12 @@ namespace MLF
 
         /// <summary>Open it, in place of the one that is open.</summary>
         /// <param name="connected">Is called once it is.</param>
-        /// <param name="told">Is called with the data of each OnStateChange.</param>
+        /// <param name="told">Is called with what came in, and ends when that is dealt with.
+        /// </param>
         /// <param name="ended">Is called once, with the reason; not after
         /// <see cref="Close"/>.</param>
-        public void Open(Action connected, Action<string> told, Action<string> ended)
+        public void Open(
+            Action connected, Func<List<StreamEvent>, Task> told, Action<string> ended)
         {
             Close();
             var cancel = new CancellationTokenSource();
@@ -175,17 +206,12 @@ namespace MLF
         private async Task Read(
             HttpResponseMessage response,
             CancellationToken cancel,
-            Action<string> told,
+            Func<List<StreamEvent>, Task> told,
             Action<string> end)
         {
             string why = "the event stream has ended";
-            var parser = new EventParser((name, data) =>
-            {
-                if (name == "OnStateChange" && !cancel.IsCancellationRequested)
-                {
-                    told(data);
-                }
-            });
+            var events = new List<StreamEvent>();
+            var parser = new EventParser((name, data) => events.Add(new StreamEvent(name, data)));
             using (cancel.Register(response.Dispose))  // some streams don't look at the token
             using (response)
             {
@@ -202,8 +228,14 @@ namespace MLF
                         {
                             break;
                         }
+                        events = new List<StreamEvent>();
                         parser.Feed(part, count);
+                        if (cancel.IsCancellationRequested)
+                        {
+                            return;
+                        }
                         _lastID = parser.LastID ?? _lastID;
+                        await told(events).ConfigureAwait(false);
                     }
                 }
                 catch (Exception error)  // the kinds differ from one framework to the next

@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.Diagnostics;
 using System.Threading;
+using System.Threading.Tasks;
 
 namespace MLF
 {
@@ -27,6 +28,9 @@ namespace MLF
         // The longest that the thread waits in one piece, in milliseconds: an editor that
         // unloads its code can't interrupt native code.
         private const int LongestWait = 250;
+
+        // The most messages that are read before timers have their turn: no flood silences it.
+        private const int ReadBudget = 100;
 
         // Before a broken event stream is opened anew, in seconds; twice as long each time.
         private const double FirstPause = 0.5;
@@ -57,6 +61,7 @@ namespace MLF
         private CancellationTokenSource _inFlight;
         private int _beats;
         private string _farewell;
+        private bool _takesBeatsOnly;
         private bool _leaves;
         private bool _isOver;
 
@@ -220,17 +225,14 @@ namespace MLF
 
         private void RunPosted()
         {
-            while (true)
+            Action[] posted;
+            lock (_lock)
             {
-                Action next;
-                lock (_lock)
-                {
-                    if (_posted.Count == 0)
-                    {
-                        return;
-                    }
-                    next = _posted.Dequeue();
-                }
+                posted = _posted.ToArray();
+                _posted.Clear();
+            }
+            foreach (Action next in posted)
+            {
                 next();
             }
         }
@@ -291,7 +293,7 @@ namespace MLF
             }
             else
             {
-                _bell.WaitOne(milliseconds);
+                _bell.WaitOne(milliseconds);  // it has rung if something was posted since
             }
         }
 
@@ -437,6 +439,11 @@ namespace MLF
                 }
                 return;
             }
+            bool isQuestion = request.Message is GetClientState;
+            if (isQuestion && _takesBeatsOnly)
+            {
+                return;
+            }
             var patience = new CancellationTokenSource(
                 TimeSpan.FromSeconds(Session.AnswerPatience));
             _http.Post(content, patience.Token, answer => Post(() =>
@@ -445,6 +452,12 @@ namespace MLF
                 ServerMessage message = answer.Trouble != null ? null
                     : answer.Status == 200 ? Codec.Decode(answer.Body, out requestID)
                     : Codec.DecodeProblem(answer.Body);
+                var error = message as ErrorMessage;
+                if (isQuestion && error != null && error.Code == "BAD_MESSAGE")
+                {
+                    _takesBeatsOnly = true;  // an older server: its beats' answers tell it, too
+                    return;
+                }
                 Answered(message, request.RequestID);
             }));
         }
@@ -481,9 +494,13 @@ namespace MLF
             {
                 Perform(trouble == null ? _session.ZmqConnected() : _session.ZmqFailed(trouble));
             }
-            byte[] content;
-            while (_socketsAreOpen && (content = _zeroMQ.Receive()) != null)
+            for (int left = ReadBudget; left > 0 && _socketsAreOpen; left--)
             {
+                byte[] content = _zeroMQ.Receive();
+                if (content == null)
+                {
+                    return;
+                }
                 string requestID;
                 ServerMessage message = Codec.Decode(content, out requestID);
                 var change = message as OnStateChange;
@@ -518,6 +535,7 @@ namespace MLF
             }
             catch (ZeroMQException error)
             {  // it can still beat, and the server may name better ones tomorrow
+                _zeroMQ.Close();
                 Perform(_session.ZmqFailed(
                     "can't connect to " + endpoints.RequestEndpoint + " and "
                     + endpoints.StateChangeEndpoint + ": " + error.Message));
@@ -531,17 +549,36 @@ namespace MLF
                 () => Post(() =>
                 {
                     _pause = FirstPause;
+                    _takesBeatsOnly = false;  // it may be a newer server now
                     Perform(_session.ZmqConnected());
                 }),
-                data => Post(() =>
-                {
-                    OnStateChange change = Codec.DecodeEvent(data);
-                    if (change != null)
-                    {
-                        Perform(_session.StatePublished(change));
-                    }
-                }),
+                Hear,
                 why => Post(() => StreamEnded(why)));
+        }
+
+        private Task Hear(List<StreamEvent> events)
+        {
+            var dealtWith = new TaskCompletionSource<bool>(
+                TaskCreationOptions.RunContinuationsAsynchronously);
+            Post(() =>
+            {
+                events.ForEach(Hear);
+                dealtWith.SetResult(true);
+            });
+            return dealtWith.Task;
+        }
+
+        private void Hear(StreamEvent one)
+        {
+            OnStateChange change = one.Name == "OnStateChange" ? Codec.DecodeEvent(one.Data) : null;
+            if (change != null)
+            {
+                Perform(_session.StatePublished(change));
+            }
+            else if (one.Name == "Reset")
+            {
+                Perform(_session.PublicationsLost());
+            }
         }
 
         private void StreamEnded(string why)

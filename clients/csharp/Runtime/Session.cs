@@ -345,6 +345,18 @@ namespace MLF
             return actions;
         }
 
+        /// <summary>Publications may have been missed, as a Reset of the event stream says: ask.
+        /// </summary>
+        public List<SessionAction> PublicationsLost()
+        {
+            var actions = new List<SessionAction>();
+            if (!IsSuperseded)
+            {
+                AskOnce(actions);
+            }
+            return actions;
+        }
+
         /// <summary>The game wants to be in another state; the server decides. It waits for
         /// what was reported before.</summary>
         public List<SessionAction> Report(EClientState state)

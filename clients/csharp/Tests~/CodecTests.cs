@@ -143,6 +143,16 @@ namespace MLF.Tests
                     Check.Same(parser.LastID, "a-2");
                 }
             });
+            yield return new KeyValuePair<string, Action>("an id that fits in no header is not kept", () =>
+            {
+                var parser = new EventParser((name, data) => { });
+                foreach (string id in new[] { "a-1", "\u00e4", "a b", "", new string('a', 101) })
+                {
+                    byte[] part = Encoding.UTF8.GetBytes("id: " + id + "\ndata: 1\n\n");
+                    parser.Feed(part, part.Length);
+                    Check.Same(parser.LastID, "a-1");
+                }
+            });
             yield return new KeyValuePair<string, Action>("no event grows without an end", () =>
             {
                 var parser = new EventParser((name, data) => { });
