@@ -98,7 +98,7 @@ namespace MLF
                 else
                 {
                     Console.Error.WriteLine(id + ": " + what);
-                    status = what is Superseded ? 1 : status;
+                    status = what is Superseded || what is Failed ? 1 : status;
                 }
             };
             client.Start();

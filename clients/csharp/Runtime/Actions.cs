@@ -167,6 +167,23 @@ namespace MLF
         }
     }
 
+    /// <summary>A fault of the client's own, which should not be: it has stopped, for good.
+    /// </summary>
+    public sealed class Failed : MLFEvent
+    {
+        public readonly string Detail;
+
+        public Failed(string detail)
+        {
+            Detail = Printable.Text(detail);
+        }
+
+        public override string ToString()
+        {
+            return "stopped: a fault of the client's own: " + Detail;
+        }
+    }
+
     /// <summary>Another process is this client now: this one has stopped, for good.</summary>
     public sealed class Superseded : MLFEvent
     {

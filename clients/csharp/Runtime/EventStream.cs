@@ -178,7 +178,10 @@ namespace MLF
                     end(Why(refusal));
                     return;
                 }
-                connected();
+                if (!cancel.IsCancellationRequested)
+                {
+                    connected();
+                }
                 Task.Run(() => Read(response, cancel.Token, told, end));
             });
         }
@@ -188,7 +191,7 @@ namespace MLF
         {
             if (_open != null)
             {
-                _open.Cancel();
+                Http.Cancel(_open);
                 _open = null;
             }
         }

@@ -54,11 +54,14 @@ namespace MLF
             {
                 AllowAutoRedirect = false,
                 AutomaticDecompression = DecompressionMethods.None,
-                MaxConnectionsPerServer = MostConnections,
-                MaxResponseHeadersLength = Codec.MaxMessage / 1024,
                 UseCookies = false,
                 UseProxy = false,
             };
+            WhereThereIs(() => handler.MaxResponseHeadersLength = Codec.MaxMessage / 1024);
+            WhereThereIs(() => handler.MaxConnectionsPerServer = MostConnections);
+            // The same for frameworks whose handler has no such limit: theirs is two.
+            WhereThereIs(() => ServicePointManager.FindServicePoint(http.Beats)
+                .ConnectionLimit = MostConnections);
             _client = new HttpClient(handler) { Timeout = Timeout.InfiniteTimeSpan };
             _client.DefaultRequestHeaders.ExpectContinue = false;
         }
@@ -66,6 +69,18 @@ namespace MLF
         public void Dispose()
         {
             _client.Dispose();
+        }
+
+        /// <summary>Give up what has this token. What is cut may complain of that.</summary>
+        public static void Cancel(CancellationTokenSource work)
+        {
+            try
+            {
+                work.Cancel();
+            }
+            catch (AggregateException)
+            {
+            }
         }
 
         /// <summary>POST it.</summary>
@@ -104,6 +119,21 @@ namespace MLF
                 }).ConfigureAwait(false);
                 opened(refusal == null ? response : null, refusal);
             });
+        }
+
+        // Some of Unity's frameworks have a property and nothing behind it.
+        private static void WhereThereIs(Action set)
+        {
+            try
+            {
+                set();
+            }
+            catch (NotImplementedException)
+            {
+            }
+            catch (NotSupportedException)  // PlatformNotSupportedException is one
+            {
+            }
         }
 
         private static async Task<Answer> Try(Func<Task<Answer>> work)

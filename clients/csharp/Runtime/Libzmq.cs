@@ -139,6 +139,7 @@ namespace MLF
                 _bell = IntPtr.Zero;
             }
             Native.zmq_close(_heard);
+            _heard = IntPtr.Zero;
             // No socket is left, and none lingers: this waits for nobody.
             while (Native.zmq_ctx_term(_context) < 0 && Native.Errno() == Native.Interrupted)
             {
@@ -155,15 +156,22 @@ namespace MLF
             }
             _context = Native.zmq_ctx_new();
             _polled = Marshal.AllocHGlobal(5 * Native.PollItem);
-            _heard = Native.NewSocket(_context, Native.Pair);
-            lock (_bellLock)
+            try
             {
-                IntPtr bell = Native.NewSocket(_context, Native.Pair);
-                Native.SetLinger(bell);
+                _heard = Native.NewSocket(_context, Native.Pair);
                 Native.SetLinger(_heard);
                 Native.Check(Native.zmq_bind(_heard, "inproc://bell"));
-                Native.Check(Native.zmq_connect(bell, "inproc://bell"));
-                _bell = bell;
+                lock (_bellLock)
+                {
+                    _bell = Native.NewSocket(_context, Native.Pair);
+                    Native.SetLinger(_bell);
+                    Native.Check(Native.zmq_connect(_bell, "inproc://bell"));
+                }
+            }
+            catch (ZeroMQException)
+            {
+                Close();  // half a bell is none: the next try begins anew
+                throw;
             }
         }
 
@@ -255,8 +263,16 @@ namespace MLF
             {
                 _address = address;
                 Socket = Native.NewSocket(context, type);
-                Monitor = Native.NewSocket(context, Native.Pair);
                 Native.SetLinger(Socket);
+                try
+                {
+                    Monitor = Native.NewSocket(context, Native.Pair);
+                }
+                catch (ZeroMQException)
+                {
+                    Native.zmq_close(Socket);  // else the context would never end
+                    throw;
+                }
                 Native.SetLinger(Monitor);
                 long longest = Codec.MaxMessage;
                 Native.zmq_setsockopt(Socket, Native.MaxMessageSize, ref longest, (UIntPtr)8);

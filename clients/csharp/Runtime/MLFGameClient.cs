@@ -32,6 +32,9 @@ namespace MLF
         // The most messages that are read before timers have their turn: no flood silences it.
         private const int ReadBudget = 100;
 
+        // How many events wait for a game that doesn't call Update; the oldest are dropped.
+        private const int MostEvents = 1000;
+
         // Before a broken event stream is opened anew, in seconds; twice as long each time.
         private const double FirstPause = 0.5;
         private const double LongestPause = 10.0;
@@ -180,6 +183,10 @@ namespace MLF
         {
             lock (_lock)
             {
+                if (_hasEnded)
+                {
+                    return;
+                }
                 _posted.Enqueue(action);
             }
             _bell.Set();
@@ -200,7 +207,11 @@ namespace MLF
             {
                 _http = new Http(_params);
                 _stream = new EventStream(_http, _session.ClientID);
-                Beat();
+                RunPosted();  // perhaps it was stopped before it was started
+                if (!_isOver)
+                {
+                    Beat();
+                }
                 while (!_isOver)
                 {
                     RunPosted();
@@ -214,15 +225,15 @@ namespace MLF
             }
             catch (Exception error)  // else it would end the whole game
             {
-                Tell(new ServerLost("the client's own thread has failed: " + error));
+                Tell(new Failed(error.ToString()));
             }
             finally
             {
-                CloseAll();
-                _hasEnded = true;
+                End();
             }
         }
 
+        // No more than were there, so that no flood keeps it from its beats.
         private void RunPosted()
         {
             Action[] posted;
@@ -234,6 +245,23 @@ namespace MLF
             foreach (Action next in posted)
             {
                 next();
+            }
+        }
+
+        private void End()
+        {
+            try
+            {
+                CloseAll();
+            }
+            catch (Exception error)  // on a thread of its own it would end the whole game
+            {
+                Tell(new Failed(error.ToString()));
+            }
+            lock (_lock)
+            {
+                _hasEnded = true;
+                _posted.Clear();
             }
         }
 
@@ -340,7 +368,7 @@ namespace MLF
 
         private void Tell(MLFEvent what)
         {
-            if (what is Superseded)
+            if (what is Superseded || what is Failed)
             {
                 _beatAt = _askAt = null;
                 _isOver = true;
@@ -351,6 +379,10 @@ namespace MLF
             }
             lock (_lock)
             {
+                if (_events.Count == MostEvents)
+                {
+                    _events.Dequeue();
+                }
                 _events.Enqueue(what);
             }
         }
@@ -390,7 +422,7 @@ namespace MLF
 
         private void EndFlight()
         {
-            _inFlight.Cancel();
+            Http.Cancel(_inFlight);
             _inFlight = null;
             _patienceEndsAt = null;
         }
@@ -628,7 +660,7 @@ namespace MLF
         {
             if (_inFlight != null)
             {
-                _inFlight.Cancel();
+                Http.Cancel(_inFlight);
             }
             if (_stream != null)
             {

@@ -43,7 +43,7 @@ namespace MLF
                 _requests.Connect(requestEndpoint);
                 _hasChanged = true;
             }
-            catch (NetMQException error)
+            catch (Exception error)  // a name that isn't found, say, is no NetMQException
             {
                 CloseSockets();
                 throw new ZeroMQException(error.Message);
