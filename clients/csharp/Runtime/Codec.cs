@@ -98,10 +98,29 @@ namespace MLF
             }
         }
 
+        /// <summary>Whether a beat may have that for its values.</summary>
+        public static bool IsObject(string text)
+        {
+            try
+            {
+                return JsonReader.Read(text).Kind == JsonKind.Object;
+            }
+            catch (BadJson)
+            {
+                return false;
+            }
+        }
+
         /// <summary>Whether the contract allows that client ID.</summary>
         public static bool IsClientID(string text)
         {
-            if (text.Length == 0 || text.Length > LongestWord || text == "." || text == "..")
+            return text != "." && text != ".." && IsLabel(text);
+        }
+
+        /// <summary>Whether a label may have it for its name, or its value.</summary>
+        public static bool IsLabel(string text)
+        {
+            if (string.IsNullOrEmpty(text) || text.Length > LongestWord)
             {
                 return false;
             }

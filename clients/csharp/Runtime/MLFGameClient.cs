@@ -32,6 +32,8 @@ namespace MLF
         // The most messages that are read before timers have their turn: no flood silences it.
         private const int ReadBudget = 100;
 
+        private const int MostLabels = 8;
+
         // How many events wait for a game that doesn't call Update; the oldest are dropped.
         private const int MostEvents = 1000;
 
@@ -63,6 +65,7 @@ namespace MLF
         private double _pause = FirstPause;
         private CancellationTokenSource _inFlight;
         private int _beats;
+        private int _streams;
         private string _farewell;
         private bool _takesBeatsOnly;
         private bool _leaves;
@@ -78,26 +81,39 @@ namespace MLF
         /// <param name="timebombSeconds">Seconds to the timebomb, if the client wants its own.
         /// </param>
         /// <param name="values">Returns the telemetry of a beat, a JSON object; it is called on
-        /// the client's own thread.</param>
-        /// <exception cref="ArgumentException">If the ID is none.</exception>
+        /// the client's own thread. What is none is left out.</param>
+        /// <param name="labels">Where the client is and what it is: at most 8, names and values of
+        /// the letters of an ID. Null if it doesn't say so.</param>
+        /// <exception cref="ArgumentException">If one of them can't be used.</exception>
         public MLFGameClient(
             MLFHttpParams http,
             string clientID,
             IZeroMQ zeroMQ = null,
             double? timebombSeconds = null,
-            Func<string> values = null)
+            Func<string> values = null,
+            IDictionary<string, string> labels = null)
         {
+            if (http == null)
+            {
+                throw new ArgumentNullException("http");
+            }
             if (!Codec.IsClientID(clientID))
             {
                 throw new ArgumentException(
                     "expected 1 to 64 characters of A-Z a-z 0-9 . _ : @ -, but not . or .., got '"
                     + clientID + "'", "clientID");
             }
+            if (timebombSeconds != null
+                && !(timebombSeconds > 0 && timebombSeconds < double.PositiveInfinity))
+            {
+                throw new ArgumentException("expected a number above 0", "timebombSeconds");
+            }
             _params = http;
             _zeroMQ = zeroMQ;
             _values = values;
             _session = new Session(
-                clientID, Guid.NewGuid().ToString(), _random.NextDouble, timebombSeconds);
+                clientID, Guid.NewGuid().ToString(), _random.NextDouble, timebombSeconds,
+                Checked(labels));
         }
 
         /// <summary>Raised by <see cref="Update"/> for each thing that the game is told.
@@ -177,6 +193,25 @@ namespace MLF
             {
                 _thread.Join(TimeSpan.FromSeconds(LongestFarewell));
             }
+        }
+
+        private static IDictionary<string, string> Checked(IDictionary<string, string> labels)
+        {
+            if (labels == null)
+            {
+                return null;
+            }
+            foreach (KeyValuePair<string, string> label in labels)
+            {
+                if (labels.Count > MostLabels
+                    || !Codec.IsLabel(label.Key) || !Codec.IsLabel(label.Value))
+                {
+                    throw new ArgumentException(
+                        "expected at most 8, names and values of 1 to 64 characters of A-Z a-z 0-9"
+                        + " . _ : @ -", "labels");
+                }
+            }
+            return new Dictionary<string, string>(labels);  // its own: the game's may change
         }
 
         private void Post(Action action)
@@ -396,7 +431,8 @@ namespace MLF
         {
             try
             {
-                return _values == null ? null : _values();
+                string values = _values == null ? null : _values();
+                return values != null && Codec.IsObject(values) ? values : null;
             }
             catch (Exception)  // the game's own fault must not stop its heart
             {
@@ -577,15 +613,25 @@ namespace MLF
         private void OpenStream()
         {
             _openAt = null;
+            int number = ++_streams;  // what one says that was replaced since is of no use
             _stream.Open(
                 () => Post(() =>
                 {
-                    _pause = FirstPause;
-                    _takesBeatsOnly = false;  // it may be a newer server now
-                    Perform(_session.ZmqConnected());
+                    if (number == _streams)
+                    {
+                        _pause = FirstPause;
+                        _takesBeatsOnly = false;  // it may be a newer server now
+                        Perform(_session.ZmqConnected());
+                    }
                 }),
                 Hear,
-                why => Post(() => StreamEnded(why)));
+                why => Post(() =>
+                {
+                    if (number == _streams)
+                    {
+                        StreamEnded(why);
+                    }
+                }));
         }
 
         private Task Hear(List<StreamEvent> events)

@@ -1,3 +1,5 @@
+using System.Collections.Generic;
+
 namespace MLF
 {
     /// <summary>A beat: the client lives, and says how it is (contract, section 1).</summary>
@@ -12,17 +14,22 @@ namespace MLF
         /// <summary>The telemetry, a JSON object; null without any.</summary>
         public readonly string Values;
 
+        /// <summary>Where the client is and what it is; null if it doesn't say so.</summary>
+        public readonly IDictionary<string, string> Labels;
+
         public MLFHeartbeat(
             string clientID,
             EClientState clientState,
             string instanceID,
             double? timebombSeconds = null,
-            string values = null)
+            string values = null,
+            IDictionary<string, string> labels = null)
             : base("HEARTBEAT", clientID, instanceID)
         {
             ClientState = clientState;
             TimebombSeconds = timebombSeconds;
             Values = values;
+            Labels = labels;
         }
 
         internal override void WriteBody(JsonWriter body)
@@ -37,6 +44,15 @@ namespace MLF
             if (Values != null)
             {
                 body.Raw("values", Values);
+            }
+            if (Labels != null)
+            {
+                var labels = new JsonWriter();
+                foreach (KeyValuePair<string, string> label in Labels)
+                {
+                    labels.String(label.Key, label.Value);
+                }
+                body.Raw("labels", labels.ToString());
             }
         }
     }

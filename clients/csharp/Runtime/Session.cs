@@ -51,6 +51,7 @@ namespace MLF
 
         private readonly Func<double> _random;
         private readonly double? _ownTimebomb;
+        private readonly IDictionary<string, string> _labels;
         private readonly Reports _reports = new Reports();
         private readonly ZmqOutage _outage = new ZmqOutage();
         private OpenSockets _endpoints;
@@ -71,9 +72,16 @@ namespace MLF
         /// <param name="random">A number from 0 to 1, for the jitter of the backoff.</param>
         /// <param name="ownTimebomb">Seconds to the timebomb, if the client wants its own.
         /// </param>
+        /// <param name="labels">Where the client is and what it is; null if it doesn't say so.
+        /// </param>
         public Session(
-            string clientID, string instanceID, Func<double> random, double? ownTimebomb = null)
+            string clientID,
+            string instanceID,
+            Func<double> random,
+            double? ownTimebomb = null,
+            IDictionary<string, string> labels = null)
         {
+            _labels = labels;
             ClientID = clientID;
             InstanceID = instanceID;
             _random = random;
@@ -120,7 +128,8 @@ namespace MLF
             _isBeating = true;
             _sequenceAtBeat = Sequence;
             return One(new SendHeartbeat(
-                new MLFHeartbeat(ClientID, State, InstanceID, _ownTimebomb, values)));
+                new MLFHeartbeat(
+                ClientID, State, InstanceID, _ownTimebomb, values, _labels)));
         }
 
         /// <summary>

@@ -41,6 +41,10 @@ namespace MLF.Tests
             {
                 yield return test;
             }
+            foreach (KeyValuePair<string, Action> test in ClientTests.All())
+            {
+                yield return test;
+            }
         }
     }
 
