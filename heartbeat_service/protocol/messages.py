@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 from msgspec.structs import force_setattr
 
-from heartbeat_service.core.changes import Reason
+from heartbeat_service.core.changes import Change, Reason
 from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.core.heartbeat import NO_VALUES
 from heartbeat_service.core.states import ClientState
@@ -321,6 +321,19 @@ class OnStateChange(Message, frozen=True):
     sequence: Count
     incarnation: Count
     instance_id: InstanceID | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, change: Change) -> OnStateChange:
+        """What is published of a change."""
+        return cls(
+            client_id=ClientID(change.client_id),
+            client_state=change.state,
+            previous_state=change.previous_state,
+            reason=change.reason,
+            sequence=change.sequence,
+            incarnation=change.incarnation,
+            instance_id=change.client.instances.present or UNSET,
+        )
 
 
 Request = HeartbeatMessage | GetClientState | SetClientState | Goodbye

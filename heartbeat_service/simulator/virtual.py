@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import Any
 
-from msgspec import UNSET
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -21,7 +20,7 @@ from heartbeat_service.core.errors import HeartbeatError
 from heartbeat_service.core.notices import News, Stalled
 from heartbeat_service.engine.dispatch import error_message
 from heartbeat_service.engine.engine import Engine
-from heartbeat_service.protocol.messages import ClientID, OnStateChange, Reply, Request
+from heartbeat_service.protocol.messages import OnStateChange, Reply, Request
 from heartbeat_service.simulator.client import SimulatedClient
 from heartbeat_service.simulator.plan import Mishap, Plan
 from heartbeat_service.simulator.referee import Referee
@@ -134,15 +133,7 @@ class VirtualService:
             answer(reply)
 
     def _publish(self, change: Change) -> None:
-        message = OnStateChange(
-            client_id=ClientID(change.client_id),
-            client_state=change.state,
-            previous_state=change.previous_state,
-            reason=change.reason,
-            sequence=change.sequence,
-            incarnation=change.incarnation,
-            instance_id=change.client.instances.present or UNSET,
-        )
+        message = OnStateChange.of(change)
         self._clock.send(PUSH_LATENCY, self._heard, message)
 
     def _watch(self, news: News) -> None:

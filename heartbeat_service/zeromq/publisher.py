@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import zmq
-from msgspec import UNSET
 
 from heartbeat_service.core.changes import Change
 from heartbeat_service.protocol.codec import encode, topic_of
-from heartbeat_service.protocol.messages import ClientID, OnStateChange
+from heartbeat_service.protocol.messages import OnStateChange
 from heartbeat_service.zeromq.connection import HardenedConnection
 
 
@@ -37,14 +36,6 @@ class StatePublisher(HardenedConnection):
 
     def publish(self, change: Change) -> None:
         """Send ``OnStateChange`` to whoever has subscribed to the client."""
-        message = OnStateChange(
-            client_id=ClientID(change.client_id),
-            client_state=change.state,
-            previous_state=change.previous_state,
-            reason=change.reason,
-            sequence=change.sequence,
-            incarnation=change.incarnation,
-            instance_id=change.client.instances.present or UNSET,
-        )
+        message = OnStateChange.of(change)
         self.published += 1
         self.send_multipart([topic_of(change.client_id), encode(message)])
