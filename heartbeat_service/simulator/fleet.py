@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.task import LoopingCall, deferLater
 
 from heartbeat_service.core.states import ClientState
@@ -103,7 +104,7 @@ class Fleet:
         hears = self._hears.addTimeout(PATIENCE, self._reactor)
         try:
             await hears
-        except Exception as error:
+        except DeferredTimeoutError as error:
             raise NoService(self._why_not()) from error
         for number in range(2, self.plan.clients + 1):
             self._start(number)
