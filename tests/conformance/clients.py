@@ -137,30 +137,14 @@ def _needs(program: str, *files: Path, made_by: str = "") -> Callable[[], str | 
     return missing
 
 
-def _needs_option(file: Path, option: str) -> Callable[[], str | None]:
-    """Finds out whether a program's source knows of that option yet."""
-
-    def missing() -> str | None:
-        known = f'["{option}"' in file.read_text("utf-8")
-        return None if known else f"{file.relative_to(ROOT)} has no --{option} yet"
-
-    return missing
-
-
 _PYTHON = (sys.executable, "-m", "heartbeat_service.game_client")
-_PYTHON_MAIN = ROOT / "heartbeat_service/game_client/__main__.py"
 _EXE = ROOT / "build/csharp/MLFGameClient.exe"
 _CLI = ROOT / "clients/javascript/cli.mjs"
 _has_mono = _needs("mono", _EXE, made_by=": make csharp-client makes it")
 
 CLIENTS = (
     Client("twisted", _PYTHON, "zeromq"),
-    Client(
-        "asyncio",
-        (*_PYTHON, "--driver", "asyncio"),
-        "zeromq",
-        _needs_option(_PYTHON_MAIN, "driver"),
-    ),
+    Client("asyncio", (*_PYTHON, "--driver", "asyncio"), "zeromq"),
     Client(
         "csharp-zeromq",
         ("mono", _EXE, "--transport", "zeromq"),

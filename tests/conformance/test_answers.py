@@ -95,12 +95,14 @@ async def test_an_error_page_of_a_proxy_is_no_answer(life: Life) -> None:
         saying(b"", "204 No Content"),
         saying(b'{"code": 7, "detail": []}', "500 Internal Server Error"),
     )
+    assert "trying again" in life.program.output
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_answer_that_is_too_long_is_given_up(life: Life) -> None:
     reply = envelope(messageType="ClientState", body=life.server.life)
     await bears(life, saying(reply + b" " * 70_000))
+    assert "trying again" in life.program.output
 
 
 @pytest_twisted.ensureDeferred
@@ -165,6 +167,7 @@ async def test_an_answer_about_another_is_none(life: Life) -> None:
 
     others = [about(clientID="2"), about(clientID="10"), about(instanceID="another")]
     await bears(life, *others, refusing("INSTANCE_SUPERSEDED", clientID="2"))
+    assert 999 not in {change.sequence for change in life.changes}
 
 
 @pytest_twisted.ensureDeferred

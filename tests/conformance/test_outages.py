@@ -143,6 +143,7 @@ async def test_other_endpoints_in_an_answer_are_followed_and_the_former_left(
         await life.agrees()
         used = ("router", "pub")
         await until(lambda: not any(map(server.open_connections().get, used)), BOUND)
+        assert life.changes[-1] == life.now
         server.be_sane()
         await life.is_well()
     finally:

@@ -117,6 +117,7 @@ async def test_one_that_a_beat_tells_is_superseded_stops_for_good(life: Life) ->
     server = life.server
     server.on_beat = refusing("INSTANCE_SUPERSEDED", "another is it")
     await until(lambda: life.program.status is not None, BOUND)
+    assert life.program.status == 1
     await _has_stopped(life)
 
 
@@ -128,6 +129,7 @@ async def test_one_that_an_answer_tells_is_superseded_stops_for_good(
     server.on_request = refusing("INSTANCE_SUPERSEDED", "another is it")
     async with life.misses_one("RUNNING"):
         await until(lambda: life.program.status is not None, BOUND)
+    assert life.program.status == 1
     await _has_stopped(life)
 
 

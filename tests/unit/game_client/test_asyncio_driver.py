@@ -205,6 +205,8 @@ class TestInAsyncio(SynchronousTestCase):
         async def scene(service: Service) -> None:
             async with self.client(service):
                 pass
+            self.assertEqual(service.asked.count("HEARTBEAT"), 1)
+            self.assertEqual(service.asked[-1], "Goodbye")
 
         self.run_in_a_loop(scene)
 
@@ -212,6 +214,7 @@ class TestInAsyncio(SynchronousTestCase):
         async def scene(service: Service) -> None:
             async with self.client(service), self.client(service):
                 await until(lambda: len(self.states()) == 2)
+            self.assertEqual(service.asked[-2:], ["Goodbye", "Goodbye"])
 
         self.run_in_a_loop(scene)
 

@@ -134,6 +134,7 @@ def write(message: Message) -> Row:
 
 class TestSessions(SynchronousTestCase):
     def test_every_scenario_is_followed_action_by_action(self) -> None:
+        self.assertGreater(len(SCENARIOS), 100)
         for scenario in SCENARIOS:
             with self.subTest(scenario["name"]):
                 self.follow(scenario)
