@@ -82,7 +82,8 @@ GOES_ON = {
     "heartbeat-service --store memory:": READY,
     "heartbeatctl events": "may be wrong",
     ".venv/bin/python examples/watch.py": "^connected",
-    ".venv/bin/python examples/plain_client.py": "UNCALIBRATED",
+    # With its second beat what it subscribed to has got to the service.
+    ".venv/bin/python examples/plain_client.py": "HEARTBEAT.*UNCALIBRATED",
     ".venv/bin/heartbeat-client": "UNCALIBRATED",
     "/opt/heartbeat-service/bin/heartbeat-client": "UNCALIBRATED",
 }
