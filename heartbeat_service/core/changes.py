@@ -7,7 +7,7 @@ nothing of who listens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Annotated
 
@@ -111,7 +111,9 @@ class Snapshot(Struct, frozen=True, gc=False):
         no new one.
     :ivar state_since: when it entered its state, in seconds since the epoch.
     :ivar silent_until: when a planned silence ends; 0 without one.
-    :ivar ordered: whether an operator waits for it to be kept; is not kept itself.
+    :ivar ordered: whether somebody waits for it to be kept; is not kept itself.
+    :ivar arrived: whether its client beats at this node from now on, and did at another
+        one before (contract, section 7); is not kept itself.
     """
 
     client_id: str
@@ -129,6 +131,7 @@ class Snapshot(Struct, frozen=True, gc=False):
     state_since: Moment = 0.0
     silent_until: Moment = 0.0
     ordered: bool = False
+    arrived: bool = False
 
     @property
     def holds_answers_up(self) -> bool:
@@ -246,6 +249,7 @@ class StoredState:
     :ivar lives_ended: the number of the life that ended last, as in ``gone``.
     :ivar ended_lately: the lives that ended within the last hour, each with whose it
         was, latest last.
+    :ivar elsewhere: which of the living beat at other nodes.
     """
 
     last_incarnation: int
@@ -255,3 +259,4 @@ class StoredState:
     gone: Sequence[GoneClient] = ()
     lives_ended: int = 0
     ended_lately: Sequence[tuple[str, Life]] = ()
+    elsewhere: Collection[str] = ()

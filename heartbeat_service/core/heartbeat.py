@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from msgspec import Raw
 
-from heartbeat_service.core.clock import Clock
+from heartbeat_service.core.clock import Clock, Timer
 
 #: The bounds of a fuse, in seconds (contract, section 2, "Timebomb").
 SHORTEST_FUSE = 0.1
@@ -52,6 +52,7 @@ class Stage(Enum):
     LATE = auto()
     HELD = auto()
     SILENT = auto()
+    ELSEWHERE = auto()  # another node has the timebomb (contract, section 7)
 
 
 _PUNCTUAL = Stage.PUNCTUAL
@@ -60,15 +61,39 @@ _PUNCTUAL = Stage.PUNCTUAL
 Delegate = Callable[[str], None]
 
 
+class _NoTimebomb:
+    """In the place of a timebomb that another node has."""
+
+    def reset(self, seconds: float, /) -> None:
+        pass
+
+    def delay(self, seconds: float, /) -> None:
+        pass
+
+    def cancel(self) -> None:
+        pass
+
+    def getTime(self) -> float:
+        return 0.0
+
+    def active(self) -> bool:
+        return False
+
+
+_NO_TIMEBOMB = _NoTimebomb()
+
+
 class Heartbeat:
     """The latest values of one client, and the timebomb that each beat resets.
 
     Lit when it is made; fires ``delegate(client_id)`` once, ``fuse`` seconds
-    after the last beat, unless it is defused, and ``warn(client_id)`` before.
+    after the last beat, unless it is defused, and ``warn(client_id)`` before. One whose
+    client beats at another node has no timebomb until the client comes here.
 
     :param fuse: seconds from a beat to the timebomb.
     :param late_after: seconds from a beat to the warning.
     :param values: the telemetry of the first beat, a JSON object.
+    :param here: whether its client beats at this node.
     :ivar stage: what is to come: the warning or the end, and why it isn't as ever.
     """
 
@@ -96,6 +121,7 @@ class Heartbeat:
         fuse: float,
         late_after: float,
         values: Raw = NO_VALUES,
+        here: bool = True,
     ) -> None:
         self.client_id = client_id
         self.values = values
@@ -107,8 +133,10 @@ class Heartbeat:
         self._clock = clock
         self._delegate = delegate
         self._warn = warn
-        self.stage = _PUNCTUAL
-        self._timebomb = clock.callLater(late_after, warn, client_id)
+        self.stage = _PUNCTUAL if here else Stage.ELSEWHERE
+        self._timebomb: Timer = (
+            clock.callLater(late_after, warn, client_id) if here else _NO_TIMEBOMB
+        )
 
     def update(self, values: Raw) -> None:
         """Take the values of a beat and reset the timebomb."""
@@ -153,6 +181,30 @@ class Heartbeat:
         seconds = max(seconds, self.seconds_left())
         self._relight(Stage.SILENT, seconds)
         return seconds
+
+    def renew(self) -> None:
+        """Burn from now on for a whole fuse, or for what was granted beyond.
+
+        Whatever stage it was in: nobody was there to hear its client.
+        """
+        left = max(self.fuse, self.seconds_left())
+        if self.stage is _PUNCTUAL:
+            self.reset_timebomb(self._clock.seconds())
+        else:
+            self._relight(self.stage, left)
+
+    def arrive(self) -> None:
+        """The client of another node beats here from now on."""
+        self.last_beat = self._clock.seconds()
+        self.reset_timebomb(self.last_beat)
+
+    def leave(self) -> None:
+        """The client beats at another node from now on."""
+        if self._timebomb.active():
+            self._timebomb.cancel()
+        self._timebomb = _NO_TIMEBOMB
+        self.stage = Stage.ELSEWHERE
+        self.values = NO_VALUES
 
     def defuse(self) -> None:
         """Put the timebomb out for good. Must not be called once it has fired."""

@@ -87,6 +87,9 @@ class LocalClient:
         :param late_after: seconds to the warning before it.
         """
         before = self._kept_of_beats()
+        arrived = self.heartbeat.stage is Stage.ELSEWHERE
+        if arrived:
+            self.heartbeat.arrive()
         self.heartbeat.fuse = fuse
         self.heartbeat.late_after = late_after
         self.heartbeat.update(values)
@@ -94,8 +97,8 @@ class LocalClient:
         self.has_reported |= reported is not _DISCONNECTED
         self.labels = labels
         self.silent_until = 0.0
-        if self._kept_of_beats() != before:
-            self.record(self.snapshot())
+        if arrived or self._kept_of_beats() != before:
+            self.record(self.snapshot(ordered=arrived, arrived=arrived))
 
     def _kept_of_beats(self) -> tuple[object, ...]:
         return self.heartbeat.fuse, self.has_reported, self.labels, self.silent_until
@@ -104,10 +107,28 @@ class LocalClient:
         """The client as it is now; what is done to it, nobody hears of."""
         return evolve(self, record=lambda _: None)
 
-    def snapshot(self, ordered: bool = False) -> Snapshot:
+    def take(self, kept: Snapshot) -> None:
+        """Be as the store has this life: another node has written it, or refused ours.
+
+        What this node alone knows of its beats stays as it is.
+        """
+        if self.heartbeat.stage is Stage.ELSEWHERE:
+            self.heartbeat.beats = kept.beats
+            self.heartbeat.longest_gap = kept.longest_gap_seconds
+        if self.has_reported != kept.has_reported or (
+            self.heartbeat.stage is Stage.ELSEWHERE
+        ):
+            self.reported_state = kept.reported_state
+        self.has_reported = kept.has_reported
+        self.state, self.sequence = kept.state, kept.sequence
+        self.state_since = kept.state_since
+        self.instances, self.labels = kept.instances, kept.labels
+
+    def snapshot(self, ordered: bool = False, arrived: bool = False) -> Snapshot:
         """What a restarted service has to know of this life.
 
-        :param ordered: whether an operator waits for it to be kept.
+        :param ordered: whether somebody waits for it to be kept.
+        :param arrived: whether its client beat at another node before.
         """
         return Snapshot(
             client_id=self.client_id,
@@ -125,6 +146,7 @@ class LocalClient:
             state_since=self.state_since,
             silent_until=self.silent_until,
             ordered=ordered,
+            arrived=arrived,
         )
 
     def set_state(

@@ -92,6 +92,14 @@ class Lockouts:
         for lockout in stored:
             self._keep_out(lockout, max(0.0, lockout.until - now))
 
+    def take(self, lockout: Lockout) -> None:
+        """Keep out, or let in, whom another node does. Nobody is told."""
+        left = lockout.until - self.wall_clock()
+        if left > 0:
+            self._keep_out(lockout, left)
+        else:
+            self._forget(lockout.client_id)
+
     def by(self, client_id: str) -> str | None:
         """Which operator keeps a client out, if that is known."""
         begun = self._begun.get(client_id)

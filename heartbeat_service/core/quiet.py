@@ -56,7 +56,10 @@ class QuietClients:
 
     def silence(self, client: LocalClient, seconds: float, by: str | None) -> None:
         """Let it be silent for so many seconds from now, at least for what is left."""
-        left = client.heartbeat.silence(seconds)
+        if client.heartbeat.stage is Stage.ELSEWHERE:
+            left = max(seconds, client.heartbeat.fuse)
+        else:
+            left = client.heartbeat.silence(seconds)
         client.silent_until = self.wall_clock() + left
         client.record(client.snapshot(ordered=True))
         self.tell(client.notice(Silence, seconds=left, by=by))
@@ -64,8 +67,9 @@ class QuietClients:
 
     def take_silence_back(self, client: LocalClient, by: str | None) -> None:
         """From now on it is as if it had just beaten, if it was silent as planned."""
-        if client.heartbeat.stage is Stage.SILENT:
-            client.heartbeat.reset_timebomb(self.clock.seconds())
+        if client.silent_until:
+            if client.heartbeat.stage is Stage.SILENT:
+                client.heartbeat.reset_timebomb(self.clock.seconds())
             client.silent_until = 0.0
             client.record(client.snapshot(ordered=True))
             self.end(client, Stage.SILENT, SilenceEnd.OPERATOR, by)
@@ -76,9 +80,21 @@ class QuietClients:
         :param until: when the silence ends, in seconds since the epoch.
         """
         left = until - self.wall_clock()
-        if left > 0:
+        client.silent_until = until if left > 0 else 0.0
+        if left > 0 and client.heartbeat.stage is not Stage.ELSEWHERE:
             client.heartbeat.silence(left)
-            client.silent_until = until
+
+    def replace_silence(self, client: LocalClient, until: float) -> None:
+        """Let it be silent as the store has it: another node was asked for that.
+
+        :param until: when the silence ends, in seconds since the epoch; 0 for none.
+        """
+        if until == client.silent_until:
+            return
+        if client.heartbeat.stage is Stage.SILENT:
+            client.heartbeat.reset_timebomb(self.clock.seconds())
+        self.resume_silence(client, until)
+        self.mass_loss.forget(client.client_id)
 
     def spares(self, client: LocalClient, alive: int) -> bool:
         """Whether a client whose fuse has run out is held; else it dies.

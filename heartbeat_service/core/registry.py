@@ -91,6 +91,8 @@ class Registry:
     :ivar on_gap: hears how long a client was silent before a beat, in seconds, and for
         how many gaps that stands: each of who was late, of the others one in
         :data:`GAPS_SAMPLED`.
+    :ivar is_sure: whether a client whose fuse has run out here may die: not while other
+        nodes may hear it (contract, section 7).
     :ivar on_timebomb: hears of a life that a timebomb ends, before anybody else does:
         which, and when the timebomb was due, on the clock's scale.
     :ivar lockouts: who is kept out.
@@ -112,11 +114,14 @@ class Registry:
     mass_loss_hold: float = 60.0
     on_gap: Callable[[float, int], None] = lambda _seconds, _times: None
     on_timebomb: Callable[[int, float], None] = lambda _incarnation, _due: None
+    is_sure: Callable[[], bool] = lambda: True
     lockouts: Lockouts = field(init=False)
     mass_loss: MassLoss = field(init=False)
     _quiet: QuietClients = field(init=False)
     _lives_of_one: RateLimitEach = field(init=False)
     _clients: dict[str, LocalClient] = field(factory=dict, init=False)
+    _elsewhere: set[str] = field(factory=set, init=False)
+    _is_sorted: bool = field(default=True, init=False)
     _dead: DeadClients = field(init=False)
     _delegate: Callable[[str], None] = field(init=False)
     _warn: Callable[[str], None] = field(init=False)
@@ -152,6 +157,10 @@ class Registry:
 
         :param after: only those of a later incarnation.
         """
+        if not self._is_sorted:
+            by_birth = sorted(self._clients, key=self._birth)
+            self._clients = {name: self._clients[name] for name in by_birth}
+            self._is_sorted = True
         names = list(self._clients)
         if not after:
             return names
@@ -371,39 +380,87 @@ class Registry:
             self._dead.add(client_id, dead, self.wall_clock())
         self.lockouts.restore(stored.lockouts)
         for snapshot in stored.clients:
-            self._take_in(snapshot)
+            self._take_in(snapshot, snapshot.client_id not in stored.elsewhere)
             yield
 
-    def replace(self, client_id: str, snapshot: Snapshot | None) -> None:
+    def replace(
+        self, client_id: str, snapshot: Snapshot | None, here: bool = True
+    ) -> None:
         """Take a client as the store has it; without a snapshot, forget it.
 
         For a store that others write to as well. Nobody is told: who has written it,
         has told of it.
-        """
-        former = self._clients.pop(client_id, None)
-        if former is not None:
-            former.heartbeat.defuse()
-            self.mass_loss.forget(client_id)
-        if snapshot is not None:
-            newest = next(reversed(self._clients), None)
-            self._take_in(snapshot)
-            if newest is not None and self._birth(newest) > snapshot.incarnation:
-                by_birth = sorted(self._clients, key=self._birth)
-                self._clients = {name: self._clients[name] for name in by_birth}
 
-    def defuse_all(self) -> Iterator[None]:
+        :param here: whether it beats at this node.
+        """
+        client = self._clients.get(client_id)
+        if snapshot is None or snapshot.state is ClientState.DISCONNECTED:
+            self._forget(client_id, snapshot)
+        elif client is None or client.incarnation != snapshot.incarnation:
+            self._forget(client_id, None)
+            newest = next(reversed(self._clients), None)
+            self._take_in(snapshot, here)
+            if newest is not None and self._birth(newest) > snapshot.incarnation:
+                self._is_sorted = False
+        else:
+            client.take(snapshot)
+            client.heartbeat.fuse = self._restored_fuse(snapshot)
+            client.heartbeat.late_after = late_after(
+                client.heartbeat.fuse, self.interval
+            )
+            self.place(client_id, here)
+            self._quiet.replace_silence(client, snapshot.silent_until)
+
+    def place(self, client_id: str, here: bool) -> None:
+        """Burn a client's fuse here, from its beginning, or let another node burn it.
+
+        :param here: nothing happens to one that beats here already.
+        """
+        client = self._clients.get(client_id)
+        if client is None or here is (client_id not in self._elsewhere):
+            return
+        if here:
+            self._elsewhere.discard(client_id)
+            client.heartbeat.arrive()
+            self._quiet.resume_silence(client, client.silent_until)
+        else:
+            self._elsewhere.add(client_id)
+            client.heartbeat.leave()
+            self.mass_loss.forget(client_id)
+
+    def renew_fuses(self) -> Iterator[None]:
+        """Give each client that beats here a whole fuse: nobody could hear it.
+
+        :return: does so for a client with each step.
+        """
+        for client in self:
+            if client.client_id not in self._elsewhere:
+                client.heartbeat.renew()
+            yield
+
+    @property
+    def here(self) -> int:
+        """How many clients beat at this node."""
+        return len(self._clients) - len(self._elsewhere)
+
+    def defuse_all(self, keep: bool = True) -> Iterator[None]:
         """Put every timebomb out: the service stops, nobody dies of it.
 
         Ordinary beats made no news, so what they have counted is told now, and how long
         a silence has lasted so far.
 
+        :param keep: whether that is told at all.
         :return: lets a client go with each step.
         """
+        self._elsewhere.clear()
         while self._clients:
             _, client = self._clients.popitem()
+            if client.heartbeat.stage is Stage.ELSEWHERE:
+                continue
             client.heartbeat.defuse()
             client.heartbeat.longest_gap = client.heartbeat.longest_silence()
-            client.record(client.snapshot())
+            if keep:
+                client.record(client.snapshot())
             yield
         self.mass_loss.stop()
 
@@ -423,6 +480,7 @@ class Registry:
     ) -> None:
         """Take a beat that may bring something new, and tell of that."""
         stage = client.heartbeat.stage
+        self._elsewhere.discard(client.client_id)
         if client.client_id in self.mass_loss.late:
             self.on_gap(client.heartbeat.seconds_since(), 1)
         reported_before, labels_before = client.reported_state, client.labels
@@ -441,15 +499,41 @@ class Registry:
 
     def _explode(self, client_id: str) -> None:
         client = self._clients[client_id]
+        if not self.is_sure():
+            client.heartbeat.renew()
+            return
         due = client.heartbeat.due()
-        if not self._quiet.spares(client, len(self)):
+        if not self._quiet.spares(client, self.here):
             self.on_timebomb(client.incarnation, due)
             self._bury(client, Reason.TIMEBOMB)
 
-    def _take_in(self, snapshot: Snapshot) -> None:
+    def _restored_fuse(self, snapshot: Snapshot) -> float:
         # What a former run has granted may be more than this one grants.
-        fuse = min(snapshot.fuse, max(self.longest_fuse, self.default_fuse))
-        heartbeat = self._light(snapshot.client_id, fuse)
+        return min(snapshot.fuse, max(self.longest_fuse, self.default_fuse))
+
+    def _forget(self, client_id: str, dead: Snapshot | None) -> None:
+        """Let go of a client that lives no longer, or not as it did.
+
+        :param dead: as the store has it now; None if it has nothing of it.
+        """
+        former = self._clients.pop(client_id, None)
+        self._elsewhere.discard(client_id)
+        if former is not None:
+            if former.heartbeat.stage is not Stage.ELSEWHERE:
+                former.heartbeat.leave()
+            self.mass_loss.forget(client_id)
+        if dead is not None:
+            self.last_incarnation = max(self.last_incarnation, dead.incarnation)
+            kept = DeadClient(dead.instances, dead.state_since)
+            self._dead.add(client_id, kept, self.wall_clock())
+
+    def _take_in(self, snapshot: Snapshot, here: bool = True) -> None:
+        heartbeat = self._light(
+            snapshot.client_id, self._restored_fuse(snapshot), here=here
+        )
+        if not here:
+            self._elsewhere.add(snapshot.client_id)
+        self._dead.remove(snapshot.client_id)
         heartbeat.beats = snapshot.beats
         heartbeat.longest_gap = snapshot.longest_gap_seconds
         self.last_incarnation = max(self.last_incarnation, snapshot.incarnation)
@@ -470,10 +554,22 @@ class Registry:
         latest = self.wall_clock() + LONGEST_SILENCE  # wall clocks are set back, too
         self._quiet.resume_silence(client, min(snapshot.silent_until, latest))
 
-    def _light(self, client_id: str, fuse: float, values: Raw = NO_VALUES) -> Heartbeat:
-        warning = late_after(fuse, self.interval)
+    def _light(
+        self,
+        client_id: str,
+        fuse: float,
+        values: Raw = NO_VALUES,
+        here: bool = True,
+    ) -> Heartbeat:
         return Heartbeat(
-            client_id, self._delegate, self._warn, self.clock, fuse, warning, values
+            client_id,
+            self._delegate,
+            self._warn,
+            self.clock,
+            fuse,
+            late_after(fuse, self.interval),
+            values,
+            here,
         )
 
     def _remove(
@@ -486,6 +582,7 @@ class Registry:
 
     def _bury(self, client: LocalClient, reason: Reason, by: str | None = None) -> None:
         del self._clients[client.client_id]
+        self._elsewhere.discard(client.client_id)
         now = self.wall_clock()
         self._dead.add(client.client_id, DeadClient(client.instances, now), now)
         client.die(reason, now, by)
@@ -526,6 +623,7 @@ class Registry:
         )
         self._clients.pop(client_id, None)  # they are listed as they registered
         self._clients[client_id] = client
+        self._elsewhere.discard(client_id)
         self._dead.remove(client_id)
         reason = Reason.HEARTBEAT if former is None else Reason.RECONNECT
         client.register(reason, now, former)

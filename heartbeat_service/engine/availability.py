@@ -61,6 +61,16 @@ class Availability:
         """What is told to whoever asks for a change that can't be kept."""
         return Overloaded(f"Nothing can be kept now: {self.trouble}")
 
+    def set(self, trouble: str | None) -> None:
+        """The store says so by itself, before it is asked.
+
+        :param trouble: why nothing can be kept; None if it can again.
+        """
+        if trouble is None:
+            self._leave()
+        else:
+            self._enter(trouble)
+
     def close(self) -> None:
         """From now on nothing is kept."""
         self.trouble = "the store is closed"

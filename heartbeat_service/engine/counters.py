@@ -77,6 +77,9 @@ class Counters:
     :ivar troubles: how often the store was found to be in trouble.
     :ivar stalls: how many were long enough to be told of.
     :ivar stalled: how long those were together, in seconds.
+    :ivar moved: how many clients of other nodes came here.
+    :ivar taken_over: how many clients of nodes that are gone were taken over.
+    :ivar refused: how many changes another node was first with.
     :ivar gaps: seconds between two beats of a client; see :meth:`count_gap`.
     :ivar lateness: seconds from when a timebomb was due until its death was told.
     :ivar lags: seconds by which the reactor was late for the clock's own calls.
@@ -100,6 +103,9 @@ class Counters:
     troubles: int = field(default=0, init=False)
     stalls: int = field(default=0, init=False)
     stalled: float = field(default=0.0, init=False)
+    moved: int = field(default=0, init=False)
+    taken_over: int = field(default=0, init=False)
+    refused: int = field(default=0, init=False)
     gaps: Histogram = field(factory=lambda: Histogram(GAPS), init=False)
     lateness: Histogram = field(factory=lambda: Histogram(LATENESS), init=False)
     lags: Histogram = field(factory=lambda: Histogram(LATENESS), init=False)
@@ -152,6 +158,13 @@ class Counters:
         if former is not None:
             self._due.pop(former.incarnation, None)
             self.silent.discard(former.client_id)
+
+    def correct(self, known: ClientState, previous: ClientState) -> None:
+        """A client was in another state than was known here, before its next change.
+
+        :param known: DISCONNECTED if it wasn't known to live.
+        """
+        self._move(known, previous)
 
     def count_gap(self, seconds: float, times: int) -> None:
         """A client has beaten so many seconds after its last beat.

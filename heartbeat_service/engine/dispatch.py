@@ -50,6 +50,7 @@ from heartbeat_service.protocol.messages import (
     SummaryRecord,
     as_state,
 )
+from heartbeat_service.storage.nodes import Standing
 from heartbeat_service.storage.store import MOST_GONE
 
 T = TypeVar("T")
@@ -82,6 +83,7 @@ class Dispatcher:
     :ivar counters: how many are in which state, and whose silence is planned.
     :ivar deaths: how many went lately, and who flaps.
     :ivar interval: seconds between two beats, as clients are told.
+    :ivar standing: whether this node may answer beats.
     :ivar request_endpoint: where clients send requests; known once it is bound.
     :ivar state_change_endpoint: where they subscribe; known once it is bound.
     :ivar as_of: the id of the last event that was told, for listings.
@@ -94,6 +96,7 @@ class Dispatcher:
     counters: Counters
     deaths: Deaths
     interval: float
+    standing: Standing
     request_endpoint: str = ""
     state_change_endpoint: str = ""
     as_of: Callable[[], str] = lambda: ""
@@ -229,6 +232,8 @@ class Dispatcher:
         nothing: HeartbeatError = UnknownClient("no life of this client is remembered")
         try:
             await self.journal.settled(client_id)
+        except Refused:
+            return await self.history(client_id)
         except Overloaded as error:
             nothing = error
             held = self.journal.held()
@@ -305,6 +310,7 @@ class Dispatcher:
         registry = self.registry
         match request:
             case HeartbeatMessage():
+                self.standing.admit_beat()
                 return registry.beat(
                     request.client_id,
                     as_state(request.client_state),

@@ -30,7 +30,9 @@ from heartbeat_service.engine.events import EventLog
 from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.engine.orders import Orders
+from heartbeat_service.engine.others import OtherNodes
 from heartbeat_service.engine.slices import in_slices
+from heartbeat_service.storage.nodes import Standing
 from heartbeat_service.storage.store import Store, StoreTrouble
 
 #: The share of the clients that may live from which on the log warns; and below which
@@ -63,6 +65,7 @@ class Engine:
     :param mass_loss_share: how many of all must be late for a hold; None for none.
     :param mass_loss_hold: how long a hold may last, in seconds.
     :param worked: seconds of processor time that the reactor's thread has used.
+    :param standing: whether this node may speak for the service; a single one may.
     :ivar opened: whether its clients are known.
     :ivar gone: who was here and is not.
     :ivar counters: what has happened, in numbers.
@@ -86,12 +89,15 @@ class Engine:
         mass_loss_hold: float = 60.0,
         wall_clock: Callable[[], float] = time.time,
         worked: Callable[[], float] = lambda: 0.0,
+        standing: Standing | None = None,
     ) -> None:
         self.opened = False
+        self.standing = standing or Standing(reactor)
         self.gone = GoneClients()
         self.events = EventLog(wall_clock)
         self.deaths = Deaths(reactor)
         self._reactor = reactor
+        self._store = store
         self.clock = ListeningClock(reactor, self._stalled, worked)
         self.counters = Counters(self.clock)
         self.clock.on_turn = self.counters.lags.add
@@ -130,6 +136,7 @@ class Engine:
             mass_loss_hold=mass_loss_hold,
             on_gap=self.counters.count_gap,
             on_timebomb=self.counters.count_timebomb,
+            is_sure=self.standing.may_kill,
         )
         self.dispatcher = Dispatcher(
             self.registry,
@@ -138,9 +145,14 @@ class Engine:
             self.counters,
             self.deaths,
             interval,
+            self.standing,
             as_of=lambda: self.events.last_id,
         )
         self.orders = Orders(self.dispatcher, reactor)
+        self._others = OtherNodes(
+            self.registry, self.journal, self.counters, self.gone, store.beats_here
+        )
+        store.listen(self._others)
         self._nearly_full = False
 
     async def open(self) -> bool:
@@ -179,17 +191,20 @@ class Engine:
         """Write down what was counted, and let the store go; nobody asks any more."""
         self.orders.stop()
         if self.opened:  # else nobody has beaten, and nothing is written back
-            await in_slices(self._reactor, self.registry.defuse_all())
+            # Other nodes take them over, to whom a write would be in the way.
+            keep = not self._store.is_shared
+            await in_slices(self._reactor, self.registry.defuse_all(keep))
         await self.journal.close()
         self.clock.stop()
         self.opened = False
 
     async def trouble(self) -> str | None:
         """Why it can't serve now; None if it can."""
-        trouble = await self.journal.check()
-        if trouble is None and not self.opened:
-            return "the service is starting or stopping"
-        return trouble
+        if not self.opened:
+            return await self.journal.check() or "the service is starting or stopping"
+        if self._store.is_shared:
+            return self.standing.trouble()
+        return await self.journal.check()
 
     def _look_for_room(self, _change: Change | None = None) -> None:
         """Warn before newcomers are refused, once each time that it comes to that."""
@@ -210,15 +225,7 @@ class Engine:
         self.journal.tell(Stalled(seconds))
 
     def _refused(self, client_id: str, record: Snapshot | None) -> None:
-        held, client = self.journal.held(), self.registry.find(client_id)
-        if client_id in held:
-            former = held[client_id]
-        else:
-            former = None if client is None else client.snapshot()
-        self.counters.replace(former, record)
-        self.registry.replace(client_id, record)
-        if record is not None:
-            self.gone.forget(client_id)
+        self._others.refused(client_id, record)
 
 
 def _limit(clock: Any, per_second: int | None) -> RateLimit | None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -34,8 +34,7 @@ from heartbeat_service.engine.availability import Availability
 from heartbeat_service.engine.slices import in_slices
 from heartbeat_service.storage.store import Refusals, Store, StoreTrouble
 
-#: The most facts in one commit; more would be written no faster.
-LARGEST_BATCH = 1_000
+T = TypeVar("T")
 
 #: How long it holds that the store could write, in seconds: anybody may ask, and each
 #: time that it is found out costs a write to the disk.
@@ -52,11 +51,13 @@ class _Entry:
 
     :ivar waiters: who waits for it; most often nobody does.
     :ivar notices: what is told right after it: of each kind the latest.
+    :ivar given_up: whether another node was first; it keeps its place until its turn.
     """
 
     fact: Fact | None
     waiters: list[Deferred[None]] | None = None
     notices: dict[type, Notice] | None = None
+    given_up: bool = False
 
     def wait(self) -> Deferred[None]:
         """Fires once it is durable and was heard."""
@@ -72,6 +73,11 @@ class _Entry:
             self.notices = {}
         self.notices.pop(type(notice), None)
         self.notices[type(notice)] = notice
+
+    def waits_for(self, client_id: str) -> bool:
+        """Whether it is a fact of that client, and was not given up."""
+        fact = self.fact
+        return fact is not None and fact.client_id == client_id and not self.given_up
 
     def succeed(self) -> None:
         """Let all who wait go on."""
@@ -128,6 +134,8 @@ class ChangeJournal:
         self._good_until = -math.inf
         self._snapshots: dict[str, _Entry] = {}
         self._writing = False
+        self._announcing = False
+        self._foreign: deque[tuple[Fact, Callable[[], Iterable[News]]]] = deque()
         self._writer: Deferred[None] = succeed(None)
 
     @property
@@ -178,6 +186,32 @@ class ChangeJournal:
         else:
             waits.tell_after(notice)
 
+    def hear(self, fact: Fact, apply: Callable[[], Iterable[News]]) -> None:
+        """Another node has changed a client: let it be heard, in the store's order.
+
+        What waits of that client follows from what is no more, so it is given up.
+
+        :param apply: changes the registry; what operators are told besides.
+        """
+        self._foreign.append((fact, apply))
+        if not self._announcing:
+            self._hear_foreign()
+
+    def give_up_all(self, kept: Callable[[str], Snapshot | None]) -> None:
+        """Give up all that waits: this node has decided it without the right to.
+
+        :param kept: what the store has of a client.
+        """
+        given_up: list[_Entry] = []
+        for client_id in list(self._last_of):
+            replace = partial(self._on_refusal, client_id, kept(client_id))
+            given_up += self._give_up(client_id, replace)[0]
+        _fail(given_up, Refused())
+
+    def set_trouble(self, trouble: str | None) -> None:
+        """The store says by itself why it can keep nothing; None if it can again."""
+        self._availability.set(trouble)
+
     def held(self) -> Mapping[str, Snapshot | None]:
         """Whose changes wait for the store, each with the record that the store has.
 
@@ -207,9 +241,16 @@ class ChangeJournal:
         Fails as :meth:`settled` does.
         """
         changes = (
-            entry for entry in reversed(self._pending) if isinstance(entry.fact, Change)
+            entry
+            for entry in reversed(self._pending)
+            if isinstance(entry.fact, Change) and not entry.given_up
         )
-        return self._wait_for(next(changes, None))
+
+        def again(failure: Failure) -> Deferred[None]:
+            failure.trap(Refused)
+            return self.all_settled()
+
+        return self._wait_for(next(changes, None)).addErrback(again)
 
     async def check(self) -> str | None:
         """Let the store write something, which can be nothing; its trouble, if any.
@@ -240,7 +281,7 @@ class ChangeJournal:
 
     async def flush(self) -> None:
         """Wait for what is under way, unless the store is in trouble."""
-        last = self._pending[-1] if self._pending else None
+        last = next((one for one in reversed(self._pending) if not one.given_up), None)
         await self._wait_for(last).addErrback(_ignore, Overloaded, Refused)
 
     async def close(self) -> None:
@@ -249,7 +290,10 @@ class ChangeJournal:
         self._opened = False
         self._availability.close()
         self._writer.cancel()
-        lost = sum(isinstance(entry.fact, Change) for entry in self._pending)
+        lost = sum(
+            isinstance(entry.fact, Change) and not entry.given_up
+            for entry in self._pending
+        )
         if lost:
             self._log.error("changes that were neither kept nor told: {n}", n=lost)
         await self._store.close()
@@ -282,63 +326,98 @@ class ChangeJournal:
         self._writing = True
         try:
             while self._pending:
-                batch = list(islice(self._pending, LARGEST_BATCH))
-                facts = self._hand_over(batch)
-                commit = partial(self._store.commit, facts)
+                batch = self._next_batch()
+                commit = partial(self._commit, batch)
                 began = self._reactor.seconds()
                 refusals = await self._availability.insist(commit)
-                self._on_commit(self._reactor.seconds() - began, len(facts))
-                refused = self._drop(refusals, len(batch)) if refusals else 0
-                kept = len(batch) - refused
-                await in_slices(self._reactor, self._announce(kept))
+                self._announcing = True
+                facts = sum(one.fact is not None for one in batch)
+                self._on_commit(self._reactor.seconds() - began, facts)
+                self._refuse(refusals, batch)
+                await in_slices(self._reactor, self._announce(len(batch)))
+                self._announcing = False
+                self._hear_foreign()
         finally:
-            self._writing = False
+            self._writing = self._announcing = False
+
+    def _next_batch(self) -> list[_Entry]:
+        """As many of those that wait as the store takes at once, in their order."""
+        batch: list[_Entry] = []
+        clients: set[str] = set()
+        for entry in islice(self._pending, self._store.largest_batch):
+            if self._store.is_shared and entry.fact is not None:
+                if entry.fact.client_id in clients and not entry.given_up:
+                    break
+                clients.add(entry.fact.client_id)
+            batch.append(entry)
+        return batch
+
+    def _commit(self, batch: Sequence[_Entry]) -> Deferred[Refusals]:
+        # Asked again, it has less in it if something was given up meanwhile.
+        return self._store.commit(self._hand_over(batch))
 
     def _hand_over(self, batch: Sequence[_Entry]) -> list[Fact]:
         """The facts of a batch, which no later snapshot may take the place of."""
         facts: list[Fact] = []
         for entry in batch:
             fact = entry.fact
-            if fact is None:
+            if fact is None or entry.given_up:
                 continue
             facts.append(fact)
             if self._snapshots.get(fact.client_id) is entry:
                 del self._snapshots[fact.client_id]
         return facts
 
-    def _drop(self, refusals: Refusals, handed_over: int) -> int:
+    def _refuse(self, refusals: Refusals, batch: Sequence[_Entry]) -> None:
         """Give up all that waits for clients of which the store knows better.
 
-        Nobody has seen it: replies and listeners wait for the store.
-
-        :param handed_over: how many of those that wait were in the commit.
-        :return: how many of these were dropped.
+        Nobody has seen it: replies and listeners wait for the store. What was given up
+        before the store refused it isn't in the way of what came after.
         """
-        kept: deque[_Entry] = deque()
-        dropped: list[_Entry] = []
-        refused = 0
-        for place, entry in enumerate(self._pending):
-            if entry.fact is None or entry.fact.client_id not in refusals:
-                kept.append(entry)
-            else:
-                dropped.append(entry)
-                refused += place < handed_over
-        self._pending = kept
-        for client_id, record in refusals.items():
-            self._on_refusal(client_id, record)
-            self._latest.pop(client_id, None)
-            self._held.pop(client_id, None)
-            self._snapshots.pop(client_id, None)
-            self._last_of.pop(client_id, None)
-        for entry in dropped:
-            entry.fail(Refused())
-        return refused
+        done = {one.fact.client_id for one in batch if one.fact and one.given_up}
+        given_up: list[_Entry] = []
+        for client_id in refusals.keys() - done:
+            replace = partial(self._on_refusal, client_id, refusals[client_id])
+            given_up += self._give_up(client_id, replace)[0]
+        _fail(given_up, Refused())
+
+    def _give_up(
+        self, client_id: str, replace: Callable[[], T]
+    ) -> tuple[list[_Entry], T]:
+        """Let nothing that waits of a client be kept; it keeps its place in the queue.
+
+        :param replace: brings the client to what the store has.
+        :return: what was given up, whose waiters have to be told; what that answers.
+        """
+        given_up: list[_Entry] = []
+        if client_id in self._last_of:
+            given_up = [entry for entry in self._pending if entry.waits_for(client_id)]
+        for entry in given_up:
+            entry.given_up = True
+        answer = replace()
+        for waits in (self._latest, self._held, self._snapshots, self._last_of):
+            waits.pop(client_id, None)
+        return given_up, answer
+
+    def _hear_foreign(self) -> None:
+        while self._foreign:
+            fact, apply = self._foreign.popleft()
+            given_up, news = self._give_up(fact.client_id, apply)
+            if isinstance(fact, Change):
+                self._let_hear(fact)
+            if isinstance(fact, Change | Lockout):
+                self._let_watch(fact)
+            for one in news:
+                self._let_watch(one)
+            _fail(given_up, Refused())
 
     def _announce(self, count: int) -> Iterator[None]:
         """Let the first ``count`` that wait be heard: they are durable."""
         for _ in range(count):
             entry = self._pending.popleft()
             fact = entry.fact
+            if entry.given_up:
+                continue
             if fact is None:
                 self._check = None
                 self._good_until = self._reactor.seconds() + GOOD_FOR
@@ -391,6 +470,11 @@ class ChangeJournal:
     def _fail_waiters(self) -> None:
         for entry in list(self._pending):
             entry.fail(self._availability.overloaded())
+
+
+def _fail(entries: Iterable[_Entry], error: Exception) -> None:
+    for entry in entries:
+        entry.fail(error)
 
 
 def _ignore(failure: Failure, *expected: type[Exception]) -> None:

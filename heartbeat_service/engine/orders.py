@@ -26,7 +26,7 @@ from heartbeat_service.core.errors import HeartbeatError, Overloaded, UnknownCli
 from heartbeat_service.core.registry import LONGEST_SILENCE
 from heartbeat_service.core.terms import Terms
 from heartbeat_service.engine.dispatch import Dispatcher, error_message
-from heartbeat_service.engine.journal import LARGEST_BATCH, Refused
+from heartbeat_service.engine.journal import Refused
 from heartbeat_service.engine.slices import in_slices
 from heartbeat_service.protocol.messages import (
     ClientRecord,
@@ -46,6 +46,7 @@ from heartbeat_service.protocol.orders import (
     StateOrder,
     StateOrders,
 )
+from heartbeat_service.storage.store import LARGEST_BATCH
 
 #: How many orders to many may be under way at once, also of those who have hung up.
 #: Each has the IDs that it names, and its replies: 200 bytes a client.

@@ -87,6 +87,10 @@ class Standing:
         """Whether its clients are still its own: nobody may die of it otherwise."""
         return self.clock.seconds() < self.sure_until
 
+    def may_kill(self) -> bool:
+        """Whether a client whose fuse has run out may die of it now."""
+        return self.in_touch and self.is_sure()
+
     def admit_beat(self) -> None:
         """Pass if a beat may be answered.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -24,6 +24,9 @@ MOST_GONE = 10_000
 LATELY = 3600.0
 MOST_LATELY = 100_000
 
+#: The most facts in one commit of a file; more would be written no faster.
+LARGEST_BATCH = 1_000
+
 #: For each client whose facts were refused, its record as the store has it, or None if
 #: it doesn't live there. Whoever isn't in it was kept.
 Refusals = Mapping[str, Snapshot | None]
@@ -36,8 +39,50 @@ class StoreTrouble(Exception):
     """The store can't do it now; the text says why, to people."""
 
 
+class Hearer(Protocol):
+    """Is told what a store hears that others write to as well, in the store's order."""
+
+    def changed(self, fact: Fact, here: bool) -> None:
+        """Another node has changed a client.
+
+        :param here: whether that client beats at this node.
+        """
+
+    def placed(self, client_ids: Iterable[str], here: bool) -> None:
+        """Without a change, these clients beat at this node now, or no longer."""
+
+    def lost(self, kept: Callable[[str], Snapshot | None]) -> None:
+        """This node has lost its session: nothing that it hasn't kept may be kept.
+
+        :param kept: what the store has of a client.
+        """
+
+    def in_touch(self, trouble: str | None) -> None:
+        """Why nothing can be kept now; None if it can again."""
+
+
 class Store(Protocol):
-    """Keeps facts. Its methods are called from the reactor's thread."""
+    """Keeps facts. Its methods are called from the reactor's thread.
+
+    :ivar largest_batch: the most facts in one commit; more would be written no faster.
+    :ivar is_shared: whether others write to it as well. Then a commit has one fact of
+        each client only, and what a node alone knows of its clients ends with it.
+    """
+
+    largest_batch: int = LARGEST_BATCH
+    is_shared: bool = False
+
+    def listen(self, hearer: Hearer) -> None:  # noqa: ARG002 - for who is shared
+        """Tell of what others write, from the opening on. Where nobody does, nothing.
+
+        Nothing of a client is told between the moment when a commit of its facts fires
+        and the next turn of the reactor.
+        """
+        return
+
+    def beats_here(self, client_id: str) -> bool:
+        """Whether a client beats at this node, as far as the store knows."""
+        return bool(client_id)
 
     def open(self) -> Deferred[StoredState]:
         """Get ready, and tell what former runs have left.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from heartbeat_service.core.errors import InstanceSuperseded, Overloaded
 from heartbeat_service.core.heartbeat import Stage
 from heartbeat_service.core.notices import Late, Recovered, Reported
@@ -180,9 +182,17 @@ class TestRecovering(LateTestCase):
         self.registry.lock_out("1", 60)
         self.assertEqual(self.registry.mass_loss.late, set())
 
-    def test_a_client_as_the_store_has_it_has_a_full_fuse(self) -> None:
+    def test_a_client_that_another_node_has_changed_is_as_late_as_before(self) -> None:
         self.fall_late()
+        left = self.registry.get("1").heartbeat.seconds_left()
         self.registry.replace("1", self.registry.get("1").snapshot())
+        self.assertIs(self.stage(), Stage.LATE)
+        self.assert_dies_in(left)
+
+    def test_another_life_of_a_client_has_a_full_fuse(self) -> None:
+        self.fall_late()
+        present = self.registry.get("1").snapshot()
+        self.registry.replace("1", replace(present, incarnation=2**40))
         self.assertIs(self.stage(), Stage.PUNCTUAL)
         self.assert_dies_in(FUSE)
 

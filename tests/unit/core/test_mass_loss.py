@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from heartbeat_service.core.changes import Reason
 from heartbeat_service.core.errors import Overloaded
 from heartbeat_service.core.heartbeat import Stage
@@ -268,11 +270,17 @@ class TestRecovering(MassLossTestCase):
         self.wait(HOLD, beating="0456789")
         self.assertEqual(self.alive(), "03456789")
 
-    def test_a_client_as_the_store_has_it_is_held_no_longer(self) -> None:
+    def test_a_client_that_another_node_has_changed_is_held_on(self) -> None:
         self.lose("123")
         self.registry.replace("1", self.registry.get("1").snapshot())
         self.registry.replace("2", None)
-        self.assertEqual((self.held(), self.seconds_left("1")), ("3", FUSE))
+        self.assertEqual((self.held(), self.seconds_left("1")), ("13", 0.0))
+
+    def test_another_life_of_a_client_is_not_held(self) -> None:
+        self.lose("123")
+        present = self.registry.get("1").snapshot()
+        self.registry.replace("1", replace(present, incarnation=2**40))
+        self.assertEqual((self.held(), self.seconds_left("1")), ("23", FUSE))
 
 
 class TestEnding(MassLossTestCase):

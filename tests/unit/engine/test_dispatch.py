@@ -40,7 +40,6 @@ from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.availability import PATIENCE, PAUSE
 from heartbeat_service.engine.dispatch import TRIES, Shown, error_message
 from heartbeat_service.engine.engine import Engine
-from heartbeat_service.engine.journal import LARGEST_BATCH
 from heartbeat_service.engine.orders import Answer
 from heartbeat_service.engine.slices import SLICE
 from heartbeat_service.protocol.codec import moment
@@ -59,6 +58,7 @@ from heartbeat_service.protocol.messages import (
     as_state,
 )
 from heartbeat_service.protocol.orders import KickOrder, StateOrder, StateOrders
+from heartbeat_service.storage.store import LARGEST_BATCH
 from tests.unit.fakes import HandStore, listen, stored_state
 from tests.unit.storage.store_suite import snapshot
 

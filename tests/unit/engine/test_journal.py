@@ -14,7 +14,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from heartbeat_service.core.changes import Change, Fact, Life, Snapshot, StoredState
 from heartbeat_service.core.errors import Overloaded
 from heartbeat_service.core.states import ClientState
-from heartbeat_service.engine import journal as journal_module
 from heartbeat_service.engine.availability import PATIENCE, PAUSE
 from heartbeat_service.engine.journal import GOOD_FOR, ChangeJournal, Refused
 from heartbeat_service.storage.store import StoreTrouble
@@ -110,7 +109,7 @@ class TestListening(JournalTestCase):
         self.assertEqual((self.store.kept, self.store.commits), (facts, 2))
 
     def test_one_commit_is_never_too_long(self) -> None:
-        self.patch(journal_module, "LARGEST_BATCH", 3)
+        self.store.largest_batch = 3
         changes = [registration(str(number), number) for number in range(8)]
         self.record(*changes)
         self.store.finish()
@@ -668,7 +667,7 @@ class TestAnyOrder(JournalTestCase):
     )
     @given(HAPPENINGS, st.integers(1, 4))
     def test_listeners_hear_what_is_kept_in_order_and_once(self, happenings, largest):
-        self.patch(journal_module, "LARGEST_BATCH", largest)
+        self.store.largest_batch = largest
         self.setUp()
         recorded: list[Change] = []
         for number, happening in enumerate(happenings):

@@ -20,7 +20,6 @@ from heartbeat_service.core.errors import (
 from heartbeat_service.core.heartbeat import Heartbeat
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.engine import Engine
-from heartbeat_service.engine.journal import LARGEST_BATCH
 from heartbeat_service.engine.orders import Answer, ManyOrder, OneOrder
 from heartbeat_service.engine.slices import SLICE
 from heartbeat_service.protocol.messages import (
@@ -40,6 +39,7 @@ from heartbeat_service.protocol.orders import (
     StateOrder,
     StateOrders,
 )
+from heartbeat_service.storage.store import LARGEST_BATCH
 from tests.unit.engine.test_dispatch import NOON, DispatchTestCase, House
 from tests.unit.fakes import HandStore
 from tests.unit.storage.store_suite import snapshot

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Snapshot
-from heartbeat_service.storage import memory
+from heartbeat_service.storage import lives
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.storage.store import Store
 from tests.unit.fakes import RefusingStore
@@ -20,7 +20,7 @@ from tests.unit.storage.store_suite import (
 
 
 class TestMemoryStore(StoreSuite, SynchronousTestCase):
-    bounds = memory
+    bounds = lives
 
     def setUp(self) -> None:
         """Begin at some time after the epoch."""

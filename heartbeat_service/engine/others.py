@@ -1,0 +1,140 @@
+"""What other nodes do, brought into this one's registry (contract, section 7).
+
+Each change of another node goes behind what this node has kept before it, through the
+journal, so that listeners hear all changes of a client in the store's order. Knows no
+etcd: it is what a store that others write to as well tells.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from attrs import define
+from typing_extensions import override
+
+from heartbeat_service.core.changes import Change, Fact, Lockout, Reason, Snapshot
+from heartbeat_service.core.notices import (
+    LabelsChanged,
+    News,
+    Reported,
+    Silence,
+    SilenceEnd,
+)
+from heartbeat_service.core.registry import Registry
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.engine.counters import Counters
+from heartbeat_service.engine.gone import GoneClients
+from heartbeat_service.engine.journal import ChangeJournal
+from heartbeat_service.storage.store import Hearer
+
+_ENDS: dict[Reason, SilenceEnd] = {
+    Reason.KICK: SilenceEnd.OPERATOR,
+    Reason.RECONNECT: SilenceEnd.BEAT,
+}
+
+
+@define(eq=False)
+class OtherNodes(Hearer):
+    """Takes what the store tells into the registry, and lets it be heard.
+
+    :ivar beats_here: whether a client beats at this node.
+    """
+
+    registry: Registry
+    journal: ChangeJournal
+    counters: Counters
+    gone: GoneClients
+    beats_here: Callable[[str], bool]
+
+    @override
+    def changed(self, fact: Fact, here: bool) -> None:
+        match fact:
+            case Change():
+                apply = partial(self._change, fact, here)
+            case Snapshot():
+                apply = partial(self._take, fact, here)
+            case Lockout():
+                apply = partial(self._lock_out, fact)
+        self.journal.hear(fact, apply)
+
+    @override
+    def placed(self, client_ids: Iterable[str], here: bool) -> None:
+        before = self.registry.here
+        for client_id in client_ids:
+            self.registry.place(client_id, here)
+        self.counters.taken_over += max(0, self.registry.here - before)
+
+    @override
+    def lost(self, kept: Callable[[str], Snapshot | None]) -> None:
+        self.journal.set_trouble("this node has lost its session with etcd")
+        self.journal.give_up_all(kept)
+
+    @override
+    def in_touch(self, trouble: str | None) -> None:
+        if trouble is None:
+            # Nobody could be heard, or was answered, for a while.
+            deque(self.registry.renew_fuses(), maxlen=0)
+        self.journal.set_trouble(trouble)
+
+    def refused(self, client_id: str, record: Snapshot | None) -> None:
+        """The store has another record of a client than the one that was changed."""
+        former = self._known(client_id)
+        self.counters.refused += 1
+        self.counters.replace(former, record)
+        self.registry.replace(client_id, record, self.beats_here(client_id))
+        if record is not None:
+            self.gone.forget(client_id)
+
+    def _known(self, client_id: str) -> Snapshot | None:
+        """A client as the store had it; None if it didn't live there."""
+        held = self.journal.held()
+        if client_id in held:
+            return held[client_id]
+        client = self.registry.find(client_id)
+        return None if client is None else client.snapshot()
+
+    def _change(self, change: Change, here: bool) -> Iterable[News]:
+        former, present = self._known(change.client_id), change.client
+        known = ClientState.DISCONNECTED if former is None else former.state
+        self.counters.correct(known, change.previous_state)
+        self.registry.replace(change.client_id, present, here)
+        if former is not None and former.silent_until and not present.silent_until:
+            reason = _ENDS.get(change.reason, SilenceEnd.ENDED)
+            return [_silence(former, 0.0, reason)]
+        return ()
+
+    def _take(self, present: Snapshot, here: bool) -> Iterable[News]:
+        client_id, incarnation = present.client_id, present.incarnation
+        former = self._known(client_id)
+        self.registry.replace(client_id, present, here)
+        if former is None:
+            self.counters.correct(ClientState.DISCONNECTED, present.state)
+            return
+        if present.silent_until != former.silent_until:
+            left = max(0.0, present.silent_until - self.registry.wall_clock())
+            yield _silence(present, left, None if left else SilenceEnd.OPERATOR)
+        if present.labels != former.labels:
+            yield LabelsChanged(
+                client_id=client_id, incarnation=incarnation, labels=present.labels
+            )
+        if present.reported_state is not former.reported_state:
+            yield Reported(
+                client_id=client_id,
+                incarnation=incarnation,
+                reported_state=present.reported_state,
+            )
+
+    def _lock_out(self, lockout: Lockout) -> Iterable[News]:
+        self.registry.lockouts.take(lockout)
+        return ()
+
+
+def _silence(client: Snapshot, left: float, reason: SilenceEnd | None) -> Silence:
+    return Silence(
+        client_id=client.client_id,
+        incarnation=client.incarnation,
+        seconds=left,
+        reason=reason,
+    )
