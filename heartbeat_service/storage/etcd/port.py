@@ -191,7 +191,8 @@ class Etcd(Protocol):
             whoever hears nothing for longer knows that he may be out of touch.
         :param lost: called once if it can't go on: with :class:`Compacted` if what
             follows isn't known any more, with :class:`EtcdAway` if its member went or
-            was silent for too long. Nothing is heard after it; watch anew from the
+            was silent for too long, with :class:`EtcdRefuses` if etcd doesn't let us.
+            Never before this returns. Nothing is heard after it; watch anew from the
             revision after the last one told.
         """
 
