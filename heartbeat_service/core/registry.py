@@ -93,6 +93,7 @@ class Registry:
         :data:`GAPS_SAMPLED`.
     :ivar is_sure: whether a client whose fuse has run out here may die: not while other
         nodes may hear it (contract, section 7).
+    :ivar on_arrival: hears of each client of another node that beats here now.
     :ivar on_timebomb: hears of a life that a timebomb ends, before anybody else does:
         which, and when the timebomb was due, on the clock's scale.
     :ivar lockouts: who is kept out.
@@ -115,6 +116,7 @@ class Registry:
     on_gap: Callable[[float, int], None] = lambda _seconds, _times: None
     on_timebomb: Callable[[int, float], None] = lambda _incarnation, _due: None
     is_sure: Callable[[], bool] = lambda: True
+    on_arrival: Callable[[], None] = lambda: None
     lockouts: Lockouts = field(init=False)
     mass_loss: MassLoss = field(init=False)
     _quiet: QuietClients = field(init=False)
@@ -480,7 +482,9 @@ class Registry:
     ) -> None:
         """Take a beat that may bring something new, and tell of that."""
         stage = client.heartbeat.stage
-        self._elsewhere.discard(client.client_id)
+        if stage is Stage.ELSEWHERE:
+            self._elsewhere.discard(client.client_id)
+            self.on_arrival()
         if client.client_id in self.mass_loss.late:
             self.on_gap(client.heartbeat.seconds_since(), 1)
         reported_before, labels_before = client.reported_state, client.labels

@@ -166,6 +166,10 @@ class Counters:
         """
         self._move(known, previous)
 
+    def count_arrival(self) -> None:
+        """A client of another node has come here."""
+        self.moved += 1
+
     def count_gap(self, seconds: float, times: int) -> None:
         """A client has beaten so many seconds after its last beat.
 

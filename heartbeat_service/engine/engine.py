@@ -137,6 +137,7 @@ class Engine:
             on_gap=self.counters.count_gap,
             on_timebomb=self.counters.count_timebomb,
             is_sure=self.standing.may_kill,
+            on_arrival=self.counters.count_arrival,
         )
         self.dispatcher = Dispatcher(
             self.registry,

@@ -376,7 +376,7 @@ class ChangeJournal:
         """
         done = {one.fact.client_id for one in batch if one.fact and one.given_up}
         given_up: list[_Entry] = []
-        for client_id in refusals.keys() - done:
+        for client_id in [one for one in refusals if one not in done]:
             replace = partial(self._on_refusal, client_id, refusals[client_id])
             given_up += self._give_up(client_id, replace)[0]
         _fail(given_up, Refused())

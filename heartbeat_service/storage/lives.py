@@ -38,6 +38,10 @@ class KeptLives:
             too_old.append(next(one for one in self._ends if one not in too_old))
         return too_old
 
+    def has(self, client_id: str, incarnation: int) -> bool:
+        """Whether one is kept."""
+        return (client_id, incarnation) in self._ends
+
     def remove(self, client_id: str, incarnation: int) -> None:
         """One is kept no longer, if it was."""
         if (client_id, incarnation) not in self._ends:
