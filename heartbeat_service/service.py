@@ -44,7 +44,10 @@ from heartbeat_service.notify.delivery import (
 from heartbeat_service.notify.gathering import Gathering
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
 from heartbeat_service.settings import Settings
+from heartbeat_service.storage.etcd.store import EtcdStore
+from heartbeat_service.storage.etcd.url import SCHEME, EtcdURL, parse
 from heartbeat_service.storage.memory import MemoryStore
+from heartbeat_service.storage.nodes import Standing
 from heartbeat_service.storage.sqlite import SqliteStore
 from heartbeat_service.storage.store import Store
 from heartbeat_service.web.access import (
@@ -172,9 +175,10 @@ class HeartbeatService(Service):
 
         notifier = self._notifier(deaths_of)
         self._closers.append(notifier.close)
+        standing = Standing(self._reactor)
         engine = Engine(
             self._reactor,
-            _make_store(settings, self._reactor),
+            _make_store(settings, self._reactor, standing),
             [publisher.publish],
             watchers=[notifier.hear],
             timebomb=settings.timebomb,
@@ -185,6 +189,7 @@ class HeartbeatService(Service):
             mass_loss_share=settings.mass_loss,
             mass_loss_hold=settings.mass_loss_hold,
             worked=time.thread_time,
+            standing=standing,
         )
         supervisor = Supervisor(self._reactor, os.environ, engine.trouble)
         self._closers.append(engine.close)
@@ -378,10 +383,12 @@ class HeartbeatService(Service):
             self._reactor.stop()
 
 
-def _make_store(settings: Settings, reactor: Any) -> Store:
+def _make_store(settings: Settings, reactor: Any, standing: Standing) -> Store:
     url = settings.store
     if url == "memory:":
         return MemoryStore(time.time)
+    if url.startswith(SCHEME):
+        return _make_etcd_store(parse(url), settings, reactor, standing)
     path = Path(url.removeprefix("sqlite:"))
     try:
         possible = path.parent.is_dir() and not path.is_dir()
@@ -391,6 +398,31 @@ def _make_store(settings: Settings, reactor: Any) -> Store:
     if not possible:
         raise CannotStart(f"{CANNOT_START}: --store {url}: not a file in a folder")
     return SqliteStore(reactor, path, time.time, settings.max_clients)
+
+
+def node_name(settings: Settings) -> str:
+    """How people know this node."""
+    return socket.gethostname()
+
+
+def _make_etcd_store(
+    url: EtcdURL, settings: Settings, reactor: Any, standing: Standing
+) -> Store:
+    try:
+        from heartbeat_service.storage.etcd.client import EtcdClient
+    except ImportError as error:
+        raise CannotStart(
+            f"{CANNOT_START}: --store etcd://… needs what is installed by "
+            f"`pip install 'heartbeat-service[cluster]'`: {error}"
+        ) from None
+    return EtcdStore(
+        reactor,
+        partial(EtcdClient, reactor, url),
+        url.prefix,
+        node_name(settings),
+        time.time,
+        standing,
+    )
 
 
 def advertised(bound: str, host: str | None) -> str:

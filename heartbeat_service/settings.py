@@ -14,6 +14,7 @@ from typing import Any
 from attrs import field, frozen
 
 from heartbeat_service.core.heartbeat import LONGEST_FUSE, SHORTEST_FUSE
+from heartbeat_service.storage.etcd import url as etcd_url
 from heartbeat_service.web.names import Origin
 
 _ZMQ_ADDRESS = re.compile(
@@ -22,7 +23,7 @@ _ZMQ_ADDRESS = re.compile(
 _LAST_PORT = 65535
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _PATH = re.compile(r"[^\0]+", re.DOTALL)
-_STORE = re.compile(r"memory:|sqlite:[^\0]+", re.DOTALL)
+_STORE = re.compile(r"memory:|sqlite:[^\0]+|etcd://.*", re.DOTALL)
 _COUNT = re.compile(r"[1-9][0-9]{0,8}")
 _ANY_TCP_PORT = re.compile(r"(tcp6?|ssl):\*(?=:|$)")
 
@@ -168,7 +169,12 @@ def _host(value: Any) -> str | None:
 
 def _store(value: Any) -> str:
     if not isinstance(value, str) or not _STORE.fullmatch(value):
-        raise _fail("store", "sqlite:PATH or memory:", value)
+        raise _fail("store", "sqlite:PATH, etcd://HOST:PORT/PREFIX or memory:", value)
+    if value.startswith(etcd_url.SCHEME):
+        try:
+            etcd_url.parse(value)
+        except ValueError as error:
+            raise SettingsError(f"--store: {error}, got {_shown(value)}") from None
     return value
 
 
