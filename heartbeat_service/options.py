@@ -39,6 +39,7 @@ class Options(CommandLine):
         ["timebomb", None, None, "Seconds from a client's last beat to its death [10]"],
         ["interval", None, None, "Seconds between beats, as clients are told [2]"],
         ["store", None, None, "sqlite:PATH or memory: [sqlite:heartbeat.sqlite]"],
+        ["node", None, None, "What people call this node [the machine's name]"],
         [
             "operator-token-file",
             None,

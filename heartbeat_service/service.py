@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+from attrs import evolve
 from twisted.application.service import IService, Service
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
@@ -43,11 +44,12 @@ from heartbeat_service.notify.delivery import (
 )
 from heartbeat_service.notify.gathering import Gathering
 from heartbeat_service.options import Options as Options  # noqa: PLC0414 - for twistd
+from heartbeat_service.protocol.messages import are_client_ids
 from heartbeat_service.settings import Settings
 from heartbeat_service.storage.etcd.store import EtcdStore
 from heartbeat_service.storage.etcd.url import SCHEME, EtcdURL, parse
 from heartbeat_service.storage.memory import MemoryStore
-from heartbeat_service.storage.nodes import Standing
+from heartbeat_service.storage.nodes import Node, Standing
 from heartbeat_service.storage.sqlite import SqliteStore
 from heartbeat_service.storage.store import Store
 from heartbeat_service.web.access import (
@@ -64,6 +66,7 @@ from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.events import MOST_STREAMS, EventStreams
 from heartbeat_service.web.metrics import Metrics
 from heartbeat_service.web.names import Names, machine_names
+from heartbeat_service.web.peers import Peers
 from heartbeat_service.web.port import (
     ForwardSecret,
     PatientPort,
@@ -81,6 +84,9 @@ from heartbeat_service.zeromq.router import RequestRouter
 
 _log = Logger()
 CANNOT_START = "The heartbeat service can't start"
+
+#: How long a node's name can be, in characters.
+LONGEST_NAME = 64
 
 _BOUND_TCP = re.compile(r"tcp://(?P<host>.+):(?P<port>\d+)")
 
@@ -176,9 +182,10 @@ class HeartbeatService(Service):
         notifier = self._notifier(deaths_of)
         self._closers.append(notifier.close)
         standing = Standing(self._reactor)
+        store = _make_store(settings, self._reactor, standing)
         engine = Engine(
             self._reactor,
-            _make_store(settings, self._reactor, standing),
+            store,
             [publisher.publish],
             watchers=[notifier.hear],
             timebomb=settings.timebomb,
@@ -189,6 +196,7 @@ class HeartbeatService(Service):
             mass_loss_share=settings.mass_loss,
             mass_loss_hold=settings.mass_loss_hold,
             worked=time.thread_time,
+            nodes=store if isinstance(store, EtcdStore) else None,
             standing=standing,
         )
         supervisor = Supervisor(self._reactor, os.environ, engine.trouble)
@@ -225,6 +233,7 @@ class HeartbeatService(Service):
             or limit.has_unread()
             or any(port.has_unread() for port in ports)
         )
+        engine.nodes.introduce(self._node(engine))
         await self._reactor_running()
         _log.info(
             "heartbeat service ready http={http} router={router} pub={pub}",
@@ -237,6 +246,23 @@ class HeartbeatService(Service):
         shorten_pauses()
         supervisor.ready()
         self._closers.append(supervisor.stopping)
+
+    def _node(self, engine: Engine) -> Node:
+        """What operators and other nodes are told of this one."""
+        settings = self._settings
+        http = advertised(f"tcp://{self.http[0]}", settings.advertise)
+        http = http.removeprefix("tcp://")
+        # A UNIX socket is of no use on another machine.
+        is_reachable = not http.startswith("unix:")
+        scheme = "https" if settings.http[0].startswith("ssl:") else "http"
+        return evolve(
+            engine.nodes.own,
+            name=node_name(settings),
+            http=http,
+            url=f"{scheme}://{http}" if is_reachable else "",
+            request_endpoint=engine.dispatcher.request_endpoint,
+            state_change_endpoint=engine.dispatcher.state_change_endpoint,
+        )
 
     async def _restored(self, opening: Awaitable[object]) -> None:
         try:
@@ -279,6 +305,7 @@ class HeartbeatService(Service):
             operators,
             names,
             streams,
+            Peers(self._reactor, engine.nodes, engine.standing),
         )
         resource = app.resource()
         site = HeartbeatSite(
@@ -402,7 +429,10 @@ def _make_store(settings: Settings, reactor: Any, standing: Standing) -> Store:
 
 def node_name(settings: Settings) -> str:
     """How people know this node."""
-    return socket.gethostname()
+    if settings.node is not None:
+        return settings.node
+    name = re.sub(r"[^A-Za-z0-9._:@-]", "-", socket.gethostname())[:LONGEST_NAME]
+    return name if are_client_ids([name]) else "node"
 
 
 def _make_etcd_store(

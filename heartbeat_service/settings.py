@@ -14,6 +14,7 @@ from typing import Any
 from attrs import field, frozen
 
 from heartbeat_service.core.heartbeat import LONGEST_FUSE, SHORTEST_FUSE
+from heartbeat_service.protocol.messages import are_client_ids
 from heartbeat_service.storage.etcd import url as etcd_url
 from heartbeat_service.web.names import Origin
 
@@ -178,6 +179,15 @@ def _store(value: Any) -> str:
     return value
 
 
+def _node(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not are_client_ids([value]):
+        expected = "1 to 64 characters of A-Z a-z 0-9 . _ : @ -, but not . or .."
+        raise _fail("node", expected, value)
+    return str(value)
+
+
 def _path(name: str, value: Any) -> str | None:
     if value is not None and (not isinstance(value, str) or not _PATH.fullmatch(value)):
         raise _fail(name, "a path", value)
@@ -231,6 +241,7 @@ class Settings:
     :ivar timebomb: seconds from a beat to a client's death, unless it asks.
     :ivar interval: seconds between beats, as clients are told.
     :ivar store: the URL of the store.
+    :ivar node: how people know this node; None for the machine's name.
     :ivar operator_token_file: the tokens that open the operator's routes.
     :ivar client_token_file: the tokens that heartbeats want.
     :ivar curve_keys: the folder of the CURVE keys; None for open ZeroMQ sockets.
@@ -258,6 +269,7 @@ class Settings:
     timebomb: float = field(default=10.0, converter=_timebomb)
     interval: float = field(default=2.0, converter=_interval)
     store: str = field(default="sqlite:heartbeat.sqlite", converter=_store)
+    node: str | None = field(default=None, converter=_node)
     operator_token_file: str | None = field(
         default=None, converter=_operator_token_file
     )

@@ -124,6 +124,10 @@ class Counters:
             if client.silent_until > now:
                 self.silent.add(client.client_id)
 
+    def alive(self) -> int:
+        """How many live, as far as the store knows."""
+        return sum(self.states.values())
+
     def hear(self, change: Change) -> None:
         """A client has changed, and the store knows it."""
         self.changes[change.reason] += 1

@@ -191,7 +191,7 @@ class Dispatcher:
         deaths = self.deaths
         counters, mass_loss, hold = self.counters, self.registry.mass_loss, self.hold()
         return SummaryRecord(
-            alive=sum(counters.states.values()),
+            alive=counters.alive(),
             states=dict(counters.states),
             late=len(mass_loss.late),
             held=len(mass_loss.held),

@@ -32,7 +32,7 @@ from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.engine.orders import Orders
 from heartbeat_service.engine.others import OtherNodes
 from heartbeat_service.engine.slices import in_slices
-from heartbeat_service.storage.nodes import Standing
+from heartbeat_service.storage.nodes import Node, Nodes, OneNode, Standing
 from heartbeat_service.storage.store import Store, StoreTrouble
 
 #: The share of the clients that may live from which on the log warns; and below which
@@ -65,6 +65,7 @@ class Engine:
     :param mass_loss_share: how many of all must be late for a hold; None for none.
     :param mass_loss_hold: how long a hold may last, in seconds.
     :param worked: seconds of processor time that the reactor's thread has used.
+    :param nodes: all that are this service; None if it is alone.
     :param standing: whether this node may speak for the service; a single one may.
     :ivar opened: whether its clients are known.
     :ivar gone: who was here and is not.
@@ -89,6 +90,7 @@ class Engine:
         mass_loss_hold: float = 60.0,
         wall_clock: Callable[[], float] = time.time,
         worked: Callable[[], float] = lambda: 0.0,
+        nodes: Nodes | None = None,
         standing: Standing | None = None,
     ) -> None:
         self.opened = False
@@ -154,6 +156,9 @@ class Engine:
             self.registry, self.journal, self.counters, self.gone, store.beats_here
         )
         store.listen(self._others)
+        self.nodes: Nodes = nodes or OneNode(
+            self.counters.alive, Node(session="", name="", since=wall_clock())
+        )
         self._nearly_full = False
 
     async def open(self) -> bool:

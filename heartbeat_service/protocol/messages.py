@@ -211,6 +211,7 @@ CAMEL = {
     "seconds_left": "secondsLeft",
     "seconds_since_heartbeat": "secondsSinceHeartbeat",
     "seconds_to_timebomb": "secondsToTimebomb",
+    "self_": "self",
     "server_time": "serverTime",
     "silent_seconds": "silentSeconds",
     "started_at": "startedAt",

@@ -9,11 +9,11 @@ what it hears, and whoever asks the other nodes, what they say.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from heartbeat_service.core.clock import Clock
 from heartbeat_service.core.errors import Overloaded
@@ -64,6 +64,37 @@ class Nodes(Protocol):
 
     def leave(self) -> Deferred[None]:
         """Let the others take this node's clients over; it writes nothing any more."""
+
+
+@define(eq=False)
+class OneNode(Nodes):
+    """This machine, where there is no other.
+
+    :ivar count: how many clients live.
+    """
+
+    count: Callable[[], int]
+    own: Node
+
+    def introduce(self, own: Node) -> None:
+        """Know where it listens; nobody else asks."""
+        self.own = own
+
+    def all(self) -> Sequence[Node]:
+        """This one."""
+        return [self.own]
+
+    def clients_at(self, session: str) -> int:
+        """All."""
+        return self.count() if session == self.own.session else 0
+
+    def node_of(self, client_id: str) -> Node:  # noqa: ARG002 - there is no other
+        """This one."""
+        return self.own
+
+    def leave(self) -> Deferred[None]:
+        """Nobody is there who could take its clients over."""
+        return succeed(None)
 
 
 @define(eq=False)

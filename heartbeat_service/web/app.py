@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from heartbeat_service.core.errors import (
     BadMessage,
@@ -59,6 +59,7 @@ from heartbeat_service.protocol.messages import (
     Request,
     SummaryRecord,
 )
+from heartbeat_service.protocol.nodes import NodesRecord, OwnNodeRecord
 from heartbeat_service.protocol.orders import (
     KickOrder,
     KickOrders,
@@ -87,6 +88,7 @@ from heartbeat_service.web.parameters import (
     LAST_EVENT_ID,
     LISTED,
 )
+from heartbeat_service.web.peers import Peers, UnknownNode
 from heartbeat_service.web.problem import Problem, unavailable, write_problem
 from heartbeat_service.web.route import Files, Listed, Routes, Who
 from heartbeat_service.web.routing import (
@@ -121,6 +123,7 @@ class HeartbeatApp:
     :param operator_door: where all other routes do, but for the service's health.
     :param names: which Hosts it is known by, and which pages may ask.
     :param streams: all who read events.
+    :param peers: the other nodes.
     :ivar gate: see :meth:`Gate.check`.
     :ivar route_of: see :meth:`Gate.route_of`.
     :ivar read_metrics: tells what has happened, in numbers, in Prometheus' text format.
@@ -141,6 +144,7 @@ class HeartbeatApp:
         operator_door: Door,
         names: Names,
         streams: EventStreams,
+        peers: Peers,
     ) -> None:
         self._dispatcher = dispatcher
         self._trouble = trouble
@@ -153,6 +157,7 @@ class HeartbeatApp:
         self.client_door = client_door
         self.operator_door = operator_door
         self._streams = streams
+        self._peers = peers
         self._gate = Gate(self.routes, client_door, operator_door, names)
         self.gate = self._gate.check
         self.route_of = self._gate.route_of
@@ -500,6 +505,40 @@ class HeartbeatApp:
         request.setHeader(b"Content-Type", CONTENT_TYPE)
         request.setHeader(b"Content-Length", b"%d" % len(text))
         return text
+
+    @routes.add("GET /nodes", who=Who.OPERATORS, answers=NodesRecord)
+    def nodes(self, request: IRequest) -> bytes:
+        """All nodes that are this service."""
+        return _json(request, NodesRecord(self._peers.records()))
+
+    @routes.add("GET /nodes/self", who=Who.ANYONE, answers=OwnNodeRecord)
+    def own_node(self, request: IRequest) -> bytes:
+        """Which node answers, and whether etcd answers it."""
+        peers = self._peers
+        own = OwnNodeRecord(peers.nodes.own.name, peers.standing.in_touch)
+        return _json(request, own)
+
+    @routes.add(
+        "POST /nodes/{name}/drain",
+        who=Who.OPERATORS,
+        answers=None,
+        refuses=(IllegalTransition,),
+    )
+    async def drain(self, request: IRequest, name: str) -> bytes | None:
+        """A node's clients go to the others, before it is stopped.
+
+        Asked of another node, it is passed on to that one.
+        """
+        if _read(request):
+            raise BadMessage("Takes no body")
+        try:
+            answer = await self._peers.drain(name, authorization_of(request))
+        except UnknownNode as error:
+            raise NotFound(str(error)) from None
+        if answer is not None:
+            return answer.pass_on(request)
+        _done(None, request)
+        return None
 
     @routes.add("GET /healthz", who=Who.ANYONE, answers=HealthRecord)
     def healthz(self, request: IRequest) -> bytes:

@@ -134,6 +134,6 @@ def problem_of_routing(error: HTTPException) -> Problem:
     if isinstance(error, MethodNotAllowed):
         allow = ", ".join(sorted(error.valid_methods or ()))
         return Problem(status, BadMessage.code, f"Allowed here: {allow}", allow=allow)
-    if isinstance(error, NotFound):
+    if isinstance(error, NotFound) and error.description == NotFound.description:
         return Problem(status, BadMessage.code, "Not Found: no such path")
     return Problem(status, BadMessage.code, error.description or status.phrase)

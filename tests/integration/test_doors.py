@@ -45,6 +45,8 @@ OPERATOR_ROUTES = [
     ("DELETE", "/mass-loss", b""),
     ("GET", "/summary", b""),
     ("GET", "/metrics", b""),
+    ("GET", "/nodes", b""),
+    ("POST", "/nodes/a/drain", b""),
     ("HEAD", "/events", b""),  # a GET has no end
 ]
 CLIENT_ROUTES = [
@@ -110,7 +112,7 @@ def test_no_route_but_health_the_page_and_the_documents_is_without_a_door() -> N
     routes = {rule.endpoint for rule in map_.iter_rules()}
     assert routes - behind_doors == {
         *("healthz", "readyz", "page", "page_file"),
-        *("openapi", "asyncapi"),
+        *("openapi", "asyncapi", "own_node"),
     }
 
 

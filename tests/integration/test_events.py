@@ -29,6 +29,7 @@ from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.channel import IDLE, LINGER
 from heartbeat_service.web.events import MOST_WAITING, EventStreams
 from heartbeat_service.web.names import Names
+from heartbeat_service.web.peers import Peers
 from heartbeat_service.web.port import BACKLOG
 from heartbeat_service.web.site import HeartbeatSite
 from tests.event_stream import Event, EventReader
@@ -275,6 +276,7 @@ async def house() -> AsyncIterator[House]:
         Door(),
         Names([]),
         streams,
+        Peers(reactor, engine.nodes, engine.standing),
     )
     site = HeartbeatSite(app.resource(), reactor, 100, engine.clock, app.gate)
     port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")

@@ -37,6 +37,7 @@ from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.framing import MAX_CHUNKS, Chunks
 from heartbeat_service.web.names import Names
+from heartbeat_service.web.peers import Peers
 from heartbeat_service.web.port import BACKLOG, PatientPort
 from heartbeat_service.web.site import HeartbeatSite
 from tests.integration.conftest import Answer, Running, Serve, Wire, odd_lines
@@ -494,6 +495,7 @@ async def crowd() -> AsyncIterator[Crowd]:
         Door(),
         Names([]),
         EventStreams(engine.events, reactor, 1),
+        Peers(reactor, engine.nodes, engine.standing),
     )
     site = HeartbeatSite(app.resource(), reactor, 100, engine.clock, app.gate)
     port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")

@@ -708,7 +708,8 @@ class EtcdStore(Store, Nodes):
     def introduce(self, own: Node) -> None:
         self._own = evolve(own, session=self._own.session)
         self._is_introduced = False
-        self._spawn(self._introduce())
+        if self._is_open:
+            self._spawn(self._introduce())
 
     async def _introduce(self) -> None:
         session = self._member.session
@@ -733,10 +734,9 @@ class EtcdStore(Store, Nodes):
 
     @override
     def leave(self) -> Deferred[None]:
-        session = self._member.session
-        if session is None:
+        if not self._is_open or self._member.session is None:
             return succeed(None)
-        return Deferred.fromCoroutine(self._bequeath_own(session))
+        return Deferred.fromCoroutine(self._bequeath_own(self._member.session))
 
     # Whatever is tried until it is done
 

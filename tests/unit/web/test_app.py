@@ -18,6 +18,7 @@ from heartbeat_service.web.access import Door
 from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.names import Names
+from heartbeat_service.web.peers import Peers
 from tests.messages import envelope
 
 
@@ -47,6 +48,7 @@ class TestApp(SynchronousTestCase):
             Door(),
             Names([]),
             EventStreams(engine.events, clock, 1),
+            Peers(clock, engine.nodes, engine.standing),
         )
         self.web: Any = StubTreq(self.app.resource())  # its methods have no types
 

@@ -26,6 +26,7 @@ from heartbeat_service.web.events import (
     EventStreams,
 )
 from heartbeat_service.web.names import Names
+from heartbeat_service.web.peers import Peers
 from heartbeat_service.web.site import HeartbeatSite
 from tests.event_stream import Event, EventReader
 from tests.unit.engine.test_dispatch import House
@@ -114,6 +115,7 @@ class StreamsTestCase(SynchronousTestCase):
             operator_door,
             Names([]),
             self.streams,
+            Peers(self.clock, self.house.engine.nodes, self.house.engine.standing),
         )
         return HeartbeatSite(app.resource(), self.clock, 100, self.clock, app.gate)
 

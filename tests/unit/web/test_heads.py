@@ -23,6 +23,7 @@ from heartbeat_service.web.heads import (
     KnownHeads,
 )
 from heartbeat_service.web.names import Names
+from heartbeat_service.web.peers import Peers
 from heartbeat_service.web.site import HeartbeatSite
 from tests.messages import heartbeat, message, over_http
 from tests.unit.engine.test_dispatch import House
@@ -74,6 +75,9 @@ class Service:
             Door(),
             Names(["show"], [ORIGIN]),
             EventStreams(self.house.engine.events, self.house.clock, 1),
+            Peers(
+                self.house.clock, self.house.engine.nodes, self.house.engine.standing
+            ),
         )
         clock = self.house.clock
         resource = app.resource()

@@ -30,6 +30,7 @@ from heartbeat_service.web.channel import IDLE, LINGER, REQUEST_DEADLINE
 from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.listing import CHUNK
 from heartbeat_service.web.names import Names
+from heartbeat_service.web.peers import Peers
 from heartbeat_service.web.site import HeartbeatSite
 from tests.unit.engine.test_dispatch import House
 from tests.unit.fakes import listen
@@ -168,6 +169,7 @@ class ListingTestCase(SynchronousTestCase):
             Door(),
             Names([]),
             EventStreams(self.house.engine.events, self.clock, 1),
+            Peers(self.clock, self.house.engine.nodes, self.house.engine.standing),
         )
         self.site = HeartbeatSite(app.resource(), self.clock, 100, self.clock, app.gate)
 
