@@ -42,6 +42,7 @@ from heartbeat_service.engine.engine import STALLED
 from heartbeat_service.service import HeartbeatService
 from heartbeat_service.settings import Settings
 from heartbeat_service.zeromq.connection import HardenedConnection, make_factory
+from tests.integration.etcd import EtcdCluster, StartEtcd, begin_etcd
 from tests.integration.processes import Process, Spawn
 from tests.integration.waiting import PATIENCE, patiently, reactor, until
 from tests.messages import heartbeat
@@ -377,6 +378,22 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
     for process in reversed(started):
         if process.status is None:
             pytest_twisted.blockon(Deferred.fromCoroutine(process.ends("TERM")))
+
+
+@pytest.fixture
+def start_etcd(spawn: Spawn, tmp_path: Path) -> Iterator[StartEtcd]:
+    """``await start_etcd(members, …)`` is a cluster of etcd, ended after the test."""
+    clusters: list[EtcdCluster] = []
+
+    async def start(members: int = 1, *options: str | Path) -> EtcdCluster:
+        cluster = begin_etcd(spawn, tmp_path / "etcd", members, *options)
+        clusters.append(cluster)
+        await cluster.ready()
+        return cluster
+
+    yield start
+    for cluster in clusters:
+        pytest_twisted.blockon(Deferred.fromCoroutine(cluster.kill()))
 
 
 async def start_service(
