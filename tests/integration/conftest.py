@@ -382,7 +382,7 @@ def spawn(tmp_path: Path) -> Iterator[Spawn]:
 
 @pytest.fixture
 def start_etcd(spawn: Spawn, tmp_path: Path) -> Iterator[StartEtcd]:
-    """``await start_etcd(members, …)`` is a cluster of etcd, ended after the test."""
+    """Starts clusters of etcd, with so many members, and ends them after the test."""
     clusters: list[EtcdCluster] = []
 
     async def start(members: int = 1, *options: str | Path) -> EtcdCluster:

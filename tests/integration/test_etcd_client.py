@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,14 @@ import grpc
 import pytest
 import pytest_twisted
 from aetcd.rpc import auth_pb2, rpc_pb2, rpc_pb2_grpc
-from attrs import define, field
+from attrs import define, field, frozen
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -31,9 +40,10 @@ from heartbeat_service.storage.etcd.port import (
     Transaction,
 )
 from heartbeat_service.storage.etcd.stream import PROGRESS, SILENT
-from heartbeat_service.storage.etcd.url import EtcdURL, parse
-from tests.integration.etcd import EtcdCluster, EtcdMember, StartEtcd, begin_etcd
+from heartbeat_service.storage.etcd.url import parse
+from tests.integration.etcd import EtcdCluster, StartEtcd, begin_etcd
 from tests.integration.processes import Process, Spawn
+from tests.integration.test_tls import certificate
 from tests.integration.waiting import PATIENCE, patiently, pause, reactor, until
 from tests.unit.storage.etcd_suite import Ear, EtcdSuite
 
@@ -75,7 +85,7 @@ class TestPromises(EtcdSuite, SynchronousTestCase):
         pytest_twisted.blockon(Deferred.fromCoroutine(until(lambda: bool(predicate()))))
 
 
-#: A client of these endpoints, closed after the test.
+#: Makes a client, which is closed after the test.
 Connect = Callable[[str], EtcdClient]
 
 
@@ -248,7 +258,7 @@ async def test_what_hangs_blocks_nothing_and_ends_at_close(
 ) -> None:
     before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connects, says nothing
-        etcd = connect("etcd://127.0.0.1:%d" % silent.getsockname()[1])
+        etcd = connect(f"etcd://127.0.0.1:{silent.getsockname()[1]}")
         asked = etcd.grant(5)
         ear = Ear()
         etcd.watch(b"test/", 1, ear.hear, ear.lost.append)
@@ -285,6 +295,182 @@ async def test_big_pages_arrive(start_etcd: StartEtcd, connect: Connect) -> None
     page = await patiently(etcd.scan(b"test/"))
     assert sum(len(key.value) for key in page.keys) == 5_000_000
     await until(lambda: len(ear.events) == 5)
+    too_big = etcd.transact(Transaction((), [Put(KEY, bytes(2_000_000))]))
     with pytest.raises(EtcdRefuses, match="too large"):
-        put = Put(KEY, bytes(2_000_000))
-        await patiently(etcd.transact(Transaction((), [put])))
+        await patiently(too_big)
+
+
+@frozen
+class Papers:
+    """Certificates in files: who signed them, etcd's, and ours."""
+
+    ca: Path
+    server: tuple[Path, Path]
+    client: tuple[Path, Path]
+
+
+def make_papers(folder: Path) -> Papers:
+    """Make certificates that one authority has signed."""
+    folder.mkdir()
+    root, *keys = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+    ca = x509.BasicConstraints(ca=True, path_length=0)
+    host = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    signed = certificate("root", root, "root", root, ca)
+    (folder / "ca.pem").write_bytes(signed.public_bytes(Encoding.PEM))
+    for name, key in zip(("server", "client"), keys, strict=True):
+        signed = certificate(name, key, "root", root, host)
+        (folder / f"{name}.pem").write_bytes(signed.public_bytes(Encoding.PEM))
+        (folder / f"{name}.key").write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+    return Papers(
+        folder / "ca.pem",
+        server=(folder / "server.pem", folder / "server.key"),
+        client=(folder / "client.pem", folder / "client.key"),
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_is_spoken_with_who_shows_the_right_certificate(
+    start_etcd: StartEtcd, connect: Connect, tmp_path: Path
+) -> None:
+    ours, others = (make_papers(tmp_path / name) for name in ("ours", "others"))
+    server, key = ours.server
+    cluster = await start_etcd(
+        1,
+        *("--cert-file", server, "--key-file", key),
+        *("--client-cert-auth", "--trusted-ca-file", ours.ca),
+    )
+
+    def client(ca: Path, papers: tuple[Path, Path]) -> EtcdClient:
+        return connect(cluster.url(ca=ca, cert=papers[0], key=papers[1]))
+
+    assert await written(client(ours.ca, ours.client)) is None
+    for wrong in (
+        client(others.ca, ours.client),
+        client(ours.ca, others.client),
+        connect(cluster.url(ca=ours.ca)),
+        connect(cluster.url()),
+    ):
+        with pytest.raises(EtcdAway):
+            await written(wrong)
+    ours.ca.unlink()
+    unreadable = client(ours.ca, ours.client)
+    with pytest.raises(EtcdRefuses, match=f"{ours.ca}: No such file"):
+        await written(unreadable)
+    ear = Ear()
+    unreadable.watch(b"test/", 1, ear.hear, ear.lost.append)
+    assert ear.lost == []  # not before it returns
+    await until(lambda: ear.lost != [])
+    assert isinstance(ear.lost[0], EtcdRefuses)
+
+
+def ask_for_passwords(cluster: EtcdCluster) -> None:
+    """Let etcd ask who it is: "heart", or "stranger", who may do nothing.
+
+    Their password is "secret".
+    """
+    with grpc.insecure_channel(cluster.members[0].endpoint) as channel:
+        auth = rpc_pb2_grpc.AuthStub(channel)
+        everything = auth_pb2.Permission(
+            permType=auth_pb2.Permission.READWRITE, key=b"test/", range_end=b"test0"
+        )
+        for user in ("root", "heart", "stranger"):
+            auth.UserAdd(rpc_pb2.AuthUserAddRequest(name=user, password="secret"))
+        for role in ("root", "beating"):
+            auth.RoleAdd(rpc_pb2.AuthRoleAddRequest(name=role))
+        auth.RoleGrantPermission(
+            rpc_pb2.AuthRoleGrantPermissionRequest(name="beating", perm=everything)
+        )
+        for user, role in (("root", "root"), ("heart", "beating")):
+            auth.UserGrantRole(rpc_pb2.AuthUserGrantRoleRequest(user=user, role=role))
+        auth.AuthEnable(rpc_pb2.AuthEnableRequest())
+
+
+@pytest_twisted.ensureDeferred
+async def test_user_gets_in_by_a_password_and_stays_in_when_the_token_has_ended(
+    start_etcd: StartEtcd, connect: Connect, tmp_path: Path
+) -> None:
+    cluster = await start_etcd(1)
+    (member,) = cluster.members
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    etcd = connect(cluster.url(user="heart@", password_file=password))
+    assert await written(etcd) is None  # nobody is asked yet
+    ask_for_passwords(cluster)
+    await write(etcd, b"1")
+    ear = Ear()
+    etcd.watch(b"test/", 1, ear.hear, ear.lost.append)
+    await until(lambda: ear.events != [])
+    await member.kill()  # it forgets the tokens that it gave
+    await until(lambda: ear.lost != [])
+    member.begin()
+    await member.ready()
+    again = Ear()
+    etcd.watch(b"test/", 1, again.hear, again.lost.append)
+    await write(etcd, b"2")
+    await until(lambda: b"2" in [event.key.value for event in again.events])
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "expected"),
+    [
+        ("stranger@", "secret", "permission denied"),
+        ("heart@", "wrong", "invalid user ID or password"),
+        ("", "", "user name is empty"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_who_may_not_is_told_so(
+    user: str,
+    password: str,
+    expected: str,
+    start_etcd: StartEtcd,
+    connect: Connect,
+    tmp_path: Path,
+) -> None:
+    cluster = await start_etcd(1)
+    ask_for_passwords(cluster)
+    file = tmp_path / "password"
+    file.write_text(password)
+    url = cluster.url(user=user, password_file=file) if user else cluster.url()
+    etcd = connect(url)
+    with pytest.raises(EtcdRefuses, match=expected):
+        await written(etcd)
+    ear = Ear()
+    etcd.watch(b"test/", 1, ear.hear, ear.lost.append)
+    await until(lambda: ear.lost != [])
+    assert isinstance(ear.lost[0], EtcdRefuses)
+
+
+#: Makes a client, forks as a daemon does, and asks.
+DAEMON = """
+import os, sys
+from twisted.internet import reactor
+from heartbeat_service.storage.etcd.client import EtcdClient
+from heartbeat_service.storage.etcd.url import parse
+
+etcd = EtcdClient(reactor, parse(sys.argv[1]))
+if os.fork() == 0:
+    def end(answer):
+        told = answer if isinstance(answer, int) else answer.getErrorMessage()
+        print(told, flush=True)
+        etcd.close().addBoth(lambda _: reactor.stop())
+    reactor.callWhenRunning(lambda: etcd.grant(5).addBoth(end))
+    reactor.run()
+else:
+    os.wait()
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_daemon_asks_after_its_fork_and_grpc_prints_nothing(
+    start_etcd: StartEtcd, spawn: Spawn
+) -> None:
+    cluster = await start_etcd(1)
+    (member,) = cluster.members
+    for expected in (r"\d+", rf"etcd at {member.endpoint}: failed to connect to .*"):
+        daemon = spawn(sys.executable, "-c", DAEMON, cluster.url())
+        assert await daemon.ends() == 0
+        assert re.fullmatch(rf"{expected}\n", daemon.output), daemon.output
+        await member.kill()

@@ -20,8 +20,10 @@ PREFIX = "heartbeat"
 #: Where etcd listens if nothing else is said.
 PORT = 2379
 
+LAST_PORT = 65_535
+
 _FILES = ("ca", "cert", "key", "password-file")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:\[\]@%]+)(?::(.*))?", re.ASCII)
+_MEMBER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(.*))?")
 
 
 @frozen
@@ -56,7 +58,9 @@ def parse(url: str) -> EtcdURL:
     :raises ValueError: with a sentence that says what is expected instead.
     """
     if not url.startswith(SCHEME):
-        raise ValueError(f"etcd's URL begins with {SCHEME}, not {url[:20]!r}")
+        raise ValueError(
+            f"etcd's URL begins with {SCHEME}, not {url.partition(':')[0]!r}"
+        )
     place, _, query = url[len(SCHEME) :].partition("?")
     authority, _, path = place.partition("/")
     user, at, members = authority.rpartition("@")
@@ -83,18 +87,18 @@ def parse(url: str) -> EtcdURL:
 
 
 def _endpoint(member: str) -> str:
-    matched = _HOST.fullmatch(member)
+    matched = _MEMBER.fullmatch(member)
     if matched is None:
         raise ValueError(
             f"A member of etcd is HOST:PORT, or [IPv6]:PORT, not {member!r}; "
             "several are separated by commas"
         )
-    host, _, port = matched.groups()
+    host, port = matched.groups()
     if port is None:
         return f"{host}:{PORT}"
-    # int() would take signs, spaces and digits of other scripts.
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:  # noqa: PLR2004 — the ports that TCP has
-        raise ValueError(f"A port is a number from 1 to 65535, not {port!r}")
+    # int() alone would take signs, spaces and digits of other scripts.
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= LAST_PORT:
+        raise ValueError(f"A port is a number from 1 to {LAST_PORT}, not {port!r}")
     return f"{host}:{int(port)}"
 
 
