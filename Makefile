@@ -35,18 +35,24 @@ demo: $(RUN)
 	@exec $(BIN)/python examples/demo.py $(ARGS)
 
 # A real Prometheus scrapes the service. Clients in other languages are tried where these
-# are there, and all of them with CLIENTS=all. With COVERAGE=1, after `make units COVERAGE=1`,
+# are there, and all of them with CLIENTS=all; so is etcd, and always with ETCD=required. With COVERAGE=1, after `make units COVERAGE=1`,
 # it asks for 95 %; what has passed there, under trial, isn't run again.
 test: $(DEV)
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
 		sh deploy/install-debian.sh prometheus
 	@$(has_clients)
+	@$(has_etcd)
 ifdef COVERAGE
 	$(BIN)/python -m pytest -q -n 6 --dist loadgroup --cov --cov-append \
 		tests/integration tests/conformance
 else
 	$(BIN)/python -m pytest -q -n 4 --dist loadgroup
 endif
+
+# What many machines share. Where it isn't there, what needs it is skipped.
+has_etcd = command -v etcd >/dev/null || { \
+	if [ "$$ETCD" = required ]; then sh deploy/install-debian.sh etcd-server; \
+	else echo "There is no etcd here (Debian's etcd-server): its tests are skipped."; fi; }
 
 # A real browser, and fonts that run narrow and wide: no text may be cut off in any.
 BROWSER := chromium fonts-liberation fonts-noto-core fonts-dejavu-core fonts-inter
@@ -144,11 +150,12 @@ package: dist
 
 # All that any part of check needs of Debian, while the first parts run.
 tools:
-	@dpkg-query -W prometheus $(BROWSER) $(LANGUAGES) >/dev/null 2>&1 || \
-		sh deploy/install-debian.sh prometheus $(BROWSER) $(LANGUAGES)
+	@dpkg-query -W prometheus etcd-server $(BROWSER) $(LANGUAGES) >/dev/null 2>&1 || \
+		sh deploy/install-debian.sh prometheus etcd-server $(BROWSER) $(LANGUAGES)
 
 # The first have a core for the units and one for the rest; what comes after has both.
 check: export CLIENTS := all
+check: export ETCD := required
 check: $(DEV)
 	$(MAKE) --no-print-directory -j3 --output-sync=target \
 		tools units lint package openapi virtual-hour COVERAGE=1

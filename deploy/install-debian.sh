@@ -25,8 +25,8 @@ $as_root apt-get install -y -qq --no-install-recommends "$@"
 
 # Debian starts a server that it installs, now and at each boot: only its program is wanted.
 for package in $new; do
-    if [ -x "/etc/init.d/$package" ]; then
-        $as_root update-rc.d "$package" disable
-        $as_root invoke-rc.d "$package" stop
-    fi
+    for script in $(dpkg-query -L "$package" | grep '^/etc/init\.d/.'); do
+        $as_root update-rc.d "${script##*/}" disable
+        $as_root invoke-rc.d "${script##*/}" stop
+    done
 done
