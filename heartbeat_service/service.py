@@ -297,6 +297,11 @@ class HeartbeatService(Service):
         streams = EventStreams(
             engine.events, self._reactor, min(MOST_STREAMS, connections // 4)
         )
+        peers = Peers(
+            self._reactor, engine.nodes, engine.standing, operators.authorization
+        )
+        peers.start()
+        self._closers.append(peers.stop)
         app = HeartbeatApp(
             engine.dispatcher,
             engine.orders,
@@ -305,7 +310,7 @@ class HeartbeatService(Service):
             operators,
             names,
             streams,
-            Peers(self._reactor, engine.nodes, engine.standing),
+            peers,
         )
         resource = app.resource()
         site = HeartbeatSite(

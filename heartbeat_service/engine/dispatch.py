@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from attrs import define, field
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
@@ -50,6 +50,7 @@ from heartbeat_service.protocol.messages import (
     SummaryRecord,
     as_state,
 )
+from heartbeat_service.protocol.nodes import BeatsAnswer, BeatsRecord
 from heartbeat_service.storage.nodes import Standing
 from heartbeat_service.storage.store import MOST_GONE
 
@@ -340,7 +341,9 @@ class Dispatcher:
         def chosen(record: ClientRecord | None) -> ClientRecord | None:
             if record is None:
                 return None
-            fits = which.has(record.client_state, record.labels, record.late)
+            known = record.seconds_since_heartbeat is not None
+            late = record.late if known else None
+            fits = which.has(record.client_state, record.labels, late)
             return record if fits else None
 
         # The names are taken with the first step, which is in somebody's slice.
@@ -376,7 +379,9 @@ class Dispatcher:
         """
         client, held = self.registry.find(client_id), self.journal.held()
         kept = held.get(client_id, client)
-        late = client_id in self.registry.mass_loss.late
+        late: bool | None = client_id in self.registry.mass_loss.late
+        if client is not None and client.heartbeat.stage is Stage.ELSEWHERE:
+            late = None
         if kept is None or not which.has(kept.state, kept.labels, late):
             return None
         if isinstance(kept, LocalClient):
@@ -397,6 +402,7 @@ class Dispatcher:
         :param heartbeat: None if it has died, which the store doesn't know yet.
         """
         client_id, mass_loss = client.client_id, self.registry.mass_loss
+        values, since, left = _of_beats(fuse, heartbeat)
         return ClientRecord(
             client_id=client_id,
             client_state=client.state,
@@ -404,12 +410,10 @@ class Dispatcher:
             sequence=client.sequence,
             incarnation=client.incarnation,
             instance_id=client.instances.present,
-            values=NO_VALUES if heartbeat is None else heartbeat.values,
+            values=values,
             timebomb_seconds=fuse,
-            seconds_since_heartbeat=fuse
-            if heartbeat is None
-            else heartbeat.seconds_since(),
-            seconds_to_timebomb=0.0 if heartbeat is None else heartbeat.seconds_left(),
+            seconds_since_heartbeat=since,
+            seconds_to_timebomb=left,
             registered_at=moment(client.registered_at),
             labels=client.labels,
             late=client_id in mass_loss.late,
@@ -428,6 +432,38 @@ class Dispatcher:
             return heartbeat.seconds_left()  # the service may have stalled meanwhile
         return max(0.0, client.silent_until - self.registry.wall_clock())
 
+    def beats_of(self, client_ids: Iterable[str]) -> BeatsAnswer:
+        """What other nodes can't know of those of these clients that beat here.
+
+        :raises Overloaded: if the store isn't open.
+        """
+        held, mass_loss = self.journal.held(), self.registry.mass_loss
+        beats: dict[str, BeatsRecord] = {}
+        for client_id in client_ids:
+            client = self.registry.find(client_id)
+            if client is None or client.heartbeat.stage is Stage.ELSEWHERE:
+                continue
+            kept = held.get(client_id, client)
+            # Nobody is told of a life that the store doesn't have yet.
+            if kept is not None and kept.incarnation == client.incarnation:
+                beats[client_id] = self._beats(client)
+        return BeatsAnswer(beats, late=len(mass_loss.late), held=len(mass_loss.held))
+
+    def _beats(self, client: LocalClient) -> BeatsRecord:
+        heartbeat, mass_loss = client.heartbeat, self.registry.mass_loss
+        return BeatsRecord(
+            incarnation=client.incarnation,
+            values=heartbeat.values,
+            seconds_since_heartbeat=heartbeat.seconds_since(),
+            seconds_to_timebomb=heartbeat.seconds_left(),
+            reported_state=client.reported_state,
+            late=client.client_id in mass_loss.late,
+            held=client.client_id in mass_loss.held,
+            silent_seconds=self._silent_seconds(client, heartbeat),
+            beats=heartbeat.beats,
+            longest_gap_seconds=heartbeat.longest_gap,
+        )
+
     def reply(self, client: LocalClient) -> ClientStateMessage:
         """What is told of a client."""
         fuse = client.heartbeat.fuse
@@ -442,6 +478,20 @@ class Dispatcher:
             state_change_endpoint=self.state_change_endpoint,
             instance_id=client.instances.present or UNSET,
         )
+
+
+def _of_beats(
+    fuse: float, heartbeat: Heartbeat | None
+) -> tuple[Raw | None, float | None, float | None]:
+    """Its values, seconds since the last beat, and to the timebomb, if known here.
+
+    :param heartbeat: as :meth:`Dispatcher._record_of` has it.
+    """
+    if heartbeat is None:
+        return NO_VALUES, fuse, 0.0
+    if heartbeat.stage is Stage.ELSEWHERE:
+        return None, None, None
+    return heartbeat.values, heartbeat.seconds_since(), heartbeat.seconds_left()
 
 
 def _answer(_: None, outcome: T | HeartbeatError) -> T:

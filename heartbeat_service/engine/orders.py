@@ -272,7 +272,7 @@ def _as_if_silenced(record: ClientRecord, seconds: float) -> ClientRecord:
     """What would be told of a client after an order to be silent for so long."""
     left = record.seconds_to_timebomb
     if seconds:
-        left = max(min(seconds, LONGEST_SILENCE), left)
+        left = max(min(seconds, LONGEST_SILENCE), left or 0.0)
     elif record.silent_seconds is not None:
         left = record.timebomb_seconds
     else:

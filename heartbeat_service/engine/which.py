@@ -37,11 +37,16 @@ class Which:
     label: Collection[AnyOf] = ()
     late: bool | None = None
 
-    def has(self, state: ClientState, labels: Mapping[str, str], late: bool) -> bool:
-        """Whether a client is one of them whose ID begins so."""
+    def has(
+        self, state: ClientState, labels: Mapping[str, str], late: bool | None
+    ) -> bool:
+        """Whether a client is one of them whose ID begins so.
+
+        :param late: None if that isn't known here: then it may be.
+        """
         return (
             self.state in (None, state)
-            and self.late in (None, late)
+            and (late is None or self.late in (None, late))
             and has_labels(labels, self.label)
         )
 

@@ -31,6 +31,7 @@ from heartbeat_service.protocol.messages import (
     Request,
     RequestID,
 )
+from heartbeat_service.protocol.nodes import BeatsAnswer, BeatsQuestion, OwnNodeRecord
 from heartbeat_service.protocol.orders import (
     KickOrder,
     KickOrders,
@@ -141,16 +142,20 @@ _FROM_SERVER: _Decoders = {
     for message in (ClientStateMessage, ErrorMessage, OnStateChange)
 }
 _PROBLEM = _decoder(ErrorMessage)
-_ORDERS: Mapping[type[Order], msgspec.json.Decoder[Any]] = {
+_ORDERS: Mapping[type[Any], msgspec.json.Decoder[Any]] = {
     order: _decoder(order)
     for order in (
         *(StateOrder, StateOrders, SilenceOrder, SilenceOrders),
         *(LockoutOrder, LockoutOrders, KickOrder, KickOrders),
+        BeatsQuestion,
     )
 }
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
-_O = TypeVar("_O", bound=Order)
+_O = TypeVar("_O", bound=Order | BeatsQuestion)
+_OF_NODES: Mapping[type[Any], msgspec.json.Decoder[Any]] = {
+    answer: _decoder(answer) for answer in (OwnNodeRecord, BeatsAnswer)
+}
 
 
 def decode_request(data: bytes) -> tuple[Request, str | None]:
@@ -217,6 +222,15 @@ def decode_order(data: bytes, type_: type[_O]) -> _O:
     # Of a field that is there twice, msgspec takes the last.
     json.loads(text, object_pairs_hook=_check_names)
     return order
+
+
+def decode_from_node(data: bytes, type_: type[T]) -> T:
+    """Read what another node answers.
+
+    :raises BadMessage: if it is something else.
+    """
+    answer: T = _parse(_OF_NODES[type_], _text(data, len(data)))
+    return answer
 
 
 def encode(

@@ -344,6 +344,10 @@ Reply = ClientStateMessage | ErrorMessage
 class ClientRecord(Body, frozen=True):
     """All that an operator is shown of a living client.
 
+    :ivar values: None where they can't be found out: it beats at a node that doesn't
+        answer.
+    :ivar seconds_since_heartbeat: None in the same case.
+    :ivar seconds_to_timebomb: None in the same case.
     :ivar late: whether it has missed two of its intervals; who is held is late, too.
     :ivar held: whether it lives on though its fuse has run out.
     :ivar silent_seconds: what is left of a planned silence; None without one.
@@ -356,10 +360,10 @@ class ClientRecord(Body, frozen=True):
     sequence: int
     incarnation: int
     instance_id: str | None
-    values: Values
+    values: Values | None
     timebomb_seconds: float
-    seconds_since_heartbeat: float
-    seconds_to_timebomb: float
+    seconds_since_heartbeat: float | None
+    seconds_to_timebomb: float | None
     registered_at: Moment
     labels: dict[str, str]
     late: bool

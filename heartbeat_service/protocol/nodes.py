@@ -5,7 +5,15 @@ Structs only. Knows no route, and nothing of who asks whom.
 
 from __future__ import annotations
 
-from heartbeat_service.protocol.messages import Body, Moment
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol.messages import Body, ClientID, Moment, Values
+
+#: Of how many clients one node asks another at once, at the most.
+MOST_ASKED = 1_000
 
 
 class NodeRecord(Body, frozen=True):
@@ -43,3 +51,46 @@ class OwnNodeRecord(Body, frozen=True):
 
     node: str
     etcd: bool
+
+
+class BeatsQuestion(Body, frozen=True, forbid_unknown_fields=True):
+    """What a node asks another one: how some clients beat there.
+
+    :cvar fields: what it has, for people.
+    """
+
+    fields: ClassVar[str] = f"`clientIDs`, a list of at most {MOST_ASKED:,}"
+
+    client_ids: Annotated[list[ClientID], Meta(max_length=MOST_ASKED)]
+
+
+class BeatsRecord(Body, frozen=True):
+    """What only the node knows where a client beats.
+
+    :ivar incarnation: the life that it is about.
+    :ivar silent_seconds: what is left of a planned silence; None without one.
+    """
+
+    incarnation: int
+    values: Values
+    seconds_since_heartbeat: float
+    seconds_to_timebomb: float
+    reported_state: ClientState
+    late: bool
+    held: bool
+    silent_seconds: float | None
+    beats: int
+    longest_gap_seconds: float
+
+
+class BeatsAnswer(Body, frozen=True):
+    """What a node answers.
+
+    :ivar beats: by client ID; of who doesn't beat there, nothing.
+    :ivar late: how many of all who beat there are late.
+    :ivar held: how many of them are held.
+    """
+
+    beats: dict[str, BeatsRecord]
+    late: int
+    held: int

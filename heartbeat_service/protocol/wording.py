@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from heartbeat_service.core.changes import Reason
 from heartbeat_service.protocol.messages import WORD, StateNumber
+from heartbeat_service.protocol.nodes import BeatsQuestion
 from heartbeat_service.protocol.orders import LONGEST_LOCKOUT, Order
 
 _LIVING = ", ".join(state.name for state in StateNumber if state)
@@ -51,7 +52,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field (?P<field>`.*`)", re.DOTAL
 
 def say(detail: str, type_: type) -> str:
     """A sentence of msgspec's about what should have been a ``type_``."""
-    order = type_ if issubclass(type_, Order) else None
+    order = type_ if issubclass(type_, Order | BeatsQuestion) else None
     if wrong := _NOT_ONE_OF.fullmatch(detail):
         allowed = (_ALLOWED if order is None else _IN_ORDERS).get(wrong["field"])
         if allowed is not None:
@@ -64,14 +65,18 @@ def say(detail: str, type_: type) -> str:
     return detail if order is None else _say_of_order(detail, order)
 
 
-def _say_of_order(detail: str, order: type[Order]) -> str:
+def _say_of_order(detail: str, order: type[Order | BeatsQuestion]) -> str:
     if unknown := _UNKNOWN.fullmatch(detail):
         return f"Unknown field {unknown['field']}; expected {order.fields}"
     if _MISSING.fullmatch(detail):
         return f"{detail}; expected {order.fields}"
     if unlike := _UNLIKE.fullmatch(detail):
         field = unlike["field"]
-        kind = order.expects if field == "expected" else _KINDS.get(field)
+        kind = (
+            getattr(order, "expects", None)
+            if field == "expected"
+            else _KINDS.get(field)
+        )
         if kind is not None:
             return f"{detail}; `{field}` is {kind}"
     return detail

@@ -88,6 +88,7 @@ class TokenFile:
     :param path: the file's.
     :param grant: what a token with something behind it is good for; one with nothing
         behind it is good for all.
+    :ivar first: the token of the first line.
     :raises TokenFileError: if it can't be used.
     """
 
@@ -96,6 +97,7 @@ class TokenFile:
     def __init__(self, path: str, grant: Grant) -> None:
         self._path = path
         self._grant = grant
+        self.first = b""
         self._passes = self._read()
 
     def reload(self) -> None:
@@ -121,9 +123,12 @@ class TokenFile:
 
     def _read(self) -> Mapping[bytes, Pass]:
         try:
-            return parse_tokens(read_secret(self._path), self._grant)
+            content = read_secret(self._path)
+            passes = parse_tokens(content, self._grant)
         except ValueError as error:
             raise TokenFileError(f"{self._path}: {error}") from None
+        self.first = content.split(maxsplit=1)[0]
+        return passes
 
 
 class Door:
@@ -141,6 +146,10 @@ class Door:
     def wants_token(self) -> bool:
         """Whether nobody passes without a token."""
         return self._tokens is not None
+
+    def authorization(self) -> bytes:
+        """What opens it: its first token's header; empty if it needs none."""
+        return b"" if self._tokens is None else b"Bearer " + self._tokens.first
 
     def admit(self, authorization: bytes | None) -> Pass:
         """Let a request pass.

@@ -59,7 +59,12 @@ from heartbeat_service.protocol.messages import (
     Request,
     SummaryRecord,
 )
-from heartbeat_service.protocol.nodes import NodesRecord, OwnNodeRecord
+from heartbeat_service.protocol.nodes import (
+    BeatsAnswer,
+    BeatsQuestion,
+    NodesRecord,
+    OwnNodeRecord,
+)
 from heartbeat_service.protocol.orders import (
     KickOrder,
     KickOrders,
@@ -228,6 +233,7 @@ class HeartbeatApp:
             )
         after = which.pop("after", 0)
         clients = await self._dispatcher.clients(after, Which(**which))
+        clients = self._peers.each_filled(clients, limit, which.get("late"))
         if limit is None:
             await self._list(request, clients)
         else:
@@ -347,9 +353,14 @@ class HeartbeatApp:
         return self._orders.end_mass_loss(hold, by).addCallback(_done, request)
 
     @routes.add("GET /summary", who=Who.OPERATORS, answers=SummaryRecord)
-    def summary(self, request: IRequest) -> bytes:
-        """How all is, in one look."""
-        return _json(request, self._dispatcher.summarized())
+    async def summary(self, request: IRequest) -> bytes:
+        """How all is, in one look.
+
+        Late and held are also those of other nodes, as far as these answer; the hold is
+        the one of the node that answers.
+        """
+        summary = self._dispatcher.summarized()
+        return _json(request, await self._peers.summed_up(summary))
 
     @routes.add(
         "GET /clients/{id}",
@@ -357,11 +368,10 @@ class HeartbeatApp:
         answers=ClientRecord,
         refuses=(UnknownClient,),
     )
-    def client(self, request: IRequest, client_id: str) -> Deferred[bytes]:
+    async def client(self, request: IRequest, client_id: str) -> bytes:
         """One client."""
-        return self._dispatcher.client(_known(client_id)).addCallback(
-            lambda record: _json(request, record)
-        )
+        record = await self._dispatcher.client(_known(client_id))
+        return _json(request, await self._peers.filled(record))
 
     @routes.add(
         "DELETE /clients/{id}",
@@ -439,6 +449,8 @@ class HeartbeatApp:
     async def history(self, request: IRequest, client_id: str) -> bytes:
         """The lives of one client."""
         lives = await self._dispatcher.history(_known(client_id))
+        if lives[0].ended_at is None:
+            lives[0] = await self._peers.counted(client_id, lives[0])
         return _json(request, HistoryRecord(lives))
 
     @routes.add(
@@ -517,6 +529,20 @@ class HeartbeatApp:
         peers = self._peers
         own = OwnNodeRecord(peers.nodes.own.name, peers.standing.in_touch)
         return _json(request, own)
+
+    @routes.add(
+        "POST /nodes/beats",
+        who=Who.OPERATORS,
+        takes=(BeatsQuestion,),
+        answers=BeatsAnswer,
+    )
+    def beats(self, request: IRequest) -> bytes:
+        """How clients beat at this node, which other nodes ask.
+
+        Without any ID, how many are late.
+        """
+        question = decode_order(_read(request), BeatsQuestion)
+        return _json(request, self._dispatcher.beats_of(question.client_ids))
 
     @routes.add(
         "POST /nodes/{name}/drain",

@@ -8,31 +8,65 @@ each other.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from http import HTTPStatus
-from typing import Any
+from io import BytesIO
+from typing import Any, TypeVar
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from msgspec.structs import replace
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.client import (
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    ResponseDone,
+)
 from twisted.web.http_headers import Headers
 from typing_extensions import override
 
-from heartbeat_service.core.errors import IllegalTransition, Overloaded
-from heartbeat_service.protocol.codec import moment
-from heartbeat_service.protocol.nodes import NodeRecord
+from heartbeat_service.core.errors import BadMessage, IllegalTransition, Overloaded
+from heartbeat_service.engine.dispatch import Shown
+from heartbeat_service.protocol.codec import decode_from_node, encode_json, moment
+from heartbeat_service.protocol.messages import ClientRecord, LifeRecord, SummaryRecord
+from heartbeat_service.protocol.nodes import (
+    BeatsAnswer,
+    BeatsRecord,
+    NodeRecord,
+    OwnNodeRecord,
+)
 from heartbeat_service.storage.nodes import Node, Nodes, Standing
 
 #: How long an order to another node may take, in seconds.
 ORDER_TIME = 5.0
+
+#: How long it may take to answer a question, in seconds.
+ANSWER_TIME = 1.0
+
+#: How often the others are asked whether etcd answers them, while it doesn't answer
+#: this one, in seconds.
+ASK_EVERY = 1.0
+
+#: Who hasn't answered how its clients beat is left alone for so long, in seconds: else
+#: each part of a long listing would wait for it.
+LEFT_ALONE = 3.0
+
+#: Of how many clients a listing asks at once: so many records wait for the answer.
+LOOK_AHEAD = 500
 
 #: The longest answer that is read, in bytes.
 LONGEST_ANSWER = 8 * 1024 * 1024
 
 #: What of another node's answer is passed on.
 _PASSED_ON = (b"content-type", b"retry-after", b"www-authenticate")
+
+
+T = TypeVar("T")
 
 
 class UnknownNode(Exception):
@@ -46,6 +80,17 @@ class Answer:
     status: int
     headers: Headers
     body: bytes
+
+    def read(self, type_: type[T]) -> T | None:
+        """What it says, if all is well."""
+        try:
+            return (
+                decode_from_node(self.body, type_)
+                if self.status == HTTPStatus.OK
+                else None
+            )
+        except BadMessage:
+            return None
 
     def pass_on(self, request: Any) -> bytes:
         """Answer a request with it."""
@@ -64,17 +109,168 @@ class Peers:
 
     :ivar reactor: the real one, or what takes its place in tests.
     :ivar standing: whether this node may speak for the service.
+    :ivar authorization: what it shows at the operators' door of the others: a token of
+        its own, which should be good there.
     """
 
     reactor: Any
     nodes: Nodes
     standing: Standing
+    authorization: Callable[[], bytes]
     _agent: Any = field(init=False)
+    _asking: LoopingCall = field(init=False)
+    _asked: Deferred[Any] | None = field(default=None, init=False)
+    _alone_until: dict[str, float] = field(factory=dict, init=False)
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
         pool = HTTPConnectionPool(self.reactor, persistent=False)
         self._agent = Agent(self.reactor, pool=pool)
+        self._asking = LoopingCall(self._ask_if_away)
+        self._asking.clock = self.reactor
+
+    def start(self) -> None:
+        """Find out whether etcd is away from all, whenever it is away from this one."""
+        self._asking.start(ASK_EVERY, now=False)
+
+    def stop(self) -> None:
+        """Ask nobody any more."""
+        if self._asking.running:
+            self._asking.stop()
+        if self._asked is not None:
+            self._asked.cancel()
+
+    def _others(self) -> list[Node]:
+        own = self.nodes.own.session
+        return [node for node in self.nodes.all() if node.session != own]
+
+    def _ask_if_away(self) -> Deferred[Any] | None:
+        if self.standing.in_touch:
+            return None
+        self._asked = Deferred.fromCoroutine(self._ask_whether_away())
+        return self._asked.addErrback(Failure.trap, CancelledError)
+
+    async def _ask_whether_away(self) -> None:
+        asked_at = self.reactor.seconds()
+        answers = await _all(map(self._is_in_touch, self._others()))
+        if not self.standing.in_touch:
+            self.standing.hear(answers, asked_at)
+
+    async def _is_in_touch(self, node: Node) -> bool | None:
+        """Whether etcd answers a node; None if it says nothing in time."""
+        answer = await self._ask(node, b"GET", "/nodes/self", ANSWER_TIME)
+        own = None if answer is None else answer.read(OwnNodeRecord)
+        return own.etcd if own is not None and own.node == node.name else None
+
+    async def beats_of(self, client_ids: Iterable[str]) -> dict[str, BeatsRecord]:
+        """What is known where they beat, of those who beat at other nodes.
+
+        :param client_ids: at most :data:`MOST_ASKED` of them.
+        """
+        asked: defaultdict[str, list[str]] = defaultdict(list)
+        nodes: dict[str, Node] = {}
+        for client_id in client_ids:
+            node = self.nodes.node_of(client_id)
+            if node is not None and node.session != self.nodes.own.session:
+                nodes[node.session] = node
+                asked[node.session].append(client_id)
+        answers = await _all(
+            self._ask_of_beats(nodes[session], those)
+            for session, those in asked.items()
+        )
+        return {
+            client_id: beats
+            for answer in answers
+            if answer is not None
+            for client_id, beats in answer.beats.items()
+        }
+
+    async def summed_up(self, summary: SummaryRecord) -> SummaryRecord:
+        """The same, with those as well who are late or held at other nodes."""
+        answers = await _all(self._ask_of_beats(node, []) for node in self._others())
+        given = [answer for answer in answers if answer is not None]
+        return replace(
+            summary,
+            late=summary.late + sum(answer.late for answer in given),
+            held=summary.held + sum(answer.held for answer in given),
+        )
+
+    async def _ask_of_beats(
+        self, node: Node, client_ids: Sequence[str]
+    ) -> BeatsAnswer | None:
+        if self.reactor.seconds() < self._alone_until.get(node.session, 0.0):
+            return None
+        body = encode_json({"clientIDs": client_ids})
+        answer = await self._ask(
+            node, b"POST", "/nodes/beats", ANSWER_TIME, self.authorization(), body
+        )
+        beats = None if answer is None else answer.read(BeatsAnswer)
+        if beats is None:
+            self._alone_until[node.session] = self.reactor.seconds() + LEFT_ALONE
+        else:
+            self._alone_until.pop(node.session, None)
+        return beats
+
+    async def filled(self, record: ClientRecord) -> ClientRecord:
+        """A client's record, with what only another node knows of it."""
+        if record.seconds_since_heartbeat is not None:
+            return record
+        beats = await self.beats_of([record.client_id])
+        return _with(record, beats.get(record.client_id))
+
+    async def counted(self, client_id: str, life: LifeRecord) -> LifeRecord:
+        """A client's present life, with what only another node has counted of it."""
+        beats = (await self.beats_of([client_id])).get(client_id)
+        if beats is None or beats.incarnation != life.incarnation:
+            return life
+        return replace(
+            life, beats=beats.beats, longest_gap_seconds=beats.longest_gap_seconds
+        )
+
+    def each_filled(
+        self, steps: Iterator[Shown], limit: int | None, late: bool | None
+    ) -> Iterator[Shown]:
+        """The steps of a listing, each as :meth:`filled`; asks for many at once.
+
+        :param limit: how many are wanted; None for all.
+        :param late: only those for whom that holds; None for all. Who beats here was
+            looked at already.
+        """
+        # A page needs no more than one behind it, unless it has to look for them.
+        few = LOOK_AHEAD if limit is None or late is not None else limit + 1
+        most = min(few, LOOK_AHEAD)
+        waiting: list[ClientRecord] = []
+
+        def keep(record: ClientRecord | None) -> ClientRecord | None:
+            """Let it wait, behind those who do, unless it needn't."""
+            if record is None:
+                return None
+            if not waiting and record.seconds_since_heartbeat is not None:
+                return record
+            waiting.append(record)
+            return None
+
+        for step in steps:
+            if isinstance(step, Deferred):
+                yield step.addCallback(keep)
+            else:
+                yield keep(step)
+            if len(waiting) >= most:
+                yield from self._all_filled(waiting, late)
+                waiting.clear()
+        yield from self._all_filled(waiting, late)
+
+    def _all_filled(
+        self, records: Sequence[ClientRecord], late: bool | None
+    ) -> Iterator[Shown]:
+        beats: dict[str, BeatsRecord] = {}
+        if records:
+            names = [one.client_id for one in records]
+            asked = Deferred.fromCoroutine(self.beats_of(names))
+            yield asked.addCallback(beats.update)
+        for record in records:
+            whole = _with(record, beats.get(record.client_id))
+            yield whole if late in (None, whole.late) else None
 
     def records(self) -> list[NodeRecord]:
         """All nodes, as operators are shown them."""
@@ -119,41 +315,50 @@ class Peers:
             )
         [node] = called_so
         if node.session != self.nodes.own.session:
-            return await self._order(node, f"/nodes/{name}/drain", authorization)
+            path = f"/nodes/{name}/drain"
+            answer = await self._ask(node, b"POST", path, ORDER_TIME, authorization)
+            if answer is None:
+                raise Overloaded(
+                    f"The node {name} at {node.http} doesn't answer: look whether it "
+                    "still runs"
+                )
+            return answer
         self.standing.is_drained = True
         await self.nodes.leave()
         return None
 
-    async def _order(self, node: Node, path: str, authorization: bytes) -> Answer:
-        headers = Headers({b"Authorization": [authorization]} if authorization else {})
-        answer = await self._ask(node, b"POST", path, headers, ORDER_TIME)
-        if answer is None:
-            raise Overloaded(
-                f"The node {node.name} at {node.http} doesn't answer: look whether it "
-                "still runs"
-            )
-        return answer
-
     async def _ask(
-        self, node: Node, method: bytes, path: str, headers: Headers, seconds: float
+        self,
+        node: Node,
+        method: bytes,
+        path: str,
+        seconds: float,
+        authorization: bytes = b"",
+        body: bytes | None = None,
     ) -> Answer | None:
         """What a node answers; None if there is nothing in time."""
         # One that says where this one listens isn't there any more.
         if node.url in ("", self.nodes.own.url):
             return None
+        headers = Headers({b"Authorization": [authorization]} if authorization else {})
         asked = Deferred.fromCoroutine(
-            self._exchange(method, f"{node.url}{path}".encode(), headers)
+            self._exchange(method, f"{node.url}{path}".encode(), headers, body)
         )
         try:
             return await asked.addTimeout(seconds, self.reactor)
+        except CancelledError:  # whoever wanted to know is gone
+            raise
         except Exception as error:  # noqa: BLE001 - each way to get no answer has its own
             self._log.debug(
                 "node {name} doesn't answer: {error!r}", name=node.name, error=error
             )
             return None
 
-    async def _exchange(self, method: bytes, url: bytes, headers: Headers) -> Answer:
-        response = await self._agent.request(method, url, headers)
+    async def _exchange(
+        self, method: bytes, url: bytes, headers: Headers, content: bytes | None
+    ) -> Answer:
+        producer = None if content is None else FileBodyProducer(BytesIO(content))
+        response = await self._agent.request(method, url, headers, producer)
         body = _Body()
         response.deliverBody(body)
         return Answer(response.code, response.headers, await body.whole)
@@ -187,3 +392,27 @@ class _Body(Protocol):
     def _end(self) -> None:
         if self.transport is not None:
             self.transport.loseConnection()
+
+
+async def _all(asked: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What comes of all of them, at once."""
+    return await gatherResults(
+        [Deferred.fromCoroutine(each) for each in asked], consumeErrors=True
+    )
+
+
+def _with(record: ClientRecord, beats: BeatsRecord | None) -> ClientRecord:
+    """A record with what the node says where its client beats."""
+    if beats is None or record.seconds_since_heartbeat is not None:
+        return record
+    known = record.silent_seconds is not None and beats.silent_seconds is not None
+    return replace(
+        record,
+        values=beats.values,
+        seconds_since_heartbeat=beats.seconds_since_heartbeat,
+        seconds_to_timebomb=beats.seconds_to_timebomb,
+        reported_state=beats.reported_state,
+        late=beats.late,
+        held=beats.held,
+        silent_seconds=beats.silent_seconds if known else record.silent_seconds,
+    )

@@ -47,6 +47,7 @@ OPERATOR_ROUTES = [
     ("GET", "/metrics", b""),
     ("GET", "/nodes", b""),
     ("POST", "/nodes/a/drain", b""),
+    ("POST", "/nodes/beats", b'{"clientIDs": ["1"]}'),
     ("HEAD", "/events", b""),  # a GET has no end
 ]
 CLIENT_ROUTES = [

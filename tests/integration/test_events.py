@@ -276,7 +276,7 @@ async def house() -> AsyncIterator[House]:
         Door(),
         Names([]),
         streams,
-        Peers(reactor, engine.nodes, engine.standing),
+        Peers(reactor, engine.nodes, engine.standing, bytes),
     )
     site = HeartbeatSite(app.resource(), reactor, 100, engine.clock, app.gate)
     port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")

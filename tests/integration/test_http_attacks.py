@@ -495,7 +495,7 @@ async def crowd() -> AsyncIterator[Crowd]:
         Door(),
         Names([]),
         EventStreams(engine.events, reactor, 1),
-        Peers(reactor, engine.nodes, engine.standing),
+        Peers(reactor, engine.nodes, engine.standing, bytes),
     )
     site = HeartbeatSite(app.resource(), reactor, 100, engine.clock, app.gate)
     port = reactor.listenTCP(0, site, BACKLOG, "127.0.0.1")

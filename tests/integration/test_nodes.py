@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 import pytest_twisted
 import treq
-from attrs import define
+from attrs import define, evolve
+from msgspec import Raw
 from twisted.internet.defer import Deferred, succeed
 from twisted.web.http_headers import Headers
 
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.engine import Engine
+from heartbeat_service.protocol.nodes import BeatsAnswer
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.storage.nodes import Node, Nodes, Standing
 from heartbeat_service.web import peers as peers_module
@@ -28,10 +32,12 @@ from heartbeat_service.web.peers import Peers
 from heartbeat_service.web.port import BACKLOG
 from heartbeat_service.web.site import HeartbeatSite
 from tests.integration.conftest import Running, Serve
-from tests.integration.waiting import patiently, reactor
+from tests.integration.waiting import patiently, pause, reactor, until
 from tests.messages import heartbeat
+from tests.unit.storage.store_suite import snapshot
 
 TOKEN = "the-operators-token-of-all-nodes"  # noqa: S105 - of this test alone
+VALUES = Raw(b'{"x":1}')
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -95,6 +101,14 @@ class House:
         content = await patiently(response.content())
         return response.code, json.loads(content or b"null")
 
+    def knows(self, where: House, *client_ids: str) -> None:
+        """They beat at another node, and this one has heard of them."""
+        for client_id in client_ids:
+            client = where.engine.registry.find(client_id)
+            record = snapshot(client_id, 2**62) if client is None else client.snapshot()
+            self.engine.registry.replace(client_id, record, here=False)
+            self.engine.counters.states[record.state] += 1
+
     async def beat(self, client_id: str, state: str = "UNCALIBRATED", **more: Any):
         """A client beats here."""
         body = heartbeat(client_id, state, **more)
@@ -124,7 +138,7 @@ async def open_house(name: str, everybody: list[Node], door: Door) -> House:
         door,
         Names([]),
         streams,
-        Peers(reactor, sight, standing),
+        Peers(reactor, sight, standing, door.authorization),
     )
     site = HeartbeatSite(app.resource(), reactor, 100, engine.clock, app.gate)
     port = reactor.listenTCP(int(at.partition(":")[2]), site, BACKLOG, "127.0.0.1")
@@ -164,12 +178,13 @@ async def street(tmp_path) -> AsyncIterator[Street]:
 
 
 @contextmanager
-def deaf() -> Iterator[str]:
-    """An address where somebody listens who never answers."""
+def deaf() -> Iterator[tuple[socket, str]]:
+    """Somebody who listens and never answers, and where."""
     with socket() as one:
         one.bind(("127.0.0.1", 0))
         one.listen()
-        yield f"127.0.0.1:{one.getsockname()[1]}"
+        one.setblocking(False)
+        yield one, f"127.0.0.1:{one.getsockname()[1]}"
 
 
 @pytest_twisted.ensureDeferred
@@ -259,12 +274,152 @@ async def test_of_two_nodes_with_one_name_neither_is_emptied(street: Street) -> 
     await again.close()
 
 
+def by_id(answer: Any) -> dict[str, Any]:
+    """A listing's records."""
+    return {client["clientID"]: client for client in answer["clients"]}
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_only_another_node_knows_is_asked_of_it(street: Street) -> None:
+    await street.a.beat("a1", values={"fps": 90})
+    await street.b.beat("b1", values={"fps": 72})
+    await street.b.beat("b1", values={"fps": 60})
+    street.a.knows(street.b, "b1", "b2")
+    status, answer = await street.a.ask("GET", "/clients")
+    records = by_id(answer)
+    assert (status, list(records)) == (200, ["a1", "b1", "b2"])
+    assert [record["values"] for record in records.values()] == [
+        {"fps": 90},
+        {"fps": 60},
+        None,  # b doesn't know b2
+    ]
+    assert 0 <= records["b1"]["secondsSinceHeartbeat"] < 10
+    assert 0 < records["b1"]["secondsToTimebomb"] <= 10
+    assert records["b2"]["secondsSinceHeartbeat"] is None
+    assert records["b2"]["secondsToTimebomb"] is None
+    _, record = await street.a.ask("GET", "/clients/b1")
+    assert record["values"] == {"fps": 60}
+    _, history = await street.a.ask("GET", "/clients/b1/history")
+    assert history["lives"][0]["beats"] == 2
+    _, page = await street.a.ask("GET", "/clients?limit=2")
+    assert [one["values"] for one in page["clients"]] == [{"fps": 90}, {"fps": 60}]
+    _, rest = await street.a.ask("GET", f"/clients?limit=2&after={page['next']}")
+    assert ([*by_id(rest)], rest["next"]) == (["b2"], None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_late_at_another_node_is_found(street: Street) -> None:
+    for client_id in ("b1", "b2", "b3"):
+        await street.b.beat(client_id)
+    street.a.knows(street.b, "b1", "b2", "b3")
+    street.b.engine.registry.mass_loss.late.add("b2")
+    for path in ("/clients?late=true", "/clients?late=true&limit=1"):
+        assert [*by_id((await street.a.ask("GET", path))[1])] == ["b2"]
+    _, others = await street.a.ask("GET", "/clients?late=false")
+    assert [*by_id(others)] == ["b1", "b3"]
+    _, summary = await street.a.ask("GET", "/summary")
+    assert (summary["late"], summary["alive"]) == (1, 3)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listing_of_many_asks_for_many_at_once(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"b{number}" for number in range(1, 1201)]
+    for name in names:
+        street.b.engine.registry.beat(name, ClientState.RUNNING, None, None, VALUES)
+    street.a.knows(street.b, *names)
+    asked: list[int] = []
+    beats_of = Dispatcher.beats_of
+
+    def counting(self: Dispatcher, client_ids: Sequence[str]) -> BeatsAnswer:
+        asked.append(len(client_ids))
+        return beats_of(self, client_ids)
+
+    monkeypatch.setattr(Dispatcher, "beats_of", counting)
+    _, answer = await street.a.ask("GET", "/clients")
+    assert all(one["values"] == {"x": 1} for one in answer["clients"])
+    assert [one["clientID"] for one in answer["clients"]] == names
+    assert asked == [500, 500, 200]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_that_does_not_answer_holds_no_listing_up_twice(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "ANSWER_TIME", 0.2)
+    monkeypatch.setattr(peers_module, "LEFT_ALONE", 60.0)
+    monkeypatch.setattr(peers_module, "LOOK_AHEAD", 2)
+    names = [f"b{number}" for number in range(20)]
+    street.a.knows(street.b, *names)
+    with deaf() as (ears, at):
+        street.everybody[1] = evolve(street.b.sight.own, url=f"http://{at}")
+        _, answer = await street.a.ask("GET", "/clients")
+        assert [one["values"] for one in answer["clients"]] == [None] * 20
+        assert {one["late"] for one in answer["clients"]} == {False}
+        _, summary = await street.a.ask("GET", "/summary")
+        assert summary["alive"] == 20
+        ears.accept()[0].close()
+        with pytest.raises(BlockingIOError):  # nobody has asked again
+            ears.accept()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_without_a_good_token_is_told_nothing(street: Street) -> None:
+    await street.b.beat("b1", values={"fps": 60})
+    question = json.dumps({"clientIDs": ["b1"]}).encode()
+    status, answer = await street.b.ask("POST", "/nodes/beats", question)
+    assert (status, [*answer["beats"]]) == (200, ["b1"])
+    status, problem = await street.b.ask(
+        "POST", "/nodes/beats", question, Authorization="Bearer no-token-of-this-node"
+    )
+    assert (status, problem["code"]) == (401, "UNAUTHORIZED")
+    for wrong in (b"{}", b'{"clientIDs": [""]}', b'{"clientIDs": [], "x": 1}'):
+        status, problem = await street.b.ask("POST", "/nodes/beats", wrong)
+        assert (status, problem["code"]) == (400, "BAD_MESSAGE")
+    many = json.dumps({"clientIDs": ["1"] * 1001}).encode()
+    status, problem = await street.b.ask("POST", "/nodes/beats", many)
+    assert (status, problem["code"]) == (400, "BAD_MESSAGE")
+    assert "1000" in problem["detail"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_out_of_touch_asks_the_others_whether_they_are_too(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "ASK_EVERY", 0.02)
+    heard: list[list[bool | None]] = []
+
+    class Listening(Standing):
+        def hear(self, answers: Any, asked_at: float) -> None:
+            assert asked_at <= reactor.seconds()
+            heard.append(list(answers))
+
+    standing = Listening(reactor)
+    peers = Peers(reactor, street.a.sight, standing, bytes)
+    peers.start()
+    await pause(0.1)
+    assert heard == []
+    standing.in_touch = False
+    await until(lambda: [True, True] in heard)
+    street.b.standing.in_touch = False
+    await until(lambda: [False, True] in heard)
+    street.everybody[2] = evolve(street.c.sight.own, url="http://127.0.0.1:1")
+    await until(lambda: [False, None] in heard)
+    standing.in_touch = True
+    await pause(0.1)
+    heard.clear()
+    await pause(0.1)
+    assert heard == []
+    peers.stop()
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_node_that_does_not_answer_in_time_is_told_of(
     street: Street, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers_module, "ORDER_TIME", 0.2)
-    with deaf() as at:
+    with deaf() as (_, at):
         street.everybody.append(Node("x", "x", 0.0, at, f"http://{at}"))
         # Where nobody listens any more, and where this node itself does by now.
         street.everybody.append(

@@ -59,6 +59,17 @@ class TestDoor(SynchronousTestCase):
         ):
             self.door.admit(good)
 
+    def test_its_first_token_is_what_a_node_shows_at_others(self) -> None:
+        self.assertEqual(self.door.authorization(), b"Bearer first-token-of-2")
+        self.door.admit(self.door.authorization())
+        self.path.write_bytes(b"a-newer-token-of-2 Ann\nfirst-token-of-2\n")
+        self.tokens.reload()
+        self.assertEqual(self.door.authorization(), b"Bearer a-newer-token-of-2")
+        self.path.write_bytes(b"short\n")
+        self.tokens.reload()
+        self.assertEqual(self.door.authorization(), b"Bearer a-newer-token-of-2")
+        self.assertEqual(Door().authorization(), b"")
+
     def test_nothing_else_opens(self) -> None:
         for bad in (
             None,

@@ -48,7 +48,7 @@ class TestApp(SynchronousTestCase):
             Door(),
             Names([]),
             EventStreams(engine.events, clock, 1),
-            Peers(clock, engine.nodes, engine.standing),
+            Peers(clock, engine.nodes, engine.standing, bytes),
         )
         self.web: Any = StubTreq(self.app.resource())  # its methods have no types
 

@@ -115,7 +115,9 @@ class StreamsTestCase(SynchronousTestCase):
             operator_door,
             Names([]),
             self.streams,
-            Peers(self.clock, self.house.engine.nodes, self.house.engine.standing),
+            Peers(
+                self.clock, self.house.engine.nodes, self.house.engine.standing, bytes
+            ),
         )
         return HeartbeatSite(app.resource(), self.clock, 100, self.clock, app.gate)
 

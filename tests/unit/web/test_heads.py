@@ -76,7 +76,10 @@ class Service:
             Names(["show"], [ORIGIN]),
             EventStreams(self.house.engine.events, self.house.clock, 1),
             Peers(
-                self.house.clock, self.house.engine.nodes, self.house.engine.standing
+                self.house.clock,
+                self.house.engine.nodes,
+                self.house.engine.standing,
+                bytes,
             ),
         )
         clock = self.house.clock

@@ -169,7 +169,9 @@ class ListingTestCase(SynchronousTestCase):
             Door(),
             Names([]),
             EventStreams(self.house.engine.events, self.clock, 1),
-            Peers(self.clock, self.house.engine.nodes, self.house.engine.standing),
+            Peers(
+                self.clock, self.house.engine.nodes, self.house.engine.standing, bytes
+            ),
         )
         self.site = HeartbeatSite(app.resource(), self.clock, 100, self.clock, app.gate)
 
