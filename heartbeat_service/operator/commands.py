@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from heartbeat_service import __version__
-from heartbeat_service.operator import showing, steering
+from heartbeat_service.operator import nodes, showing, steering
 from heartbeat_service.operator.options import DONE, connection_options
 
 
@@ -47,5 +47,6 @@ def completion(shell: str) -> int:
 for each in (
     *(showing.list_, showing.gone, showing.history, showing.watch, showing.events),
     *(showing.status, steering.set_, steering.kick, steering.lockout, steering.silence),
+    *(nodes.nodes, nodes.drain),
 ):
     cli.add_command(each)

@@ -53,12 +53,8 @@ class ClientIDType(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """The first hundred who live and whose IDs begin so."""
-        try:
-            with _connect(ctx, quick=True) as server:
-                answer = server.get("/clients", limit=100, prefix=incomplete or None)
-        except (Refused, NoServer, click.UsageError):
-            return []
-        return [CompletionItem(client["clientID"]) for client in answer["clients"]]
+        answer = complete(ctx, "/clients", limit=100, prefix=incomplete or None)
+        return [CompletionItem(one["clientID"]) for one in answer.get("clients", ())]
 
 
 class StateType(click.Choice[str]):
@@ -157,6 +153,15 @@ def asks(command: Callable[..., int]) -> Callable[..., int]:
             return command(server, **given)
 
     return ask
+
+
+def complete(ctx: click.Context, path: str, **parameters: Any) -> Record:
+    """What the service answers while somebody types; empty if it doesn't, in time."""
+    try:
+        with _connect(ctx, quick=True) as server:
+            return server.get(path, **parameters)
+    except (Refused, NoServer, click.UsageError):
+        return {}
 
 
 def print_json(answer: Record) -> None:

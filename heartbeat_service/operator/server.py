@@ -118,6 +118,10 @@ class Server:
             raise self._strange(path)
         return answers
 
+    def tell(self, path: str) -> None:
+        """Send an order that names nobody; raises what :meth:`get` does."""
+        self._ask("POST", path)
+
     def pages(self, **parameters: Any) -> Iterator[Record]:
         """The answers of ``GET /clients``, page by page; raises what :meth:`get` does.
 

@@ -420,3 +420,94 @@ class TestShowing(SynchronousTestCase):
         )
         self.assertEqual(fake.asked[0][0], "GET /clients?limit=100&prefix=headset-")
         self.assertIn("plain,headset-10\n", ended.out)
+
+
+def node(name: str, clients: int, here: bool = False) -> dict[str, Any]:
+    """A node's record."""
+    return {
+        "node": name,
+        "clients": clients,
+        "http": f"{name}.local:6969",
+        "requestEndpoint": f"tcp://{name}.local:8765",
+        "stateChangeEndpoint": f"tcp://{name}.local:4321",
+        "since": NOW,
+        "self": here,
+    }
+
+
+def cluster(**answers: Any) -> FakeService:
+    """Three nodes, of which b can be emptied."""
+    nodes = [node("a", 1200, here=True), node("b", 9), node("c", 0)]
+    return FakeService(
+        {
+            "GET /nodes": {"nodes": nodes},
+            "POST /nodes/b/drain": lambda _: httpx.Response(204),
+            **answers,
+        }
+    )
+
+
+class TestNodes(SynchronousTestCase):
+    def test_nodes_are_shown_with_the_one_that_answers(self) -> None:
+        ended = cluster().run("nodes")
+        head, *rows = [line.split() for line in ended.out.splitlines()]
+        self.assertEqual(head, ["NODE", "CLIENTS", "HTTP", "SINCE", "ANSWERS"])
+        self.assertEqual(rows[0][:3], ["a", "1,200", "a.local:6969"])
+        self.assertEqual([row[-1] == "yes" for row in rows], [True, False, False])
+        fake = cluster()
+        asked = fake.run("nodes", "--json")
+        self.assertEqual(asked.json(), fake.answers["GET /nodes"])
+
+    def test_whoever_empties_a_node_is_asked_first(self) -> None:
+        fake = cluster()
+        ended = fake.run("drain", "b", typed="n\n")
+        self.assertEqual(
+            ended.err,
+            "9 clients at b, to go to a, c\nEmpty b? [y/N] Nothing is done.\n",
+        )
+        self.assertEqual((ended.status, len(fake.asked)), (1, 1))
+        ended = fake.run("drain", "b", typed="y\n")
+        self.assertEqual(fake.asked[-1], ("POST /nodes/b/drain", None))
+        self.assertEqual(ended.out, "b is empty: it can be stopped\n")
+        self.assertEqual(ended.status, 0)
+
+    def test_without_a_terminal_a_node_is_emptied_only_if_that_is_said(self) -> None:
+        fake = cluster()
+        ended = fake.run("drain", "b")
+        self.assertEqual((ended.status, fake.asked), (2, []))
+        ended = fake.run("drain", "b", "--yes", "--json")
+        self.assertEqual(ended.json(), {"node": "b", "drained": True})
+
+    def test_why_a_node_cannot_be_emptied_the_service_says(self) -> None:
+        no = problem(409, "ILLEGAL_TRANSITION", "a is the only node")
+        alone = FakeService(
+            {
+                "GET /nodes": {"nodes": [node("a", 3)]},
+                "POST /nodes/a/drain": lambda _: no,
+            }
+        )
+        ended = alone.run("drain", "a", typed="")
+        self.assertEqual((ended.status, ended.err), (1, "a is the only node\n"))
+        ended = cluster().run("drain", "x/y", "--yes")
+        self.assertEqual((ended.status, ended.out), (1, ""))
+
+    def test_nodes_are_completed(self) -> None:
+        ended = cluster().run(
+            _HEARTBEATCTL_COMPLETE="bash_complete",
+            COMP_WORDS="heartbeatctl drain ",
+            COMP_CWORD="2",
+        )
+        told = [line.partition(",")[2] for line in ended.out.splitlines()]
+        self.assertEqual(told, ["a", "b", "c"])
+
+    def test_what_nobody_knows_of_a_client_is_shown_as_such(self) -> None:
+        elsewhere = client(
+            "headset-1",
+            values=None,
+            secondsSinceHeartbeat=None,
+            secondsToTimebomb=None,
+        )
+        ended = service({"GET /clients": listing([elsewhere])}).run("list")
+        self.assertEqual(
+            ended.out.splitlines()[1].split()[:3], ["headset-1", "RUNNING", "?"]
+        )
