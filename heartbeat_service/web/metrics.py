@@ -102,6 +102,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._service()
         yield from self._clients()
+        yield from self._nodes()
         yield from self._rhythm()
         yield from self._refusals()
         yield from self._reactor()
@@ -181,6 +182,39 @@ class Metrics(Collector):
             "heartbeat_mass_losses_total",
             "How often so many were late that nobody died of it.",
             counters.mass_losses,
+        )
+
+    def _nodes(self) -> Iterator[Metric]:
+        engine, counters, nodes = self.engine, self.engine.counters, self.engine.nodes
+        yield _gauge(
+            "heartbeat_nodes",
+            "Nodes that are this service, as this one knows; 1 if it is alone.",
+            len(nodes.all()),
+        )
+        yield _gauge(
+            "heartbeat_clients_here",
+            "Clients that beat at this node.",
+            nodes.clients_at(nodes.own.session),
+        )
+        yield _gauge(
+            "heartbeat_in_touch",
+            "Whether etcd answers this node: 1 or 0; always 1 if it is alone.",
+            engine.standing.in_touch,
+        )
+        yield _counter(
+            "heartbeat_moves_total",
+            "Clients of other nodes that came to this one.",
+            counters.moved,
+        )
+        yield _counter(
+            "heartbeat_takeovers_total",
+            "Clients that this node took over from nodes that were gone.",
+            counters.taken_over,
+        )
+        yield _counter(
+            "heartbeat_commits_refused_total",
+            "Changes of a client that another node was first with.",
+            counters.refused,
         )
 
     def _refusals(self) -> Iterator[Metric]:

@@ -113,7 +113,7 @@ async def test_promtool_finds_nothing_wrong_with_a_scrape_or_with_the_rules(
 ) -> None:
     await running.beat("1")
     assert check("check", "metrics", given=await scrape(running)) == ""
-    assert "SUCCESS: 11 rules found" in check("check", "rules", RULES)
+    assert "SUCCESS: 12 rules found" in check("check", "rules", RULES)
 
 
 def test_each_panel_of_the_dashboard_asks_what_prometheus_understands(
@@ -137,6 +137,10 @@ CASES: dict[str, dict[str, str]] = {
         "heartbeat_store_trouble": "1x40",
         "heartbeat_ready": "1x40",
     },
+    "HeartbeatOutOfTouch": {
+        "heartbeat_in_touch": "0x40",
+        "heartbeat_ready": "1x40",
+    },
     "HeartbeatMassLoss": {"heartbeat_mass_loss_active": "1x40"},
     "HeartbeatManyLost": {
         'heartbeat_changes_total{reason="timebomb"}': "0x25 5x15",
@@ -144,8 +148,7 @@ CASES: dict[str, dict[str, str]] = {
     },
     "HeartbeatManyLate": {
         "heartbeat_late_clients": "6x40",
-        'heartbeat_clients{state="RUNNING"}': "20x40",
-        'heartbeat_clients{state="CALIBRATED"}': "10x40",
+        "heartbeat_clients_here": "30x40",
     },
     "HeartbeatFlapping": {"heartbeat_flapping_clients": "1x40"},
     "HeartbeatStalls": {"heartbeat_stalled_seconds_total": "0x25 9x15"},
@@ -174,6 +177,8 @@ WELL = {
     'up{job="heartbeat"}': "1x40",
     "heartbeat_ready": "1x40",
     "heartbeat_store_trouble": "0x40",
+    "heartbeat_in_touch": "1x40",
+    "heartbeat_clients_here": "20x40",
     "heartbeat_mass_loss_active": "0x40",
     'heartbeat_changes_total{reason="timebomb"}': "0x25 2x15",
     "heartbeat_late_clients": "1x40",

@@ -101,6 +101,21 @@ class TestNumbers(MetricsTestCase):
         self.assertEqual(self.value("heartbeat_late_total"), 1)
         self.assertEqual(self.value("heartbeat_late_clients"), 0)
 
+    def test_which_node_has_how_many(self) -> None:
+        self.house.register("1", "2")
+        counters, standing = self.house.engine.counters, self.house.engine.standing
+        counters.moved, counters.taken_over, counters.refused = 3, 4, 5
+        standing.in_touch = False
+        for name, number in (
+            ("nodes", 1),
+            ("clients_here", 2),
+            ("in_touch", 0),
+            ("moves_total", 3),
+            ("takeovers_total", 4),
+            ("commits_refused_total", 5),
+        ):
+            self.assertEqual(self.value(f"heartbeat_{name}"), number, name)
+
     def test_a_store_in_trouble(self) -> None:
         self.assertEqual(self.value("heartbeat_store_trouble"), 0)
         self.house.beat("1").addErrback(lambda _: None)
