@@ -10,6 +10,7 @@ from playwright.sync_api import Page, Response, expect
 
 from heartbeat_service.web.pages import Pages
 from tests.browser.conftest import LIVE, OpenPage
+from tests.browser.looking import assert_accessible, assert_whole
 from tests.browser.service import Service, until
 
 #: What the page may weigh: on the wire, and in a browser's memory.
@@ -217,3 +218,43 @@ def test_the_page_is_small_and_loads_nothing_of_anybody_else(
 
 def _none() -> Response:
     raise AssertionError("a request that finished has a response")
+
+
+def node(name: str, clients: int, here: bool = False) -> dict[str, object]:
+    """A node as the service lists it."""
+    return {"node": name, "clients": clients, "self": here}
+
+
+def test_several_nodes_are_shown_and_one_that_is_gone_is_told_of(
+    service: Service, open_page: OpenPage
+) -> None:
+    """Also what nobody but its node knows of a client, which doesn't answer."""
+    service.beat("headset-1")
+    nodes = [node("a", 1200, here=True), node("b", 1), node("c", 9)]
+    page = open_page(service)
+    expect(page.locator("#nodes")).to_be_hidden()  # there is one
+    page.route(
+        "**/nodes", lambda route: route.fulfill(body=json.dumps({"nodes": nodes}))
+    )
+    unknown = {"secondsSinceHeartbeat": None, "secondsToTimebomb": None}
+    record = {**service.records["headset-1"], **unknown, "values": None}
+    page.route(
+        "**/clients/headset-1", lambda route: route.fulfill(body=json.dumps(record))
+    )
+    page.reload()
+    page.wait_for_selector(LIVE)
+    shown = page.locator("#nodes li")
+    expect(shown).to_have_text(["a1,200answers", "b1", "c9"])
+    page.locator(".tile[data-id=headset-1]").click()
+    expect(page.locator(".drawer")).to_contain_text("Not known: its node")
+    assert_whole(page)
+    assert_accessible(page)
+    del nodes[1]
+    band = page.locator(".band.warn")
+    expect(band).to_contain_text("Node b is gone since")
+    expect(band).to_contain_text("Its 1 client goes on at a and c, with a full fuse.")
+    expect(page.locator("#say")).to_contain_text("Node b is gone")
+    expect(shown).to_have_count(2)
+    assert_accessible(page)
+    page.get_by_role("button", name="Good").click()
+    expect(band).to_have_count(0)

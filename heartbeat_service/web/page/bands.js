@@ -1,4 +1,5 @@
-// The bands above everything: no line, a restart, a mass loss. Knows no single client.
+// The bands above everything: no line, a restart, a mass loss, a node
+// that is gone. Knows no single client.
 
 import { button, h, write } from "./dom.js";
 import { glyph } from "./glyphs.js";
@@ -9,7 +10,7 @@ const LONGEST = 600_000;
 
 /** Draws the bands that apply now. */
 export function bands(app, element) {
-  const shown = { noLine: noLine(app), restart: restart(app), massLoss: massLoss(app) };
+  const shown = { noLine: noLine(app), restart: restart(app), massLoss: massLoss(app), nodeGone: nodeGone(app) };
 
   element.setAttribute("aria-label", T.bands.label);
 
@@ -47,13 +48,32 @@ function noLine(app) {
 }
 
 function restart(app) {
-  const heading = h("h2");
+  const [heading, text] = [h("h2"), h("p")];
   let seen = null;
   const dismiss = () => (seen = app.listing.restartedAt);
   return {
-    box: band("note", "reconnect", heading, h("p", {}, T.bands.restartText), button("", dismiss, T.bands.good)),
+    box: band("note", "reconnect", heading, text, button("", dismiss, T.bands.good)),
     applies: () => app.listing.restartedAt !== seen && app.now() - app.listing.restartedAt < LONGEST && !app.stale,
-    draw: () => write(heading, T.bands.restart(clock(app.listing.restartedAt))),
+    draw() {
+      const [what, how] = app.nodes.names.length + app.nodes.gone.size > 1
+        ? [T.bands.another, T.bands.anotherText] : [T.bands.restart, T.bands.restartText];
+      write(heading, what(clock(app.listing.restartedAt)));
+      write(text, how);
+    },
+  };
+}
+
+function nodeGone(app) {
+  const [heading, text] = [h("h2"), h("p")];
+  const last = () => [...app.nodes.gone.values()].at(-1);
+  return {
+    box: band("warn", "late", heading, text, button("", () => app.nodes.gone.clear(), T.bands.good)),
+    applies: () => app.nodes.gone.size > 0 && !app.stale,
+    draw() {
+      const { node, clients, at } = last();
+      write(heading, T.nodes.goneSince(node, clock(at)));
+      write(text, T.nodes.goneText(clients, app.nodes.names));
+    },
   };
 }
 

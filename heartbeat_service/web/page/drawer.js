@@ -285,7 +285,8 @@ class Drawer {
       return this.#parts.record.replaceChildren(this.#facts(this.#factsOfGone()));
     }
     const shown = values.slice(0, MOST_VALUES);
-    this.#parts.telemetry.replaceChildren(shown.length ? this.#facts(shown) : h("p", { class: "dim" }, T.drawer.noValues),
+    const nothing = record.values === null ? T.drawer.unknown : T.drawer.noValues;
+    this.#parts.telemetry.replaceChildren(shown.length ? this.#facts(shown) : h("p", { class: "dim" }, nothing),
       values.length > shown.length ? h("p", { class: "dim" }, T.drawer.more(values.length - shown.length)) : "");
     this.#parts.record.replaceChildren(this.#facts(this.#factsOf(record)));
     this.#drawAges();
@@ -298,9 +299,10 @@ class Drawer {
     const now = performance.now();
     if (!this.#live) return write(this.#parts.of, T.drawer.asOf(clock(this.#app.now() - now + this.#asked)));
     const age = record.secondsSinceHeartbeat * 1000 + now - this.#asked;
-    write(this.#parts.of, T.drawer.of(span(age)));
+    const isKnown = record.secondsSinceHeartbeat !== null;
+    write(this.#parts.of, isKnown ? T.drawer.of(span(age)) : "");
     const beat = this.#parts.record.querySelector("[data-fact=beat]");
-    if (beat) write(beat, T.drawer.secondsAgo(tenths(age)));
+    if (beat) write(beat, isKnown ? T.drawer.secondsAgo(tenths(age)) : T.drawer.dash);
   }
 
   #facts(pairs) {

@@ -15,6 +15,7 @@
 //   cursor                    the ID that the keyboard is at, or null
 //   current                   the view that is shown: wall, table or phone
 //   hands                     what hands.js mounted
+//   nodes                     what nodes.js knows of the service's nodes
 //   pick(id, event)           what a click on a client does: open, or select with Ctrl, Shift or on its tick
 //
 // A view is what `mount(app, element)` returns:
@@ -45,6 +46,7 @@ import { legend } from "./legend.js";
 import { Line } from "./line.js";
 import { Listing } from "./listing.js";
 import { Model } from "./model.js";
+import { nodes } from "./nodes.js";
 import * as phone from "./phone.js";
 import { Service } from "./service.js";
 import { Speech } from "./speech.js";
@@ -173,6 +175,7 @@ const parts = {
   tools: tools(app, element("tools")),
 };
 app.hands = hands.mount(app, element("foot"));
+app.nodes = nodes(app, element("nodes"));
 
 const main = element("main");
 let mounted = { name: null, view: null, side: null };
@@ -213,6 +216,7 @@ const draw = frame((changes) => {
   document.body.classList.toggle("selecting", model.selection.size > 0);
   parts.bands.draw(changes);
   parts.top.draw(changes);
+  app.nodes.draw();
   parts.tools.draw(changes);
   drawFoot(changes);
   if (!model.complete) return;

@@ -432,8 +432,9 @@ export class Model {
       state: record.clientState, reported: record.reportedState, sequence: record.sequence,
       incarnation: record.incarnation, labels: record.labels ?? {}, gone: null,
       late: Boolean(record.late), held: Boolean(record.held), deaths: record.deathsInTenMinutes ?? 0,
-      fuse: record.timebombSeconds * 1000, fuseEnd: now + record.secondsToTimebomb * 1000,
-      lastBeat: now - record.secondsSinceHeartbeat * 1000,
+      // What only another node knows, and doesn't tell, is null: nobody is late by it.
+      fuse: record.timebombSeconds * 1000, fuseEnd: now + (record.secondsToTimebomb ?? record.timebombSeconds) * 1000,
+      lastBeat: now - (record.secondsSinceHeartbeat ?? 0) * 1000,
       silentUntil: silent ? Math.round((this.#now() + record.silentSeconds * 1000) / 1000) * 1000 : 0,
       registeredAt: Date.parse(record.registeredAt), stateSince: Date.parse(record.stateSince) || 0,
     };

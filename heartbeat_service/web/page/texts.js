@@ -82,8 +82,19 @@ export const T = {
     good: "Good",
     massLoss: (time, held, late) => `Mass loss since ${time}: ${number(held)} held${late ? `, ${number(late)} more late` : ""}`,
     massLossText: (time) => `So many at once is more likely the network than the clients. Nobody dies before ${time}; who beats until then goes on as before.`,
+    another: (time) => `Another node answers since ${time}`,
+    anotherText: "The list is new. Whose node is gone has a full fuse at another one.",
     show: "Show them",
     letGo: "Let them go now…",
+  },
+  nodes: {
+    label: "Nodes",
+    answers: "answers",
+    gone: (name) => `Node ${name} is gone`,
+    goneSince: (name, time) => `Node ${name} is gone since ${time}`,
+    goneText: (n, others) => (n && others.length
+      ? `Its ${plural(n, "client")} ${n === 1 ? "goes" : "go"} on at ${both(others)}, with a full fuse.`
+      : "Nobody beat there any more."),
   },
   tools: {
     label: "View and actions", view: "View", wall: "Wall", table: "Table", groupBy: "Group by", filter: "Show only",
@@ -260,7 +271,7 @@ export const T = {
     instance: "Instance", numbers: "Incarnation, sequence",
     lastState: "Last state", ended: "Ended", lasted: "Lived",
     seconds: (n) => `${n} s`, secondsAgo: (n) => `${n} s ago`, since: (time, ago) => `${time}, ${ago} ago`,
-    dash: "–", none: "none", unsure: "?",
+    dash: "–", none: "none", unsure: "?", unknown: "Not known: its node doesn’t answer.",
     waiting: "Asking the service…", failed: "The service doesn’t answer.",
   },
   table: {
@@ -337,6 +348,8 @@ export function minuteSecond(milliseconds) {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
   return `${Math.floor(seconds / 60)}:${two(seconds % 60)}`;
 }
+
+const both = (names) => (names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0]);
 
 // The first of a list, and how many more.
 const some = (ids) => (ids.length > 5 ? `${ids.slice(0, 4).join(", ")} and ${number(ids.length - 4)} more` : ids.join(", "));
