@@ -1,0 +1,1 @@
+"""Faults of a cluster: real processes on machines of their own, and who watches."""

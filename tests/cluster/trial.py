@@ -1,0 +1,208 @@
+"""One fault, from a cluster that is well to one that is well again; and its row."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from attrs import define, field
+
+from tests.cluster.clients import KINDS
+from tests.cluster.cluster import FUSE, NODES, PATIENCE, Cluster, wait
+from tests.cluster.judge import TALKERS
+
+#: The long form, unless the short one was asked for.
+LONG = os.environ.get("CLUSTER") != "short"
+
+#: A node's session with etcd ends so many seconds after it was last heard of (contract:
+#: CLUSTER.md); up to twice as many where etcd has a new leader meanwhile.
+SESSION = 5.0
+
+#: How many clients beat all the time, wherever they are answered.
+TALKING = sum(count for kind, count in KINDS.items() if f"{kind}-" in TALKERS)
+
+#: A silent client may live so long after all is well: a full fuse from its new node,
+#: and what a busy machine takes.
+DEAD_WITHIN = 2 * SESSION + FUSE + 15.0
+
+
+def either(short: float, long: float) -> float:
+    """The one for the form that was asked for."""
+    return long if LONG else short
+
+
+@define
+class Row:
+    """One row of the table.
+
+    :ivar changes: seconds until a change was accepted again.
+    :ivar everybody: seconds until all clients were seen alive at the living nodes.
+    """
+
+    HEADS: ClassVar = (
+        "fault",
+        "tried",
+        "lost",
+        "meant two states",
+        "wrongly dead",
+        "silent, not dead",
+        "back in: changes",
+        "everybody",
+    )
+
+    fault: str
+    tried: str = ""
+    lost: int | None = None
+    two_states: int | None = None
+    wrongly_dead: int | None = None
+    undead: int | None = None
+    changes: float | None = None
+    everybody: float | None = None
+    note: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        """What is shown."""
+        counts = (self.lost, self.two_states, self.wrongly_dead, self.undead)
+        times = (self.changes, self.everybody)
+        return (
+            self.fault,
+            self.tried,
+            *("-" if count is None else f"{count}" for count in counts),
+            *("-" if seconds is None else f"{seconds:.1f} s" for seconds in times),
+        )
+
+
+@define
+class Trial:
+    """Begins with a cluster that is well.
+
+    :ivar begun: when it began; ``struck``: when the fault did.
+    """
+
+    cluster: Cluster
+    row: Row
+    begun: float = 0.0
+    struck: float = 0.0
+    _known: set[str] = field(factory=set)  # what was wrong before
+    _times: list[tuple[float, float]] = field(factory=list)
+
+    def begin(self) -> None:
+        """All is well, and three clients are about to fall silent."""
+        self.cluster.heal()
+        self.begun = time.monotonic()
+        self._everybody_alive(self.begun, NODES)
+        self._known = self._wrong()
+        silent = len(self.cluster.judge.silent)
+        self.cluster.tell(f"silent silent{silent}")
+        self._until(
+            lambda: len(self.cluster.judge.silent) == silent + 3,
+            lambda: "the clients don't fall silent",
+        )
+
+    @contextmanager
+    def strikes(self, living: Collection[str] = NODES) -> Iterator[None]:
+        """What is done within is the fault: from then on, it is counted how long it is.
+
+        :param living: the nodes where everybody is to be seen alive.
+        """
+        yield
+        self.struck = time.monotonic()
+        self.is_back(self.struck, living)
+
+    def is_back(self, since: float, living: Collection[str] = NODES) -> None:
+        """Wait until it is; the slowest counts."""
+        judge = self.cluster.judge
+        self._everybody_alive(since, living)
+        self._until(
+            lambda: judge.changes_since(since) is not None,
+            lambda: f"no change is accepted: {judge.answers}",
+        )
+        changes, everybody = (
+            judge.changes_since(since),
+            judge.all_alive_since(since, living),
+        )
+        assert changes is not None
+        assert everybody is not None
+        self.row.changes = max(self.row.changes or 0.0, changes - since)
+        self.row.everybody = max(self.row.everybody or 0.0, everybody - since)
+
+    def lasts(self, seconds: float) -> None:
+        """Let time pass, and the judge hear of it."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(min(1.0, max(0.0, end - time.monotonic())))  # a fault's duration
+            self.cluster.read()
+
+    def ends(self) -> None:
+        """All is mended: who is silent dies; in calm, nothing is missing anywhere."""
+        cluster, judge, row = self.cluster, self.cluster.judge, self.row
+        cluster.heal()
+        mended = time.monotonic()
+        self._everybody_alive(mended, NODES)
+        left = self._patiently(judge.alive_though_silent, mended + DEAD_WITHIN)
+        cluster.tell("hush")
+        hushed = time.monotonic()
+        missing = self._patiently(
+            lambda: judge.missing(NODES, hushed + 1), hushed + PATIENCE / 2
+        )
+        untold = self._patiently(
+            lambda: judge.untold(NODES, self.begun, hushed), hushed + PATIENCE / 2
+        )
+        cluster.tell("go on")
+        now = time.monotonic()
+        lost = (missing | untold | judge.backwards) - self._known
+        two_states = judge.two_states - self._known
+        dead = judge.wrongly_dead() - self._known
+        row.lost, row.two_states = len(lost), len(two_states)
+        row.wrongly_dead, row.undead = len(dead), len(left)
+        beats = judge.beats(self.begun, now)
+        changes = judge.accepted(self.begun, now)
+        row.tried = f"{beats} beats, {changes} changes{row.tried and ', '}{row.tried}"
+        longest, who = judge.longest_unanswered(self.begun, now)
+        row.note += f"; longest without an answer {longest:.1f} s ({who})"
+        stalls = [each.seconds for each in judge.stalls if each.at > self.begun]
+        if stalls:
+            row.note += f"; the clients stalled for {max(stalls):.1f} s"
+        row.note = row.note.removeprefix("; ")
+        judge.silent.clear()
+        wrong = {
+            "lost": lost,
+            "meant two states": two_states,
+            "wrongly dead": dead,
+            "silent and not dead": left,
+        }
+        told = [
+            f"{what}: {sorted(which)[:10]}" for what, which in wrong.items() if which
+        ]
+        assert not told, f"{'; '.join(told)}\nSee {cluster.folder}"
+        for node in cluster.nodes.values():
+            assert "Traceback" not in node.printed(), node.printed()[-5000:]
+
+    def _everybody_alive(self, since: float, living: Collection[str]) -> None:
+        judge = self.cluster.judge
+        self._until(
+            lambda: judge.all_alive_since(since, living) is not None,
+            lambda: f"not everybody is alive at {living}: {judge.answers}",
+        )
+
+    def _wrong(self) -> set[str]:
+        judge = self.cluster.judge
+        return judge.backwards | judge.two_states | judge.wrongly_dead()
+
+    def _until(self, holds: Callable[[], bool], otherwise: Callable[[], str]) -> None:
+        def reads() -> bool:
+            self.cluster.read()
+            return holds()
+
+        wait(reads, lambda: f"{otherwise()}\nSee {self.cluster.folder}")
+
+    def _patiently(self, wrong: Callable[[], set[str]], deadline: float) -> set[str]:
+        """What is still wrong then, or nothing as soon as nothing is."""
+        self.cluster.read()
+        while (what := wrong()) and time.monotonic() < deadline:
+            time.sleep(0.1)  # the records are looked at again and again
+            self.cluster.read()
+        return what
