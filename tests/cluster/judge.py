@@ -23,7 +23,7 @@ TALKERS = ("balanced-", "direct-", "dealer-", "rover-")
 #: Answers that tell a client's state.
 ANSWERS = ("beat", "set", "get", "bye", "steer")
 
-#: Those that change it.
+#: Those that change it, unless it was so before.
 CHANGES = ("set", "steer")
 
 
@@ -63,7 +63,7 @@ class Judge:
     silent: dict[str, float] = field(factory=dict)
     listings: dict[str, Record] = field(factory=dict)
     stalls: list[Record] = field(factory=list)
-    _meaning: dict[tuple[str, Pair], tuple[str, str]] = field(factory=dict)
+    _meaning: dict[tuple[str, Pair], tuple[str, str, float]] = field(factory=dict)
     _lives: defaultdict[str, dict[int, Life]] = field(factory=lambda: defaultdict(dict))
     _newest: dict[str, Word] = field(factory=dict)
     _said: dict[tuple[str, str], tuple[Pair, float]] = field(factory=dict)
@@ -209,13 +209,14 @@ class Judge:
             if record.code == "UNKNOWN_CLIENT" and self._knew(record):
                 self._ended(record.client, record.life, record.at)
             return
+        is_new = self._known_at(record.client, record.word) > record.sent
         self._is_said(record, record.client, record.word)
         self._acknowledged.setdefault((record.client, record.word.pair), record.at)
         if record.kind == "beat":
             self._beats.append(record)
             life = self._life(record.client, record.word.incarnation)
             life.safe_until = max(life.safe_until, record.sent + record.fuse)
-        elif record.kind in CHANGES:
+        elif record.kind in CHANGES and is_new:
             self._changes.append(record)
         elif record.kind == "bye":
             self._life(record.client, record.word.incarnation).over = record.at
@@ -253,8 +254,8 @@ class Judge:
 
     def _is_said(self, record: Record, client: str, word: Word) -> None:
         who = f"{record.kind} of {record.node} at {record.at:.3f}"
-        state, said_first = self._meaning.setdefault(
-            (client, word.pair), (word.state, who)
+        state, said_first, _ = self._meaning.setdefault(
+            (client, word.pair), (word.state, who, record.at)
         )
         if state != word.state:
             self.two_states.add(
@@ -274,6 +275,10 @@ class Judge:
             )
         if word.pair > said:
             self._said[record.node, client] = word.pair, record.at
+
+    def _known_at(self, client: str, word: Word) -> float:
+        """When a pair was first heard of."""
+        return self._meaning.get((client, word.pair), ("", "", math.inf))[2]
 
     def _begins(self, client: str, incarnation: int, at: float) -> None:
         """A life is there; if it is new, the one before it is over."""

@@ -1,0 +1,1 @@
+"""Whether those who watch a cluster would notice what goes wrong."""
