@@ -140,6 +140,7 @@ class Cluster:
         self.network = Network((*ETCDS, *NODES, "balancer", "clients"))
         self.etcds = {name: self._etcd(name) for name in ETCDS}
         self.token = folder / "token"
+        self.token.touch(0o600)
         self.token.write_text(secrets.token_hex(16))
         self.nodes = {name: self._node(name) for name in NODES}
         self.balancer = self._balancer()

@@ -55,6 +55,7 @@ class Judge:
     :ivar backwards: what a node said that was older than what it had said before.
     :ivar silent: who fell silent on purpose, and when.
     :ivar listings: what each node showed last.
+    :ivar stale: answers to beats that were out of date: for how many seconds.
     """
 
     answers: Counter[tuple[str, str]] = field(factory=Counter)
@@ -63,6 +64,7 @@ class Judge:
     silent: dict[str, float] = field(factory=dict)
     listings: dict[str, Record] = field(factory=dict)
     stalls: list[Record] = field(factory=list)
+    stale: list[tuple[float, Record]] = field(factory=list)
     _meaning: dict[tuple[str, Pair], tuple[str, str, float]] = field(factory=dict)
     _lives: defaultdict[str, dict[int, Life]] = field(factory=lambda: defaultdict(dict))
     _newest: dict[str, Word] = field(factory=dict)
@@ -155,14 +157,14 @@ class Judge:
         )
 
     def all_alive_since(self, moment: float, nodes: Collection[str]) -> float | None:
-        """When all who go on beating were answered since then, and these nodes show it.
+        """When these nodes had answered all who go on beating, and show it, since then.
 
-        None if they weren't yet.
+        None if they haven't yet.
         """
         talkers = {client for client in self._lives if client.startswith(TALKERS)}
         first: dict[str, float] = {}
         for each in self._beats:
-            if each.sent >= moment and each.client in talkers:
+            if each.sent >= moment and each.node in nodes and each.client in talkers:
                 first.setdefault(each.client, each.at)
         shown = [self.listings.get(node) for node in nodes]
         if first.keys() < talkers or not all(
@@ -214,6 +216,9 @@ class Judge:
         self._acknowledged.setdefault((record.client, record.word.pair), record.at)
         if record.kind == "beat":
             self._beats.append(record)
+            late = record.sent - self._next_known_at(record.client, record.word)
+            if late > 0:
+                self.stale.append((late, record))
             life = self._life(record.client, record.word.incarnation)
             life.safe_until = max(life.safe_until, record.sent + record.fuse)
         elif record.kind in CHANGES and is_new:
@@ -279,6 +284,16 @@ class Judge:
     def _known_at(self, client: str, word: Word) -> float:
         """When a pair was first heard of."""
         return self._meaning.get((client, word.pair), ("", "", math.inf))[2]
+
+    def _next_known_at(self, client: str, word: Word) -> float:
+        """When something newer than that was first heard of."""
+        if self._newest[client].pair <= word.pair:
+            return math.inf
+        return min(
+            at
+            for (whose, pair), (_, _, at) in self._meaning.items()
+            if whose == client and pair > word.pair
+        )
 
     def _begins(self, client: str, incarnation: int, at: float) -> None:
         """A life is there; if it is new, the one before it is over."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from random import Random
 
 import pytest
 
-from tests.cluster.cluster import ETCDS, INTERVAL, NODES, READY
+from tests.cluster.cluster import ETCDS, INTERVAL, NODES, READY, Program
 from tests.cluster.trial import SESSION, TALKING, Trial, either
 
 #: Longer than any session, with what a stopped machine takes to be noticed.
@@ -41,9 +42,32 @@ def test_one_node_is_enough(trial: Trial) -> None:
 @pytest.mark.long
 @pytest.mark.fault("a node: SIGSTOP beyond its session, SIGCONT")
 def test_a_node_that_wakes_too_late_harms_nobody(trial: Trial) -> None:
-    with trial.strikes(living=("b", "c")):
+    with trial.strikes(living=("a", "c")):
         trial.cluster.nodes["b"].signal(signal.SIGSTOP)
     trial.lasts(trial.struck + LONG_ENOUGH - time.monotonic())
+    trial.ends()
+
+
+@pytest.mark.long
+@pytest.mark.fault("all nodes: SIGSTOP beyond their sessions, SIGCONT")
+def test_nodes_that_all_wake_too_late_harm_nobody(trial: Trial) -> None:
+    _sleep(trial, trial.cluster.nodes)
+
+
+@pytest.mark.long
+@pytest.mark.fault("all nodes, all of etcd: SIGSTOP, SIGCONT")
+def test_a_cluster_that_was_asleep_goes_on(trial: Trial) -> None:
+    _sleep(trial, {**trial.cluster.etcds, **trial.cluster.nodes})
+
+
+def _sleep(trial: Trial, programs: Mapping[str, Program]) -> None:
+    """They are stopped for long, and wake together."""
+    for program in programs.values():
+        program.signal(signal.SIGSTOP)
+    trial.lasts(LONG_ENOUGH)
+    with trial.strikes():
+        for program in programs.values():
+            program.signal(signal.SIGCONT)
     trial.ends()
 
 
@@ -239,4 +263,35 @@ def test_a_power_cut_loses_nothing(trial: Trial) -> None:
         program.kill()
     with trial.strikes():
         trial.cluster.heal()
+    trial.ends()
+
+
+@pytest.mark.long
+@pytest.mark.fault("anything at random for a minute")
+def test_whatever_comes_together_harms_nobody(trial: Trial) -> None:
+    cluster, seed = trial.cluster, int(time.time())
+    chance = Random(seed)  # noqa: S311 - so that it can be done again
+    trial.row.note = f"seed {seed}"
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        node, member = chance.choice(NODES), chance.choice(ETCDS)
+        program = chance.choice([cluster.nodes[node], cluster.etcds[member]])
+        what = chance.choice(["kill", "stop", "cut", "cut", "one way", "peers"])
+        if what == "kill":
+            program.kill()
+        elif what == "stop":
+            program.signal(signal.SIGSTOP)
+        elif what == "cut":
+            cluster.network.part([program.name], [*ETCDS, *NODES])
+        elif what == "one way":
+            cluster.network.cut([program.name], ETCDS)
+        else:
+            cluster.network.part([node], NODES)
+        trial.lasts(0.5 + 10 * chance.random() ** 2)
+        if chance.random() < 0.7:
+            cluster.heal()
+            trial.lasts(6 * chance.random() ** 2)
+    cluster.heal()
+    with trial.strikes():
+        pass
     trial.ends()

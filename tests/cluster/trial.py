@@ -167,6 +167,17 @@ class Trial:
         if stalls:
             row.note += f"; the clients stalled for {max(stalls):.1f} s"
         row.note = row.note.removeprefix("; ")
+        stale = [each for each in judge.stale if each[1].sent > self.begun]
+        if stale:
+            seconds, record = max(stale, key=lambda each: each[0])
+            row.note += f"; a beat's answer {seconds:.1f} s old ({record.client})"
+        lost |= {
+            f"{each.node} answered {each.client} {each.word} at {each.at:.3f}, which "
+            f"had been out of date for {seconds:.1f} s"
+            for seconds, each in stale
+            if seconds > 2 * SESSION
+        }
+        row.lost = len(lost)
         judge.silent.clear()
         wrong = {
             "lost": lost,
