@@ -1,5 +1,6 @@
 # make run    set everything up and start the service
 # make demo   the service with thirty simulated headsets, to be seen and steered on its page
+# make cluster-demo  three nodes on etcd behind a balancer, of which one is killed now and then
 # make test   set up and pass all tests
 # make page   the operators' page in Chromium, in four minutes
 # make faults kill it, stop it, starve it and flood it, in some minutes
@@ -27,13 +28,21 @@ RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d
 DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo test page pictures faults cluster-faults bench conformance csharp-client virtual-hour openapi costs lint check units tools dist package format clean
+.PHONY: run demo cluster-demo test page pictures faults cluster-faults bench conformance csharp-client virtual-hour openapi costs lint check units tools dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
 
 demo: $(RUN)
 	@exec $(BIN)/python examples/demo.py $(ARGS)
+
+# What a cluster of nodes runs on besides; haproxy isn't in everybody's path.
+has_cluster = PATH=$$PATH:/usr/sbin && command -v etcd >/dev/null && \
+	command -v haproxy >/dev/null || sh deploy/install-debian.sh etcd-server haproxy
+
+cluster-demo: $(DEV)
+	@$(has_cluster)
+	@exec $(BIN)/python examples/cluster_demo.py $(ARGS)
 
 # A real Prometheus scrapes the service. Clients in other languages are tried where these
 # are there, and all of them with CLIENTS=all; so is etcd, and always with ETCD=required. With COVERAGE=1, after `make units COVERAGE=1`,

@@ -25,8 +25,8 @@ $as_root apt-get install -y -qq --no-install-recommends "$@"
 
 # Debian starts a server that it installs, now and at each boot: only its program is wanted.
 for package in $new; do
-    for script in $(dpkg-query -L "$package" | grep '^/etc/init\.d/.'); do
-        $as_root update-rc.d "${script##*/}" disable
-        $as_root invoke-rc.d "${script##*/}" stop
+    for server in $(dpkg-query -L "$package" | sed -n 's|^/etc/init.d/||p'); do
+        $as_root update-rc.d "$server" disable
+        $as_root invoke-rc.d "$server" stop
     done
 done

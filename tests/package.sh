@@ -44,7 +44,8 @@ for program in heartbeat-service heartbeat-client heartbeat-curve-keys heartbeat
     [ "$said" = "heartbeat-service $version" ] ||
         fail "$package: $program --version says $said, not $version"
 done
-for file in heartbeat.service heartbeat.json heartbeat.rules.yml; do
+for file in heartbeat.service heartbeat.json heartbeat.rules.yml \
+    cluster/heartbeat-node@.service cluster/haproxy.cfg; do
     [ -f "$venv/share/heartbeat-service/$file" ] ||
         fail "$package: $file isn't installed"
 done
