@@ -188,6 +188,22 @@ async def test_who_is_not_from_inside_may_beat_and_nothing_else(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_beat_that_a_node_refuses_for_now_is_tried_at_another_one_at_once(
+    start: Start, balance: Balance, tmp_path: Path
+) -> None:
+    lame, well = free_ports(2)
+    store = f"sqlite:{tmp_path}/lame.sqlite"
+    nodes = [await start(lame, store), await start(well)]
+    balancer = await balance(*nodes, nodes[1])
+    with locked(tmp_path / "lame.sqlite"):
+        await until(lambda: "No change is accepted" in nodes[0].process.output)
+        for client in CLIENTS:
+            await balancer.beat(client)
+    assert await nodes[1].clients() == {*CLIENTS}
+    assert await nodes[0].clients() == set()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_node_that_is_not_ready_is_left_but_for_another_that_is(
     start: Start, balance: Balance, tmp_path: Path
 ) -> None:
