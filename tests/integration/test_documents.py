@@ -49,6 +49,7 @@ KINDS = {"sh", "console", "", "csharp", "json", "toml", "text", "mermaid"}
 #: What is not run, by how it begins, and why.
 NOT_HERE = {
     "make demo": "has tests of its own",
+    "make cluster-demo": "has a test of its own",
     "make test": "this test is a part of it",
     "make units": "this test is run beside them",
     "make openapi": "takes a minute",
@@ -70,6 +71,12 @@ NOT_HERE = {
     "chown -R 999:999": "needs root",
     "cp /opt/heartbeat-service/share": "there may be no systemd",
     "systemctl": "there may be no systemd",
+    "apt-get install": "changes the machine",
+    "heartbeatctl nodes": "there is one service, not three",
+    "heartbeatctl drain": "there is one service, not three",
+    "etcdctl": "there may be no etcd; test_backup.py restores one as the page does",
+    "mv /var/lib/heartbeat-etcd": "there is no etcd",
+    "chown -R etcd": "there is no etcd",
 }
 
 READY = "heartbeat service ready"
