@@ -199,7 +199,7 @@ class HeartbeatService(Service):
             nodes=store if isinstance(store, EtcdStore) else None,
             standing=standing,
         )
-        supervisor = Supervisor(self._reactor, os.environ, engine.trouble)
+        supervisor = Supervisor(self._reactor, os.environ, engine.wants_restart)
         self._closers.append(engine.close)
         # Before anything listens: nobody is told that he is unknown who isn't.
         await self._restored(engine.open())

@@ -193,6 +193,10 @@ class Heartbeat:
         else:
             self._relight(self.stage, left)
 
+    def burn_on(self, seconds: float) -> None:
+        """Burn so many seconds more, in whatever stage it is."""
+        self._relight(self.stage, seconds)
+
     def arrive(self) -> None:
         """The client of another node beats here from now on."""
         self.last_beat = self._clock.seconds()

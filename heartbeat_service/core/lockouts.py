@@ -80,7 +80,8 @@ class Lockouts:
             until = self.wall_clock() + seconds
             if incarnation is None:
                 incarnation = self._ended_life(client_id)
-            lockout = Lockout(client_id, until, by, incarnation, seconds)
+            # A route's own kind of string can't be written down.
+            lockout = Lockout(str(client_id), until, by, incarnation, seconds)
             self._keep_out(lockout, seconds)
             self.listener(lockout)
         elif client_id in self._ends:

@@ -8,6 +8,7 @@ besides, to ``tell`` as a notice.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
@@ -66,6 +67,10 @@ GAPS_SAMPLED = 64
 #: The longest planned silence, in seconds (contract, section 2).
 LONGEST_SILENCE = 86_400.0
 
+#: For so many seconds after a client of another node has come here, the former node may
+#: still answer it: it hasn't heard of it yet (contract, section 7).
+ARRIVAL = 3.0
+
 _SAMPLED = GAPS_SAMPLED - 1
 
 
@@ -123,6 +128,7 @@ class Registry:
     _lives_of_one: RateLimitEach = field(init=False)
     _clients: dict[str, LocalClient] = field(factory=dict, init=False)
     _elsewhere: set[str] = field(factory=set, init=False)
+    _arrived: dict[str, float] = field(factory=dict, init=False)
     _is_sorted: bool = field(default=True, init=False)
     _dead: DeadClients = field(init=False)
     _delegate: Callable[[str], None] = field(init=False)
@@ -427,6 +433,7 @@ class Registry:
             self._quiet.resume_silence(client, client.silent_until)
         else:
             self._elsewhere.add(client_id)
+            self._arrived.pop(client_id, None)
             client.heartbeat.leave()
             self.mass_loss.forget(client_id)
 
@@ -484,6 +491,7 @@ class Registry:
         stage = client.heartbeat.stage
         if stage is Stage.ELSEWHERE:
             self._elsewhere.discard(client.client_id)
+            self._arrived[client.client_id] = self.clock.seconds()
             self.on_arrival()
         if client.client_id in self.mass_loss.late:
             self.on_gap(client.heartbeat.seconds_since(), 1)
@@ -506,6 +514,11 @@ class Registry:
         if not self.is_sure():
             client.heartbeat.renew()
             return
+        arrived = self._arrived.pop(client_id, -math.inf)
+        left = arrived + ARRIVAL + client.heartbeat.fuse - self.clock.seconds()
+        if left > 0:
+            client.heartbeat.burn_on(left)
+            return
         due = client.heartbeat.due()
         if not self._quiet.spares(client, self.here):
             self.on_timebomb(client.incarnation, due)
@@ -522,6 +535,7 @@ class Registry:
         """
         former = self._clients.pop(client_id, None)
         self._elsewhere.discard(client_id)
+        self._arrived.pop(client_id, None)
         if former is not None:
             if former.heartbeat.stage is not Stage.ELSEWHERE:
                 former.heartbeat.leave()
@@ -587,6 +601,7 @@ class Registry:
     def _bury(self, client: LocalClient, reason: Reason, by: str | None = None) -> None:
         del self._clients[client.client_id]
         self._elsewhere.discard(client.client_id)
+        self._arrived.pop(client.client_id, None)
         now = self.wall_clock()
         self._dead.add(client.client_id, DeadClient(client.instances, now), now)
         client.die(reason, now, by)

@@ -212,6 +212,14 @@ class Engine:
             return self.standing.trouble()
         return await self.journal.check()
 
+    async def wants_restart(self) -> str | None:
+        """What is wrong that a new process may mend; None if nothing is.
+
+        With a store that others write to, it may mend nothing: a node that is emptied,
+        or has lost etcd, would take clients again.
+        """
+        return None if self._store.is_shared else await self.trouble()
+
     def _look_for_room(self, _change: Change | None = None) -> None:
         """Warn before newcomers are refused, once each time that it comes to that."""
         alive, most = len(self.registry), self.registry.max_clients

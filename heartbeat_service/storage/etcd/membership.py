@@ -1,8 +1,9 @@
 """This node's session with etcd: a lease, kept alive, and a key that ends with it.
 
 A node is sure of its session for the lease's time to live after it last *asked* etcd to
-keep it alive, and was answered; and only while its watch is alive, since it must know
-what others do. Both are told to its ``Standing``. Knows no clients.
+keep it alive, and was answered; and only while its watch is alive, and has told what
+happened before it began: it must know what others do. All of that is told to its
+``Standing``. Knows no clients.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from heartbeat_service.core.registry import ARRIVAL
 from heartbeat_service.storage.etcd.port import (
     Compare,
     Etcd,
@@ -31,13 +33,16 @@ TIME_TO_LIVE = 5
 #: How long it is until a failed request is tried again, in seconds.
 PAUSE = 0.3
 
-#: For how long it holds that the watch was alive, in seconds.
-WATCH_HOLDS = 3.0
+#: For how long it holds that the watch was alive, in seconds. Others count on it.
+WATCH_HOLDS = ARRIVAL
+
+
+_BEHIND = "it doesn't know yet what has happened"
 
 
 @frozen
-class Session:
-    """One session.
+class NodeSession:
+    """One run of a node, as etcd knows it.
 
     :ivar name: names it, and no other.
     :ivar key: what ends with it.
@@ -69,15 +74,16 @@ class Membership:
     clock: Any
     etcd: Etcd
     standing: Standing
-    lost: Callable[[Session], object]
+    lost: Callable[[NodeSession], object]
     touched: Callable[[str | None], object]
-    session: Session | None = None
+    session: NodeSession | None = None
     since: float = math.inf
     times: int = 0
     _session_until: float = -math.inf
     _watched_until: float = -math.inf
     _no_session: str | None = "it has no session"
     _no_watch: str | None = "it has no watch"
+    _behind: str | None = _BEHIND
     _told: str | None = "it was never in touch"
     _keeping: Deferred[None] | None = None
 
@@ -95,7 +101,7 @@ class Membership:
         made = await self.etcd.transact(
             Transaction([Compare(key, 0)], [Put(key, value, lease)])
         )
-        self.session = Session(name, key, lease, made.revision)
+        self.session = NodeSession(name, key, lease, made.revision)
         self._no_session = None
         self._reckon(session_until=asked_at + TIME_TO_LIVE)
         self._keeping = Deferred.fromCoroutine(self._keep_alive(self.session))
@@ -105,9 +111,15 @@ class Membership:
         """Nobody keeps the session alive any more, and this node isn't sure of it."""
         self.session = None
         self._no_session = "its session has ended"
+        self._behind = _BEHIND
         if self._keeping is not None:
             self._keeping.cancel()
         self._reckon(session_until=-math.inf)
+
+    def caught_up(self) -> None:
+        """All was told that happened before the session and the watch began."""
+        self._behind = None
+        self._reckon()
 
     def watched(self) -> None:
         """The watch is alive."""
@@ -116,16 +128,16 @@ class Membership:
 
     def watch_lost(self, error: EtcdError) -> None:
         """There is no watch now."""
-        self._no_watch = str(error)
+        self._no_watch, self._behind = str(error), _BEHIND
         self._reckon()
 
-    async def _keep_alive(self, session: Session) -> None:
+    async def _keep_alive(self, session: NodeSession) -> None:
         while self.session is session:
             await deferLater(self.clock, TIME_TO_LIVE / 3)
             while not await self._keeps(session):
                 await deferLater(self.clock, PAUSE)
 
-    async def _keeps(self, session: Session) -> bool:
+    async def _keeps(self, session: NodeSession) -> bool:
         """Ask once that the session goes on; whether there was an answer."""
         asked_at = self.clock.seconds()
         try:
@@ -137,6 +149,7 @@ class Membership:
         if self.session is not session:
             return True
         if left <= 0:
+            self._keeping = None  # it is what runs here, and ends by itself
             self.lost(session)
             return True
         self._no_session = None
@@ -152,8 +165,9 @@ class Membership:
             self._session_until = session_until
         if watched_until is not None:
             self._watched_until = watched_until
-        standing.sure_until = min(self._session_until, self._watched_until)
-        trouble = self._no_session or self._no_watch
+        until = min(self._session_until, self._watched_until)
+        standing.sure_until = -math.inf if self._behind else until
+        trouble = self._no_session or self._no_watch or self._behind
         standing.in_touch = trouble is None
         if trouble is None and not was_sure and standing.may_kill():
             self.since, self.times = now, self.times + 1

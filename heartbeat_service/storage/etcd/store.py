@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -36,7 +37,7 @@ from heartbeat_service.core.changes import (
     StoredState,
 )
 from heartbeat_service.storage.etcd.keys import Key, Keys, Kind
-from heartbeat_service.storage.etcd.membership import Membership, Session
+from heartbeat_service.storage.etcd.membership import Membership, NodeSession
 from heartbeat_service.storage.etcd.port import (
     Compacted,
     Compare,
@@ -176,7 +177,7 @@ class EtcdStore(Store, Nodes):
         self._waiters: list[tuple[int, Deferred[None]]] = []
         self._tomb, self._tomb_since = 0, 0.0
         self._tidied = self._clock.seconds()
-        self._is_introduced = True
+        self._watches = 0
 
     @override
     def listen(self, hearer: Hearer) -> None:
@@ -184,7 +185,8 @@ class EtcdStore(Store, Nodes):
 
     @override
     def beats_here(self, client_id: str) -> bool:
-        return self._replica.place(client_id) == self._own.session
+        session = self._member.session  # without one, nobody does
+        return session is not None and self._replica.place(client_id) == session.name
 
     # Opening and closing
 
@@ -199,14 +201,18 @@ class EtcdStore(Store, Nodes):
             self._clock, self._etcd, self._standing, self._lose, self._touched
         )
         try:
+            await self._renew_tomb()
             await self._begin_session()
             found = await self._scan()
-        except EtcdError as error:
+            stored = self._load(found)
+        except (EtcdError, StoreTrouble) as error:
             await self._let_go()
             raise StoreTrouble(f"etcd: {error}") from error
-        stored = self._load(found)
         self._is_open = True
         self._watch_on()
+        # What the scan has found is what a watch would have told by then.
+        self._member.watched()
+        self._member.caught_up()
         self._spawn(self._tick())
         return stored
 
@@ -309,11 +315,11 @@ class EtcdStore(Store, Nodes):
 
     async def _commit_once_each(self, facts: Sequence[Fact]) -> Refusals:
         session = self._member.session
-        if session is None or self._leaving:
+        if session is None or self._leaving or not self._tomb:
             raise StoreTrouble("this node has no session with etcd")
-        tomb = await self._tomb_lease() if any(map(_is_forgotten, facts)) else 0
+        # Nothing may be waited for until it is written what the facts follow from.
         flight = self._flight = _Flight()
-        writes = [self._write(fact, session, tomb, flight) for fact in facts]
+        writes = [self._write(fact, session, flight) for fact in facts]
         transaction = Transaction(
             [session.lives(), Compare(self._keys.heirs(session.name), 0)],
             writes,
@@ -333,14 +339,12 @@ class EtcdStore(Store, Nodes):
         ]
         return {client_id: self._kept(client_id) for client_id in refused}
 
-    def _write(
-        self, fact: Fact, session: Session, tomb: int, flight: _Flight
-    ) -> Transaction:
+    def _write(self, fact: Fact, session: NodeSession, flight: _Flight) -> Transaction:
         """What keeps a fact if nobody was first, and reads the present record else."""
         self._written += 1
         nonce = f"{session.name}.{self._written}"
         flight.nonces[nonce] = fact
-        lease = tomb if _is_forgotten(fact) else 0
+        lease = self._tomb if _is_forgotten(fact) else 0
         if isinstance(fact, Lockout):
             key = self._keys.lockout(fact.client_id)
             revision = self._replica.lockouts.get(fact.client_id, 0)
@@ -363,7 +367,7 @@ class EtcdStore(Store, Nodes):
         return Transaction([Compare(key, revision)], puts, [Get(key)])
 
     def _owner(
-        self, fact: Change | Snapshot, known: Known | None, session: Session
+        self, fact: Change | Snapshot, known: Known | None, session: NodeSession
     ) -> str:
         """At which session a client beats after a fact."""
         if isinstance(fact, Change):
@@ -375,7 +379,7 @@ class EtcdStore(Store, Nodes):
         return known.owner
 
     async def _ask(
-        self, transaction: Transaction, session: Session, flight: _Flight
+        self, transaction: Transaction, session: NodeSession, flight: _Flight
     ) -> None:
         """Find out up to which revision the watch must be heard to know what was kept.
 
@@ -396,16 +400,15 @@ class EtcdStore(Store, Nodes):
         flight.until = _last_write(outcome)
         self._decide()
 
-    async def _tomb_lease(self) -> int:
-        """With which the dead are forgotten."""
+    async def _renew_tomb(self) -> None:
+        """Have a lease with which the dead are forgotten, in an hour at the soonest.
+
+        :raises EtcdError: if it can't be had now.
+        """
         now = self._clock.seconds()
         if not self._tomb or now - self._tomb_since > REMEMBERED:
-            try:
-                self._tomb = await self._etcd.grant(int(2 * REMEMBERED))
-            except EtcdError as error:
-                raise StoreTrouble(f"etcd: {error}") from error
+            self._tomb = await self._etcd.grant(int(2 * REMEMBERED))
             self._tomb_since = now
-        return self._tomb
 
     @override
     def former_lives(self, client_id: str) -> Deferred[list[Life]]:
@@ -434,6 +437,7 @@ class EtcdStore(Store, Nodes):
         )
 
     def _watch_lost(self, error: EtcdError) -> None:
+        self._watches += 1
         self._member.watch_lost(error)
         self._spawn(self._watch_anew(isinstance(error, Compacted)))
 
@@ -444,6 +448,7 @@ class EtcdStore(Store, Nodes):
             self._queue(self._differences(found))
         await deferLater(self._clock, PAUSE)
         self._watch_on()
+        await self._catch_up()
 
     def _differences(self, found: Sequence[KeyValue]) -> list[Event]:
         """What must have happened between what was told and what is there."""
@@ -476,7 +481,7 @@ class EtcdStore(Store, Nodes):
         self._go_on()
 
     def _go_on(self) -> None:
-        while self._groups and not self._holds:
+        while self._groups and not self._holds and self._is_open:
             self._take(self._groups.popleft())
 
     def _take(self, group: Sequence[Event]) -> None:
@@ -614,7 +619,7 @@ class EtcdStore(Store, Nodes):
         if self._is_open:
             self._tell.in_touch(None if trouble is None else f"etcd: {trouble}")
 
-    def _lose(self, session: Session) -> None:
+    def _lose(self, session: NodeSession) -> None:
         """This node's session is over: what it hasn't kept, it may not keep."""
         self._log.warn("the session with etcd is over: other nodes have our clients")
         self._member.end()
@@ -622,7 +627,7 @@ class EtcdStore(Store, Nodes):
             return
         self._tell.placed(self._replica.at(session.name), here=False)
         self._tell.lost(self._kept)
-        self._spawn(self._insist(self._begin_session))
+        self._spawn(self._rejoin())
 
     def _is_first(self) -> bool:
         living = self._replica.living()
@@ -634,8 +639,10 @@ class EtcdStore(Store, Nodes):
             now = self._clock.seconds()
             if not self._standing.may_kill() or self._leaving:
                 continue
-            if not self._is_introduced:
-                await self._introduce()
+            try:
+                await self._renew_tomb()
+            except EtcdError:
+                continue
             await self._look_after_orphans(now)
             if now - self._tidied > TIDYING and self._is_first():
                 self._tidied = now
@@ -665,7 +672,7 @@ class EtcdStore(Store, Nodes):
         return self._member.times > 1
 
     def _bequest(
-        self, session: Session, dead: str, living: Sequence[str]
+        self, session: NodeSession, dead: str, living: Sequence[str]
     ) -> Transaction:
         heirs = self._keys.heirs(dead)
         return Transaction(
@@ -678,7 +685,7 @@ class EtcdStore(Store, Nodes):
             [Put(heirs, encode(HeirsRecord(tuple(living))))],
         )
 
-    async def _bequeath_own(self, session: Session) -> None:
+    async def _bequeath_own(self, session: NodeSession) -> None:
         """Let the other nodes have this one's clients; from then on it writes nothing.
 
         :raises EtcdError: if it can't be done now.
@@ -707,17 +714,32 @@ class EtcdStore(Store, Nodes):
     @override
     def introduce(self, own: Node) -> None:
         self._own = evolve(own, session=self._own.session)
-        self._is_introduced = False
         if self._is_open:
-            self._spawn(self._introduce())
+            self._spawn(self._catch_up())
 
-    async def _introduce(self) -> None:
-        session = self._member.session
+    async def _catch_up(self) -> None:
+        """Say that this node is there, and wait until the watch has brought that.
+
+        All that happened before was told then. So it is said again, too, whenever the
+        watch was lost.
+        """
+        session, watches = self._member.session, self._watches
         if session is None:
-            return
+            return  # who begins one comes here
         put = Put(session.key, encode(_node_record(self._own)), session.lease)
-        outcome = await self._once(Transaction([session.lives()], [put]))
-        self._is_introduced = outcome is not None
+        transaction = Transaction([session.lives()], [put])
+        outcome = await self._insist(partial(self._etcd.transact, transaction))
+        if not outcome.held:
+            if self._member.session is session:
+                self._lose(session)
+            return
+        await self._told(outcome.revision)
+        if self._watches == watches and self._member.session is session:
+            self._member.caught_up()
+
+    async def _rejoin(self) -> None:
+        await self._insist(self._begin_session)
+        await self._catch_up()
 
     @override
     def all(self) -> Sequence[Node]:
