@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from attrs import define, field, frozen
 from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -29,6 +30,7 @@ from twisted.web.client import (
 )
 from twisted.web.http_headers import Headers
 from typing_extensions import override
+from zope.interface import implementer
 
 from heartbeat_service.core.errors import BadMessage, IllegalTransition, Overloaded
 from heartbeat_service.engine.dispatch import Shown
@@ -124,7 +126,7 @@ class Peers:
     _log = Logger()
 
     def __attrs_post_init__(self) -> None:
-        pool = HTTPConnectionPool(self.reactor, persistent=False)
+        pool = _QuietPool(self.reactor, persistent=False)
         self._agent = Agent(self.reactor, pool=pool)
         self._asking = LoopingCall(self._ask_if_away)
         self._asking.clock = self.reactor
@@ -362,6 +364,25 @@ class Peers:
         body = _Body()
         response.deliverBody(body)
         return Answer(response.code, response.headers, await body.whole)
+
+
+class _QuietPool(HTTPConnectionPool):
+    """Connections that leave no line in the log: there may be one a second."""
+
+    @override
+    def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Any:
+        return super().getConnection(key, _Quiet(endpoint))
+
+
+@implementer(IStreamClientEndpoint)
+@frozen
+class _Quiet:
+    endpoint: IStreamClientEndpoint
+
+    def connect(self, protocolFactory: Any) -> Any:
+        """Connect, without a line."""
+        protocolFactory.noisy = False
+        return self.endpoint.connect(protocolFactory)
 
 
 class _Body(Protocol):

@@ -15,6 +15,7 @@ import treq
 from attrs import define, evolve
 from msgspec import Raw
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.web.http_headers import Headers
 
 from heartbeat_service.core.states import ClientState
@@ -383,10 +384,16 @@ async def test_a_node_without_a_good_token_is_told_nothing(street: Street) -> No
     assert "1000" in problem["detail"]
 
 
+def is_told(event: LogEvent) -> bool:
+    """Whether it stands in a service's log: other than what is for who looks for it."""
+    return bool(event["log_level"] >= LogLevel.info)
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_node_out_of_touch_asks_the_others_whether_they_are_too(
-    street: Street, monkeypatch: pytest.MonkeyPatch
+    street: Street, monkeypatch: pytest.MonkeyPatch, logged: list[LogEvent]
 ) -> None:
+    """And writes no line of each question."""
     monkeypatch.setattr(peers_module, "ASK_EVERY", 0.02)
     heard: list[list[bool | None]] = []
 
@@ -412,6 +419,7 @@ async def test_a_node_out_of_touch_asks_the_others_whether_they_are_too(
     await pause(0.1)
     assert heard == []
     peers.stop()
+    assert [formatEvent(event) for event in logged if is_told(event)] == []
 
 
 @pytest_twisted.ensureDeferred
