@@ -63,7 +63,11 @@ class Nodes(Protocol):
         """Where a client beats; None if no running node is known to have it."""
 
     def leave(self) -> Deferred[None]:
-        """Let the others take this node's clients over; it writes nothing any more."""
+        """Let the others take this node's clients over; it writes nothing any more.
+
+        Fails with :class:`StoreTrouble` if that can't be told them now, and with
+        :class:`IllegalTransition` if nobody is there to take them.
+        """
 
 
 @define(eq=False)

@@ -43,6 +43,7 @@ from heartbeat_service.protocol.nodes import (
     OwnNodeRecord,
 )
 from heartbeat_service.storage.nodes import Node, Nodes, Standing
+from heartbeat_service.storage.store import StoreTrouble
 
 #: How long an order to another node may take, in seconds.
 ORDER_TIME = 5.0
@@ -298,7 +299,7 @@ class Peers:
         :raises UnknownNode: if nobody is called so.
         :raises IllegalTransition: if there is nobody to go to, or it isn't clear which
             node is meant.
-        :raises Overloaded: if the node doesn't answer.
+        :raises Overloaded: if the node doesn't answer, or etcd doesn't.
         """
         nodes = self.nodes.all()
         called_so = [node for node in nodes if node.name == name]
@@ -326,7 +327,16 @@ class Peers:
                 )
             return answer
         self.standing.is_drained = True
-        await self.nodes.leave()
+        try:
+            await self.nodes.leave()
+        except IllegalTransition:
+            self.standing.is_drained = False
+            raise
+        except StoreTrouble as error:
+            raise Overloaded(
+                f"{name} answers no beat any more, but keeps its clients for now: "
+                f"{error}; ask again"
+            ) from None
         return None
 
     async def _ask(

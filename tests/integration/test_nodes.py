@@ -14,16 +14,18 @@ import pytest_twisted
 import treq
 from attrs import define, evolve
 from msgspec import Raw
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.web.http_headers import Headers
 
+from heartbeat_service.core.errors import IllegalTransition
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.engine import Engine
 from heartbeat_service.protocol.nodes import BeatsAnswer
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.storage.nodes import Node, Nodes, Standing
+from heartbeat_service.storage.store import StoreTrouble
 from heartbeat_service.web import peers as peers_module
 from heartbeat_service.web.access import Door, TokenFile, operator_pass
 from heartbeat_service.web.app import HeartbeatApp
@@ -47,12 +49,14 @@ class Sight(Nodes):
     """What one node knows of all, which a test makes.
 
     :ivar left: whether it has let its clients go.
+    :ivar stays: why it can't.
     """
 
     own: Node
     everybody: list[Node]
     engine: Engine | None = None
     left: bool = False
+    stays: Exception | None = None
 
     def introduce(self, own: Node) -> None:
         """Nothing: all are known."""
@@ -72,6 +76,8 @@ class Sight(Nodes):
 
     def leave(self) -> Deferred[None]:
         """Let them go."""
+        if self.stays is not None:
+            return fail(self.stays)
         self.left = True
         return succeed(None)
 
@@ -237,6 +243,22 @@ async def test_a_node_is_emptied_wherever_that_is_asked_for(street: Street) -> N
     assert await street.a.ask("POST", "/nodes/c/drain") == (204, None)
     assert (street.c.standing.is_drained, street.a.standing.is_drained) == (True, False)
     assert (street.c.sight.left, street.a.sight.left) == (True, False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_why_a_node_cannot_be_emptied_is_told(street: Street) -> None:
+    """It may be emptied in part, and then answers nobody until it is whole."""
+    for why, status, is_drained in (
+        (IllegalTransition("nobody can take them"), 409, False),
+        (StoreTrouble("etcd: no leader"), 503, True),
+    ):
+        street.b.sight.stays = why
+        told, problem = await street.a.ask("POST", "/nodes/b/drain")
+        assert told == status
+        assert str(why) in problem["detail"]
+        assert street.b.standing.is_drained is is_drained
+    street.b.sight.stays = None
+    assert await street.a.ask("POST", "/nodes/b/drain") == (204, None)
 
 
 @pytest_twisted.ensureDeferred

@@ -36,6 +36,7 @@ from heartbeat_service.core.changes import (
     Snapshot,
     StoredState,
 )
+from heartbeat_service.core.errors import IllegalTransition
 from heartbeat_service.storage.etcd.keys import Key, Keys, Kind
 from heartbeat_service.storage.etcd.membership import Membership, NodeSession
 from heartbeat_service.storage.etcd.port import (
@@ -758,7 +759,17 @@ class EtcdStore(Store, Nodes):
     def leave(self) -> Deferred[None]:
         if not self._is_open or self._member.session is None:
             return succeed(None)
-        return Deferred.fromCoroutine(self._bequeath_own(self._member.session))
+        return Deferred.fromCoroutine(self._leave(self._member.session))
+
+    async def _leave(self, session: Session) -> None:
+        if not any(one != session.name for one in self._replica.living()):
+            raise IllegalTransition(
+                "No other node can take its clients: each is being emptied, too"
+            )
+        try:
+            await self._bequeath_own(session)
+        except EtcdError as error:
+            raise StoreTrouble(f"etcd: {error}") from error
 
     # Whatever is tried until it is done
 
