@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,17 +56,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: only in the long form")
 
 
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The short form does without the longer faults."""
+    items[:] = [item for item in items if LONG or not item.get_closest_marker("long")]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Each test that is to run has a row, also if something keeps it from it."""
-    here = [item for item in items if Path(__file__).parent in item.path.parents]
-    for item in here:
-        if not LONG and item.get_closest_marker("long"):
-            items.remove(item)
-            continue
+    for item in session.items:
         for mark in item.iter_markers("fault"):
-            config.stash[ROWS][item.nodeid] = Row(*mark.args)
+            session.config.stash[ROWS][item.nodeid] = Row(*mark.args)
 
 
 @pytest.hookimpl(wrapper=True)
