@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import msgspec
+from attrs import asdict
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -21,6 +22,7 @@ from heartbeat_service.core.changes import (
     Snapshot,
 )
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.storage.nodes import Node
 
 R = TypeVar("R", bound="Struct")
 
@@ -116,6 +118,20 @@ def of_snapshot(
     if former is None:
         return Record(owner, nonce, client, ClientState.DISCONNECTED, Reason.HEARTBEAT)
     return replace(former, owner=owner, nonce=nonce, client=client)
+
+
+def encode_node(node: Node) -> bytes:
+    """What a node says of itself."""
+    fields = asdict(node, filter=lambda field, _: field.name != "session")
+    return encode(NodeRecord(**fields))
+
+
+def decode_node(session: str, value: bytes) -> Node:
+    """What the node of a session says of itself.
+
+    :raises ValueError: as :func:`decode`.
+    """
+    return Node(session=session, **msgspec.structs.asdict(decode(NodeRecord, value)))
 
 
 def encode(record: Struct) -> bytes:

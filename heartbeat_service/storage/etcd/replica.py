@@ -8,13 +8,14 @@ but by what is told here, and nothing of timebombs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
 from attrs import define, field, frozen
 
+from heartbeat_service.core.changes import Life
 from heartbeat_service.storage.etcd.records import Record, decode
-from heartbeat_service.storage.lives import KeptLives
+from heartbeat_service.storage.lives import KeptLives, Which
 from heartbeat_service.storage.nodes import Node
 
 
@@ -66,6 +67,13 @@ class Replica:
         """A client's record is there no more: it has been dead for hours."""
         self.clients.pop(client_id, None)
         self._leave(client_id)
+
+    def add_life(self, client_id: str, life: Life) -> Collection[Which]:
+        """A life has ended; which are kept no longer."""
+        too_old = self.lives.add(client_id, life.incarnation, life.left_uncalibrated)
+        for which in too_old:
+            self.lives.remove(*which)
+        return too_old
 
     def place(self, client_id: str) -> str | None:
         """The session at which a living client beats, or has to be heard."""
@@ -144,8 +152,3 @@ def heir_of(session: str, heirs: Sequence[str], client_id: str) -> str:
     """
     digest = blake2b(f"{session}/{client_id}".encode(), digest_size=8).digest()
     return heirs[int.from_bytes(digest) % len(heirs)]
-
-
-def by_place(replica: Replica, client_ids: Iterable[str], session: str) -> list[str]:
-    """Which of these clients beat there."""
-    return [one for one in client_ids if replica.place(one) == session]

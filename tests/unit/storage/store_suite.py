@@ -472,12 +472,7 @@ class SharedStoreSuite(StoreSuite):
 
 
 class LastingStoreSuite(StoreSuite):
-    """What a store promises besides, if it outlives the service.
-
-    :ivar most_dead: how many dead clients :meth:`make_store` has to let it keep.
-    """
-
-    most_dead = 250_000
+    """What a store promises besides, if it outlives the service."""
 
     def now(self) -> float:
         """The store's time, in seconds since the epoch."""
@@ -587,27 +582,6 @@ class LastingStoreSuite(StoreSuite):
         )
         self.assertEqual(told.instances_of_dead, {})
 
-    def test_the_dead_that_are_kept_are_bounded(self) -> None:
-        self.most_dead = 3
-        told = self.kept_of(
-            *(death(str(n), life(n), instances=Instances("a")) for n in range(1, 8))
-        )
-        self.assertEqual(list(told.instances_of_dead), ["5", "6", "7"])
-
-    def test_who_comes_and_goes_takes_nobody_elses_place_among_the_dead(self) -> None:
-        self.most_dead = 3
-        store = self.make_store()
-        self.wait_for(store.open())
-        self.commit(store, death("1", life(1), instances=Instances("a")))
-        for number in range(2, 20):
-            name = "23"[number % 2]
-            self.commit(
-                store,
-                registration(name, number, instances=Instances("a")),
-                death(name, life(number), instances=Instances("a")),
-            )
-        self.assertEqual(list(self.reopened(store).instances_of_dead), ["1", "2", "3"])
-
     def test_who_went_is_told_with_its_last_life_latest_last(self) -> None:
         told = self.kept_of(
             death("1", life(101, Reason.KICK)),
@@ -707,6 +681,60 @@ class LastingStoreSuite(StoreSuite):
         )
         self.assertEqual([name for name, _ in told.ended_lately], ["5", "6", "7"])
 
+    def test_incarnation_is_never_lower_though_the_clock_goes_back(self) -> None:
+        beyond = 2**60
+        told = self.kept_of(registration("1", beyond), death("1", life(beyond)))
+        self.assertEqual(told.last_incarnation, beyond)
+        lower = self.kept_of(), self.kept_of(registration("2", 7))
+        self.assertEqual([told.last_incarnation for told in lower], [beyond, beyond])
+
+    def test_former_lives_outlive_the_service(self) -> None:
+        self.kept_of(registration("1", 101), death("1", life(101)))
+        self.assertEqual(self.lives(self.open_store(), "1"), [life(101)])
+
+    @settings(
+        max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(some_facts(), st.integers(0, 12), st.booleans())
+    def test_what_was_committed_is_what_is_remembered(self, facts, cut, twice):
+        self.setUp()  # the same case runs all examples
+        store = self.make_store()
+        self.wait_for(store.open())
+        for batch in (facts[:cut], facts[cut:]):
+            for _ in range(1 + twice):
+                self.wait_for(store.commit(batch))
+        self.assert_stored(self.reopened(store), stored_state(facts))
+
+
+class BoundedDeadSuite(LastingStoreSuite):
+    """What a store promises besides, if it doesn't forget the dead by their time.
+
+    :ivar most_dead: how many dead clients :meth:`make_store` has to let it keep.
+    """
+
+    most_dead = 250_000
+
+    def test_the_dead_that_are_kept_are_bounded(self) -> None:
+        self.most_dead = 3
+        told = self.kept_of(
+            *(death(str(n), life(n), instances=Instances("a")) for n in range(1, 8))
+        )
+        self.assertEqual(list(told.instances_of_dead), ["5", "6", "7"])
+
+    def test_who_comes_and_goes_takes_nobody_elses_place_among_the_dead(self) -> None:
+        self.most_dead = 3
+        store = self.make_store()
+        self.wait_for(store.open())
+        self.commit(store, death("1", life(1), instances=Instances("a")))
+        for number in range(2, 20):
+            name = "23"[number % 2]
+            self.commit(
+                store,
+                registration(name, number, instances=Instances("a")),
+                death(name, life(number), instances=Instances("a")),
+            )
+        self.assertEqual(list(self.reopened(store).instances_of_dead), ["1", "2", "3"])
+
     @settings(
         max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
@@ -757,27 +785,3 @@ class LastingStoreSuite(StoreSuite):
         self.most_dead = 3
         told = self.kept_of(death("8", life(8), instances=Instances("b")))
         self.assertEqual(len(told.instances_of_dead), 3)
-
-    def test_incarnation_is_never_lower_though_the_clock_goes_back(self) -> None:
-        beyond = 2**60
-        told = self.kept_of(registration("1", beyond), death("1", life(beyond)))
-        self.assertEqual(told.last_incarnation, beyond)
-        lower = self.kept_of(), self.kept_of(registration("2", 7))
-        self.assertEqual([told.last_incarnation for told in lower], [beyond, beyond])
-
-    def test_former_lives_outlive_the_service(self) -> None:
-        self.kept_of(registration("1", 101), death("1", life(101)))
-        self.assertEqual(self.lives(self.open_store(), "1"), [life(101)])
-
-    @settings(
-        max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
-    @given(some_facts(), st.integers(0, 12), st.booleans())
-    def test_what_was_committed_is_what_is_remembered(self, facts, cut, twice):
-        self.setUp()  # the same case runs all examples
-        store = self.make_store()
-        self.wait_for(store.open())
-        for batch in (facts[:cut], facts[cut:]):
-            for _ in range(1 + twice):
-                self.wait_for(store.commit(batch))
-        self.assert_stored(self.reopened(store), stored_state(facts))

@@ -34,7 +34,7 @@ from heartbeat_service.storage.sqlite import (
 from heartbeat_service.storage.store import StoreTrouble
 from tests.unit.fakes import folder_for
 from tests.unit.storage.store_suite import (
-    LastingStoreSuite,
+    BoundedDeadSuite,
     death,
     entry,
     life,
@@ -105,7 +105,7 @@ class QueueReactor(Clock):
             self._calls.get(timeout=60)()
 
 
-class TestSqliteStore(LastingStoreSuite, SynchronousTestCase):
+class TestSqliteStore(BoundedDeadSuite, SynchronousTestCase):
     bounds = rows
 
     def setUp(self) -> None:
