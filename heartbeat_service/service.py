@@ -64,6 +64,7 @@ from heartbeat_service.web.access import (
 )
 from heartbeat_service.web.app import HeartbeatApp
 from heartbeat_service.web.events import MOST_STREAMS, EventStreams
+from heartbeat_service.web.late import LateElsewhere
 from heartbeat_service.web.metrics import Metrics
 from heartbeat_service.web.names import Names, machine_names
 from heartbeat_service.web.peers import Peers
@@ -300,8 +301,16 @@ class HeartbeatService(Service):
         peers = Peers(
             self._reactor, engine.nodes, engine.standing, operators.authorization
         )
-        peers.start()
-        self._closers.append(peers.stop)
+        late = LateElsewhere(
+            self._reactor,
+            peers,
+            engine.registry,
+            engine.events.hear,
+            lambda: streams.readers()["operator"] > 0,
+        )
+        for each in (peers, late):
+            each.start()
+            self._closers.append(each.stop)
         app = HeartbeatApp(
             engine.dispatcher,
             engine.orders,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import merge
+from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -50,7 +51,7 @@ from heartbeat_service.protocol.messages import (
     SummaryRecord,
     as_state,
 )
-from heartbeat_service.protocol.nodes import BeatsAnswer, BeatsRecord
+from heartbeat_service.protocol.nodes import MOST_ASKED, BeatsAnswer, BeatsRecord
 from heartbeat_service.storage.nodes import Standing
 from heartbeat_service.storage.store import MOST_GONE
 
@@ -432,28 +433,32 @@ class Dispatcher:
             return heartbeat.seconds_left()  # the service may have stalled meanwhile
         return max(0.0, client.silent_until - self.registry.wall_clock())
 
-    def beats_of(self, client_ids: Iterable[str]) -> BeatsAnswer:
+    def beats_of(self, client_ids: Iterable[str], late: bool = False) -> BeatsAnswer:
         """What other nodes can't know of those of these clients that beat here.
 
+        :param late: whether the first :data:`MOST_ASKED` who are late are meant, too.
         :raises Overloaded: if the store isn't open.
         """
         held, mass_loss = self.journal.held(), self.registry.mass_loss
         beats: dict[str, BeatsRecord] = {}
-        for client_id in client_ids:
+        who_is_late = islice(mass_loss.late, MOST_ASKED) if late else ()
+        whole = {**dict.fromkeys(who_is_late, False), **dict.fromkeys(client_ids, True)}
+        for client_id, with_values in whole.items():
             client = self.registry.find(client_id)
             if client is None or client.heartbeat.stage is Stage.ELSEWHERE:
                 continue
             kept = held.get(client_id, client)
             # Nobody is told of a life that the store doesn't have yet.
             if kept is not None and kept.incarnation == client.incarnation:
-                beats[client_id] = self._beats(client)
+                values = client.heartbeat.values if with_values else NO_VALUES
+                beats[client_id] = self._beats(client, values)
         return BeatsAnswer(beats, late=len(mass_loss.late), held=len(mass_loss.held))
 
-    def _beats(self, client: LocalClient) -> BeatsRecord:
+    def _beats(self, client: LocalClient, values: Raw) -> BeatsRecord:
         heartbeat, mass_loss = client.heartbeat, self.registry.mass_loss
         return BeatsRecord(
             incarnation=client.incarnation,
-            values=heartbeat.values,
+            values=values,
             seconds_since_heartbeat=heartbeat.seconds_since(),
             seconds_to_timebomb=heartbeat.seconds_left(),
             reported_state=client.reported_state,

@@ -57,11 +57,15 @@ class BeatsQuestion(Body, frozen=True, forbid_unknown_fields=True):
     """What a node asks another one: how some clients beat there.
 
     :cvar fields: what it has, for people.
+    :ivar late: whether it asks as well of those who are late there, of the first 1,000.
     """
 
-    fields: ClassVar[str] = f"`clientIDs`, a list of at most {MOST_ASKED:,}"
+    fields: ClassVar[str] = (
+        f"`clientIDs`, a list of at most {MOST_ASKED:,}, and if you like `late`"
+    )
 
     client_ids: Annotated[list[ClientID], Meta(max_length=MOST_ASKED)]
+    late: bool = False
 
 
 class BeatsRecord(Body, frozen=True):
@@ -86,7 +90,8 @@ class BeatsRecord(Body, frozen=True):
 class BeatsAnswer(Body, frozen=True):
     """What a node answers.
 
-    :ivar beats: by client ID; of who doesn't beat there, nothing.
+    :ivar beats: by client ID; of who doesn't beat there, nothing. Of those who were
+        asked for only as they are late, without `values`.
     :ivar late: how many of all who beat there are late.
     :ivar held: how many of them are held.
     """

@@ -542,7 +542,8 @@ class HeartbeatApp:
         Without any ID, how many are late.
         """
         question = decode_order(_read(request), BeatsQuestion)
-        return _json(request, self._dispatcher.beats_of(question.client_ids))
+        answer = self._dispatcher.beats_of(question.client_ids, question.late)
+        return _json(request, answer)
 
     @routes.add(
         "POST /nodes/{name}/drain",

@@ -134,7 +134,9 @@ class Peers:
 
     def start(self) -> None:
         """Find out whether etcd is away from all, whenever it is away from this one."""
-        self._asking.start(ASK_EVERY, now=False)
+        self._asking.start(ASK_EVERY, now=False).addErrback(
+            lambda failure: self._log.failure("Nobody asks other nodes", failure)
+        )
 
     def stop(self) -> None:
         """Ask nobody any more."""
@@ -198,12 +200,24 @@ class Peers:
             held=summary.held + sum(answer.held for answer in given),
         )
 
+    async def who_is_late(self) -> dict[str, BeatsAnswer | None]:
+        """Who is late at each other node, by its session; None of who says nothing."""
+        others = self._others()
+        answers = await _all(self._ask_of_beats(node, [], late=True) for node in others)
+        sessions = [node.session for node in others]
+        return dict(zip(sessions, answers, strict=True))
+
+    def session_of(self, client_id: str) -> str | None:
+        """Of the node where a client beats; None if no running node has it."""
+        node = self.nodes.node_of(client_id)
+        return None if node is None else node.session
+
     async def _ask_of_beats(
-        self, node: Node, client_ids: Sequence[str]
+        self, node: Node, client_ids: Sequence[str], late: bool = False
     ) -> BeatsAnswer | None:
         if self.reactor.seconds() < self._alone_until.get(node.session, 0.0):
             return None
-        body = encode_json({"clientIDs": client_ids})
+        body = encode_json({"clientIDs": client_ids, "late": late})
         answer = await self._ask(
             node, b"POST", "/nodes/beats", ANSWER_TIME, self.authorization(), body
         )

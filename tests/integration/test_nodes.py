@@ -355,9 +355,11 @@ async def test_a_listing_of_many_asks_for_many_at_once(
     asked: list[int] = []
     beats_of = Dispatcher.beats_of
 
-    def counting(self: Dispatcher, client_ids: Sequence[str]) -> BeatsAnswer:
+    def counting(
+        self: Dispatcher, client_ids: Sequence[str], late: bool
+    ) -> BeatsAnswer:
         asked.append(len(client_ids))
-        return beats_of(self, client_ids)
+        return beats_of(self, client_ids, late)
 
     monkeypatch.setattr(Dispatcher, "beats_of", counting)
     _, answer = await street.a.ask("GET", "/clients")
@@ -393,6 +395,10 @@ async def test_a_node_without_a_good_token_is_told_nothing(street: Street) -> No
     question = json.dumps({"clientIDs": ["b1"]}).encode()
     status, answer = await street.b.ask("POST", "/nodes/beats", question)
     assert (status, [*answer["beats"]]) == (200, ["b1"])
+    street.b.engine.registry.mass_loss.late.add("b1")
+    question_of_late = b'{"clientIDs": [], "late": true}'
+    _, answer = await street.b.ask("POST", "/nodes/beats", question_of_late)
+    assert (answer["beats"]["b1"]["values"], answer["late"]) == ({}, 1)
     status, problem = await street.b.ask(
         "POST", "/nodes/beats", question, Authorization="Bearer no-token-of-this-node"
     )
