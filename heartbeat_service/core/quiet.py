@@ -24,6 +24,8 @@ from heartbeat_service.core.notices import (
     SilenceEnd,
 )
 
+_TOLD_LATE = (Stage.LATE, Stage.HELD)
+
 
 @frozen
 class QuietClients:
@@ -132,6 +134,6 @@ class QuietClients:
         if stage is Stage.SILENT:
             over = client.notice(Silence, seconds=0.0, reason=reason, by=by)
             self.tell(over)
-        elif stage is not Stage.PUNCTUAL and reason is SilenceEnd.BEAT:
+        elif stage in _TOLD_LATE and reason is SilenceEnd.BEAT:
             self.tell(client.notice(Recovered))
         self.mass_loss.forget(client.client_id)

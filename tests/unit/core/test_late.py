@@ -189,6 +189,14 @@ class TestRecovering(LateTestCase):
         self.assertIs(self.stage(), Stage.LATE)
         self.assert_dies_in(left)
 
+    def test_who_comes_from_another_node_has_not_recovered(self) -> None:
+        self.registry.beat("1", DISCONNECTED, "a")
+        self.registry.place("1", here=False)
+        self.notices.clear()
+        self.registry.beat("1", DISCONNECTED, "a")
+        self.assertIs(self.stage(), Stage.PUNCTUAL)
+        self.assertEqual(self.notices, [])
+
     def test_another_life_of_a_client_has_a_full_fuse(self) -> None:
         self.fall_late()
         present = self.registry.get("1").snapshot()
