@@ -251,16 +251,20 @@ class HeartbeatService(Service):
     def _node(self, engine: Engine) -> Node:
         """What operators and other nodes are told of this one."""
         settings = self._settings
-        http = advertised(f"tcp://{self.http[0]}", settings.advertise)
-        http = http.removeprefix("tcp://")
-        # A UNIX socket is of no use on another machine.
-        is_reachable = not http.startswith("unix:")
-        scheme = "https" if settings.http[0].startswith("ssl:") else "http"
+        # Neither a UNIX socket nor one behind a proxy is of use to other machines.
+        reachable = [
+            (bound, description)
+            for bound, description in zip(self.http, settings.http, strict=True)
+            if not bound.startswith("unix:") and not is_wrapped(description)
+        ]
+        bound, description = (*reachable, (self.http[0], ""))[0]
+        http = advertised(f"tcp://{bound}", settings.advertise).removeprefix("tcp://")
+        scheme = "https" if description.startswith("ssl:") else "http"
         return evolve(
             engine.nodes.own,
             name=node_name(settings),
             http=http,
-            url=f"{scheme}://{http}" if is_reachable else "",
+            url=f"{scheme}://{http}" if reachable else "",
             request_endpoint=engine.dispatcher.request_endpoint,
             state_change_endpoint=engine.dispatcher.state_change_endpoint,
         )

@@ -221,6 +221,19 @@ async def test_a_single_machine_is_the_only_node(serve: Serve) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_nodes_are_told_where_another_machine_reaches_this_one(
+    serve: Serve, tmp_path
+) -> None:
+    http = [f"unix:{tmp_path}/http", "haproxy:tcp:0:interface=127.0.0.1"]
+    http.append("tcp:0:interface=127.0.0.1")
+    running: Running = await serve(http=http, allow_open_control=True)
+    _, _, at = running.service.http
+    response = await patiently(treq.get(f"http://{at}/nodes", persistent=False))
+    content: bytes = await patiently(response.content())
+    assert [node["http"] for node in json.loads(content)["nodes"]] == [at]
+
+
+@pytest_twisted.ensureDeferred
 async def test_each_node_lists_all_and_says_which_answers(street: Street) -> None:
     await street.b.beat("b1")
     await street.b.beat("b2")
