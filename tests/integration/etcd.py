@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
-import grpc
 import pytest
-from aetcd.rpc import rpc_pb2, rpc_pb2_grpc
 from attrs import define, field
 
 from tests.integration.processes import Process, Spawn, free_ports
@@ -26,10 +26,12 @@ class EtcdMember:
     """A member. What it has stored outlives it.
 
     :ivar endpoint: its ``HOST:PORT`` for clients.
+    :ivar data: the folder in which it stores.
     :ivar process: what runs, or has run last.
     """
 
     endpoint: str
+    data: Path
     command: Sequence[str | Path]
     spawn: Spawn
     process: Process = field(init=False)
@@ -41,6 +43,10 @@ class EtcdMember:
     async def ready(self) -> None:
         """Wait until it serves clients: it has found enough of the others."""
         await self.process.says("ready to serve client requests")
+
+    def forget(self) -> None:
+        """Lose, while it doesn't run, all that it has stored."""
+        shutil.rmtree(self.data)
 
     async def kill(self) -> None:
         """End it without a word."""
@@ -70,11 +76,11 @@ class EtcdCluster:
     def leader(self) -> EtcdMember:
         """Who leads now; each of them must answer."""
         for member in self.members:
-            with grpc.insecure_channel(member.endpoint) as channel:
-                status = rpc_pb2_grpc.MaintenanceStub(channel).Status(
-                    rpc_pb2.StatusRequest(), timeout=PATIENCE
-                )
-            if status.leader == status.header.member_id:
+            with urlopen(
+                f"http://{member.endpoint}/v3/maintenance/status", b"{}", PATIENCE
+            ) as answer:
+                status = json.load(answer)
+            if status["leader"] == status["header"]["member_id"]:
                 return member
         raise AssertionError("nobody leads")
 
@@ -119,6 +125,7 @@ def begin_etcd(
         [
             EtcdMember(
                 endpoint,
+                folder / name,
                 [
                     *("etcd", "--name", name, "--data-dir", folder / name),
                     *("--listen-client-urls", f"{scheme}://{endpoint}"),

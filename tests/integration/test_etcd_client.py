@@ -29,6 +29,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.storage.etcd.client import BACKOFF, EtcdClient
 from heartbeat_service.storage.etcd.port import (
+    Compacted,
     Etcd,
     EtcdAway,
     EtcdError,
@@ -230,6 +231,28 @@ async def test_watch_at_a_member_that_is_alone_is_lost(
 
 
 @pytest_twisted.ensureDeferred
+async def test_watch_is_lost_if_a_backup_was_restored_that_knows_less(
+    start_etcd: StartEtcd, connect: Connect
+) -> None:
+    cluster = await start_etcd(1)
+    (member,) = cluster.members
+    etcd = connect(cluster.url())
+    for value in (b"1", b"2", b"3"):
+        await write(etcd, value)
+    known = (await patiently(etcd.scan(b"test/"))).revision
+    await member.kill()
+    member.forget()
+    member.begin()
+    await member.ready()
+    await write(etcd, b"new")
+    ear = Ear()
+    etcd.watch(b"test/", known + 1, ear.hear, ear.lost.append)
+    await until(lambda: ear.lost != [])
+    assert isinstance(ear.lost[0], Compacted)
+    assert (ear.calls, ear.signs) == ([], 0)
+
+
+@pytest_twisted.ensureDeferred
 async def test_who_tries_again_at_once_is_no_burden_while_etcd_is_away(
     start_etcd: StartEtcd, connect: Connect
 ) -> None:
@@ -399,17 +422,16 @@ async def test_user_gets_in_by_a_password_and_stays_in_when_the_token_has_ended(
     assert await written(etcd) is None  # nobody is asked yet
     ask_for_passwords(cluster)
     await write(etcd, b"1")
-    ear = Ear()
-    etcd.watch(b"test/", 1, ear.hear, ear.lost.append)
-    await until(lambda: ear.events != [])
+    listener = Listener(etcd)
+    listener.listen()
+    await until(lambda: listener.values() == [b"1"])
     await member.kill()  # it forgets the tokens that it gave
-    await until(lambda: ear.lost != [])
+    await until(lambda: listener.losses != [])
     member.begin()
     await member.ready()
-    again = Ear()
-    etcd.watch(b"test/", 1, again.hear, again.lost.append)
     await write(etcd, b"2")
-    await until(lambda: b"2" in [event.key.value for event in again.events])
+    await until(lambda: b"2" in listener.values())
+    assert {type(loss) for loss in listener.losses} == {EtcdAway}
 
 
 @pytest.mark.parametrize(

@@ -129,16 +129,13 @@ class EtcdClient(Etcd):
         lost: Callable[[EtcdError], object],
     ) -> Watch:
         async def watch() -> None:
-            await deferLater(
-                self._reactor, 0
-            )  # who asks has the watch before it is lost
+            await deferLater(self._reactor, 0)  # it isn't lost before who asks has it
             await self._with_token(follow)
 
         async def follow(member: Member, token: str) -> None:
-            stream = Stream(self._reactor, member, hear)
+            stream = Stream(self._reactor, member, prefix, revision, hear)
             self._readers = [each for each in self._readers if each.is_alive()]
-            request = messages.watch_request(prefix, revision)
-            following = stream.follow(request, token)
+            following = stream.follow(token)
             self._readers.append(stream.reader)
             await following
 

@@ -6,7 +6,6 @@ is answered there is handed to the reactor's thread. Knows no other member.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +64,7 @@ _REFUSALS = {
 _TOKEN_REFUSED = (
     "invalid auth token",
     "revision of auth store is old",
+    "revision in header is old",
     "user name is empty",
 )
 
@@ -90,8 +90,6 @@ class Member:
     """
 
     def __init__(self, reactor: Any, endpoint: str, url: EtcdURL) -> None:
-        # What gRPC has to say is in the errors, too.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         self._reactor = reactor
         self._endpoint = endpoint
         self._channel = (
@@ -171,6 +169,11 @@ def read(path: Path) -> bytes:
         raise EtcdRefuses(f"{path}: {error.strerror}") from error
 
 
+def tells_of_token(details: str) -> bool:
+    """Whether an error says that a token isn't good any more."""
+    return any(words in details for words in _TOKEN_REFUSED)
+
+
 def _credentials(url: EtcdURL) -> Any:
     return grpc.ssl_channel_credentials(
         root_certificates=None if url.ca is None else read(url.ca),
@@ -183,7 +186,7 @@ def _kind(status: Any, details: str) -> type[EtcdError]:
     """The kind of error; etcd's own differ in their words only (rpctypes/error.go)."""
     if "revision has been compacted" in details:
         return Compacted
-    if any(words in details for words in _TOKEN_REFUSED):
+    if tells_of_token(details):
         return TokenRefused
     if "authentication is not enabled" in details:
         return NobodyAsked

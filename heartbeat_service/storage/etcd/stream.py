@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from heartbeat_service.storage.etcd import messages
-from heartbeat_service.storage.etcd.member import Member, TokenRefused
+from heartbeat_service.storage.etcd.member import Member, TokenRefused, tells_of_token
 from heartbeat_service.storage.etcd.messages import Message
 from heartbeat_service.storage.etcd.port import (
     Compacted,
@@ -39,7 +39,8 @@ SILENT = 3
 class Stream:
     """Hears what happens, until the stream ends.
 
-    :param hear: as of :meth:`heartbeat_service.storage.etcd.port.Etcd.watch`.
+    :param prefix: and ``revision`` and ``hear``: as of
+        :meth:`heartbeat_service.storage.etcd.port.Etcd.watch`.
     :ivar reader: the thread; it ends with the stream.
     """
 
@@ -47,26 +48,31 @@ class Stream:
         self,
         reactor: Any,
         member: Member,
+        prefix: bytes,
+        revision: int,
         hear: Callable[[Sequence[Event]], object],
     ) -> None:
         self._reactor = reactor
         self._member = member
+        self._prefix = prefix
+        self._revision = revision
         self._hear = hear
         self._requests: SimpleQueue[Message | None] = SimpleQueue()
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
         self._silent = 0
         self._created = False
+        self._behind: EtcdError | None = None
         self._lost: Deferred[None] = Deferred(lambda _: self._end())
         self._call: Any = None
         self.reader = Thread(target=self._read, name="etcd watch", daemon=True)
 
-    def follow(self, request: Message, token: str) -> Deferred[None]:
-        """Begin with that request. Never called back: it fails, or is cancelled.
+    def follow(self, token: str) -> Deferred[None]:
+        """Begin. Never called back: it fails, or is cancelled.
 
         :raises TokenRefused: if the token is why it couldn't begin.
         """
-        self._requests.put(request)
+        self._requests.put(messages.watch_request(self._prefix, self._revision))
         self._call = self._member.watch(iter(self._requests.get, None), token)
         self.reader.start()
         self._ticking.start(PROGRESS, now=False)
@@ -83,19 +89,29 @@ class Stream:
     def _tick(self) -> None:
         self._silent += 1
         if self._silent == SILENT:
-            self._fail(EtcdAway(f"{self._member} is silent"))
+            self._fail(self._behind or EtcdAway(f"{self._member} is silent"))
         elif self._created:
             self._requests.put(messages.progress_request())
 
     def _heard(self, response: Message) -> None:
         if self._lost.called:
             return
-        self._silent = 0
         if response.canceled:
             self._fail(self._cancelled(response))
-        else:
-            self._created = True
-            self._hear(messages.events(response))
+            return
+        self._created = True
+        revision = response.header.revision
+        if revision < self._revision - 1:
+            # It may not have got so far. Or a backup has been restored, and it would
+            # leave out what happens until it has got there again.
+            self._behind = Compacted(
+                f"{self._member} has got to revision {revision} only, "
+                f"not to {self._revision - 1}"
+            )
+            return
+        self._behind = None
+        self._silent = 0
+        self._hear(messages.events(response))
 
     def _cancelled(self, response: Message) -> EtcdError:
         reason = f"{self._member}: {response.cancel_reason or 'the watch was ended'}"
@@ -104,7 +120,9 @@ class Stream:
         if self._created:
             return EtcdAway(reason)
         # Some versions don't say that it is the token that isn't good any more.
-        return (TokenRefused if "permission denied" in reason else EtcdRefuses)(reason)
+        if "permission denied" in reason or tells_of_token(reason):
+            return TokenRefused(reason)
+        return EtcdRefuses(reason)
 
     def _fail(self, error: EtcdError | None) -> None:
         if self._lost.called:
