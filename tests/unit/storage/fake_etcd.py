@@ -1,4 +1,4 @@
-"""An etcd in memory, on a ``task.Clock``, and all that can go wrong on the way to it.
+"""An etcd in memory, on a clock that a test moves, and all that can go wrong with it.
 
 :class:`FakeEtcd` is the whole cluster of etcd as one: what it has done it never
 forgets. Each :class:`FakeClient` has a line of its own to it, which can be cut in
@@ -19,10 +19,9 @@ from typing import Any, TypeVar
 
 from attrs import Factory, define, evolve, field, frozen
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import Clock
 from typing_extensions import override
 
+from heartbeat_service.core.clock import Clock, Timer
 from heartbeat_service.storage.etcd.port import (
     Compacted,
     Compare,
@@ -179,16 +178,21 @@ class FakeEtcd:
         self._commit(events)
 
     def since(self, revision: int, prefix: bytes) -> Sequence[Event]:
-        """All that has happened to these keys, from that revision on."""
+        """What a watch is told of these keys, from that revision on."""
         if revision < self._compacted:
             raise Compacted(f"compacted at {self._compacted}")
+        happened = self.happened_since(revision)
+        return [event for event in happened if event.key.key.startswith(prefix)]
+
+    def happened_since(self, revision: int) -> Sequence[Event]:
+        """All that has happened from that revision on, for whoever may see all."""
         happened = self._log[max(revision - 2, 0) :]
-        return [
-            event
-            for events in happened
-            for event in events
-            if event.key.key.startswith(prefix)
-        ]
+        return [event for events in happened for event in events]
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether it has forgotten anything."""
+        return self._compacted > 0
 
     def add_watch(self, watch: _FakeWatch) -> None:
         """Let a watch hear of what happens."""
@@ -281,7 +285,7 @@ class FakeClient(Etcd):
         self._closed = False
         self._inbox: list[Callable[[], object]] = []
         self._asked_in_vain: list[Callable[[], object]] = []
-        self._waiting: dict[Deferred[Any], IDelayedCall] = {}
+        self._waiting: dict[Deferred[Any], Timer] = {}
         self._watches: list[_FakeWatch] = []
 
     def __repr__(self) -> str:
@@ -471,8 +475,8 @@ class _FakeWatch(Watch):
     is_broken: bool = False
     _ended: bool = False
     _silent: int = 0  # ticks without a word
-    _sent: deque[tuple[Sequence[Event], IDelayedCall]] = Factory(deque)
-    _ticking: IDelayedCall | None = None
+    _sent: deque[tuple[Sequence[Event], Timer]] = Factory(deque)
+    _ticking: Timer | None = None
 
     def begin(self) -> None:
         """Ask for it."""
@@ -571,7 +575,7 @@ class _FakeWatch(Watch):
 @define
 class _Lease:
     seconds: int
-    end: IDelayedCall
+    end: Timer
 
 
 @frozen

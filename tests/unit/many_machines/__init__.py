@@ -1,0 +1,1 @@
+"""Many machines on virtual time: real engines, a fake etcd, all that goes wrong."""
