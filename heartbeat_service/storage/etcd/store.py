@@ -449,9 +449,12 @@ class EtcdStore(Store, Nodes):
         self._member.end()
         if not self._is_open:
             return
+        if self._flight is not None:  # what was kept of it is told as others' writes
+            self._flight.nonces.clear()
         self._tell.placed(self._replica.at(session.name), here=False)
         self._tell.lost(self._kept)
-        self._spawn(self._rejoin())
+        if not self._leaving:  # else nobody is to come here any more
+            self._spawn(self._rejoin())
 
     # Nodes
 
