@@ -402,7 +402,10 @@ class ChangeJournal:
     def _hear_foreign(self) -> None:
         while self._foreign:
             fact, apply = self._foreign.popleft()
-            given_up, news = self._give_up(fact.client_id, apply)
+            if isinstance(fact, Lockout):  # nothing of the client follows from it
+                given_up, news = [], apply()
+            else:
+                given_up, news = self._give_up(fact.client_id, apply)
             if isinstance(fact, Change):
                 self._let_hear(fact)
             if isinstance(fact, Change | Lockout):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 
 from attrs import define, field
@@ -119,6 +120,11 @@ class Trouble:
         node.cut("answers")
         self.soon(node.heal)
 
+    def cut_all(self) -> None:
+        for node in list(self.world.nodes):
+            node.cut("requests", "answers")
+            self.soon(partial(node.heal, late=self.random.random() < 0.5))
+
     def lag(self) -> None:
         node = self.node()
         node.lag(self.random.uniform(0.05, LAG))
@@ -195,6 +201,7 @@ OFTEN: Mapping[str, float] = {
     "drain": 1,
     "stall": 2,
     "cut": 1,
+    "cut_all": 0.5,
     "cut_requests": 1,
     "cut_answers": 1,
     "lag": 2,

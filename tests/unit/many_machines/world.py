@@ -40,7 +40,7 @@ from heartbeat_service.simulator.virtual_clock import Stallable, VirtualClock
 from heartbeat_service.storage.etcd.keys import Keys
 from heartbeat_service.storage.etcd.store import EtcdStore
 from heartbeat_service.storage.nodes import Standing
-from tests.unit.many_machines.referee import Reader, Referee, Told
+from tests.unit.many_machines.referee import HAIR, Reader, Referee, Told
 from tests.unit.storage.fake_etcd import FakeClient, FakeEtcd
 
 _, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
@@ -97,7 +97,7 @@ class World:
         self.referee = Referee(self.etcd, self.keys)
         self.tokens = count(1)
         self.failures: list[str] = []
-        self._looked_at = 0
+        self._looked_at: object = None
         self._observer = cast(ILogObserver, self._log)
         globalLogPublisher.addObserver(self._observer)
         self.nodes = [Node(self, f"node{number}") for number in range(nodes)]
@@ -181,6 +181,19 @@ class World:
             raise self.referee.found
         if self.failures:
             self.referee.fail(self.failures[0])
+        for node in self.nodes:
+            if not node.standing.may_kill():
+                node.unsure_at = self.clock.seconds()
+        seen = [
+            (node.name, node.runs, node.store.own, node.store._revision)
+            for node in self.nodes
+        ]
+        if self._looked_at != (seen, self.etcd.revision):
+            self._looked_at = seen, self.etcd.revision
+            self._check_timebombs()
+
+    def _check_timebombs(self) -> None:
+        """A client has one valid timebomb at the most."""
         for name in self.referee.present():
             valid = [node.name for node in self.nodes if node.may_kill(name)]
             if len(valid) > 1:
@@ -197,6 +210,7 @@ class Node:
 
     :ivar runs: whether it wasn't ended.
     :ivar reader: what it has published.
+    :ivar unsure_at: when it wasn't sure of itself last.
     """
 
     def __init__(self, world: World, name: str) -> None:
@@ -204,6 +218,7 @@ class Node:
         self.name = name
         self.runs = True
         self.reader = Reader(name)
+        self.unsure_at = world.clock.seconds()
         self.machine = Stallable(world.clock)
         self.standing = Standing(self.machine)
         self.line: FakeClient | None = None
@@ -229,6 +244,8 @@ class Node:
             interval=INTERVAL,
             wall_clock=self._wall_clock,
         )
+        self._count_timebomb = self.engine.registry.on_timebomb
+        self.engine.registry.on_timebomb = self._kill
         self.engine.clock.unread = lambda: bool(self._inbox)
         self._do(self._open())
         self._ask_others()
@@ -383,6 +400,19 @@ class Node:
         client = change.client
         told = Told(client.client_id, client.incarnation, client.sequence, client.state)
         self.world.referee.published(self.reader, told)
+
+    def _kill(self, incarnation: int, due: float) -> None:
+        """A timebomb has gone off: its client could be heard for its whole fuse."""
+        self._count_timebomb(incarnation, due)
+        now, registry = self.world.clock.seconds(), self.engine.registry
+        for client in registry:
+            fuse = client.heartbeat.fuse
+            is_it = client.incarnation == incarnation and client.heartbeat.due() == due
+            if is_it and now < self.unsure_at + fuse - HAIR:
+                self.world.referee.fail(
+                    f"{self.name} lets {client.client_id} die, with a fuse of {fuse} s,"
+                    f" though it wasn't sure of itself at {self.unsure_at:.3f}"
+                )
 
     def _read_inbox(self) -> None:
         while self._inbox and not self.machine.stalled:
