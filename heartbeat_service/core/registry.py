@@ -425,6 +425,8 @@ class Registry:
         :param here: nothing happens to one that beats here already.
         """
         client = self._clients.get(client_id)
+        if here and client_id in self._arrived:
+            self._arrived[client_id] = self.clock.seconds()
         if client is None or here is (client_id not in self._elsewhere):
             return
         if here:
@@ -491,7 +493,7 @@ class Registry:
         stage = client.heartbeat.stage
         if stage is Stage.ELSEWHERE:
             self._elsewhere.discard(client.client_id)
-            self._arrived[client.client_id] = self.clock.seconds()
+            self._arrived[client.client_id] = math.inf  # until it is written
             self.on_arrival()
         if client.client_id in self.mass_loss.late:
             self.on_gap(client.heartbeat.seconds_since(), 1)
@@ -514,8 +516,11 @@ class Registry:
         if not self.is_sure():
             client.heartbeat.renew()
             return
-        arrived = self._arrived.pop(client_id, -math.inf)
-        left = arrived + ARRIVAL + client.heartbeat.fuse - self.clock.seconds()
+        arrived, most = (
+            self._arrived.get(client_id, -math.inf),
+            ARRIVAL + client.heartbeat.fuse,
+        )
+        left = min(arrived + most - self.clock.seconds(), most)
         if left > 0:
             client.heartbeat.burn_on(left)
             return
