@@ -439,6 +439,7 @@ async def test_user_gets_in_by_a_password_and_stays_in_when_the_token_has_ended(
     [
         ("stranger@", "secret", "permission denied"),
         ("heart@", "wrong", "invalid user ID or password"),
+        ("heart@", "\xff", "UTF-8"),
         ("", "", "user name is empty"),
     ],
 )
@@ -454,7 +455,7 @@ async def test_who_may_not_is_told_so(
     cluster = await start_etcd(1)
     ask_for_passwords(cluster)
     file = tmp_path / "password"
-    file.write_text(password)
+    file.write_bytes(password.encode("latin-1"))
     url = cluster.url(user=user, password_file=file) if user else cluster.url()
     etcd = connect(url)
     with pytest.raises(EtcdRefuses, match=expected):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar, cast
 
@@ -39,6 +40,7 @@ from heartbeat_service.storage.etcd.port import (
     Etcd,
     EtcdAway,
     EtcdError,
+    EtcdRefuses,
     Event,
     Outcome,
     Page,
@@ -217,8 +219,7 @@ class EtcdClient(Etcd):
         user, file = self._url.user, self._url.password_file
         if user is None or file is None:
             return ""
-        password = read(file).decode().partition("\n")[0].rstrip("\r")
-        request = messages.authenticate_request(user, password)
+        request = messages.authenticate_request(user, _password(file))
         answer = await member.ask("authenticate", request, "", self._patience)
         return str(answer.token)
 
@@ -238,6 +239,14 @@ class EtcdClient(Etcd):
             raise
         self._failures = 0
         return result
+
+
+def _password(file: Path) -> str:
+    first, _, _ = read(file).partition(b"\n")
+    try:
+        return first.rstrip(b"\r").decode()
+    except UnicodeDecodeError:
+        raise EtcdRefuses(f"{file}: a password is text in UTF-8") from None
 
 
 @frozen(eq=False)
