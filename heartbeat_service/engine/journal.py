@@ -402,8 +402,9 @@ class ChangeJournal:
     def _hear_foreign(self) -> None:
         while self._foreign:
             fact, apply = self._foreign.popleft()
+            given_up: list[_Entry] = []
             if isinstance(fact, Lockout):  # nothing of the client follows from it
-                given_up, news = [], apply()
+                news = apply()
             else:
                 given_up, news = self._give_up(fact.client_id, apply)
             if isinstance(fact, Change):

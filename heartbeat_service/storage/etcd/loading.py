@@ -14,7 +14,6 @@ from msgspec.structs import replace
 from heartbeat_service.core.changes import (
     DeadClient,
     GoneClient,
-    Life,
     Lockout,
     StoredState,
 )
@@ -22,11 +21,13 @@ from heartbeat_service.core.instances import NO_INSTANCES
 from heartbeat_service.storage.etcd.keys import Key, Keys, Kind
 from heartbeat_service.storage.etcd.port import Etcd, KeyValue
 from heartbeat_service.storage.etcd.records import (
+    EndedRecord,
     HeirsRecord,
     LockoutRecord,
     Record,
     decode,
     decode_node,
+    place_of,
 )
 from heartbeat_service.storage.etcd.replica import Known, Replica
 from heartbeat_service.storage.store import LATELY, MOST_GONE, MOST_LATELY, StoreTrouble
@@ -65,7 +66,7 @@ class Loaded:
     too_old: list[tuple[str, int]] = field(factory=list, init=False)
     _living: list[Record] = field(factory=list, init=False)
     _dead: list[tuple[int, Record]] = field(factory=list, init=False)
-    _lives: list[tuple[str, Life]] = field(factory=list, init=False)
+    _lives: list[tuple[int, str, EndedRecord]] = field(factory=list, init=False)
     _lockouts: list[Lockout] = field(factory=list, init=False)
 
     def take(self, found: Iterable[KeyValue]) -> None:
@@ -84,6 +85,10 @@ class Loaded:
                 raise StoreTrouble(
                     f"{each.key!r} holds what this version can't read: {error}"
                 ) from error
+        self._dead.sort(key=lambda one: (one[0], place_of(one[1].nonce)))
+        self._lives.sort(key=lambda one: (one[0], place_of(one[2].nonce)))
+        for _, client_id, ended in self._lives:
+            self.too_old += self.replica.add_life(client_id, ended.life)
 
     def stored(self, now: float, least: int, elsewhere: Iterable[str]) -> StoredState:
         """What the service is told.
@@ -92,12 +97,11 @@ class Loaded:
         :param least: an incarnation that nobody has reached, by the clock.
         :param elsewhere: who beats at other nodes.
         """
-        self._dead.sort(key=lambda one: (one[0], _ended_at(one[1])))
         dead = [record for _, record in self._dead]
         points = [record.point for record in (*self._living, *dead)]
         numbers = {
-            (client_id, life.incarnation): number
-            for number, (client_id, life) in enumerate(self._lives, start=1)
+            (client_id, ended.life.incarnation): number
+            for number, (_, client_id, ended) in enumerate(self._lives, start=1)
         }
         gone = [
             GoneClient(numbers.get((name, each.ended.incarnation), 0), name, each.ended)
@@ -105,9 +109,9 @@ class Loaded:
             if each.ended is not None and (name := each.client.client_id)
         ]
         lately = [
-            (client_id, life)
-            for client_id, life in self._lives
-            if abs(now - (life.ended_at or 0.0)) <= LATELY
+            (client_id, ended.life)
+            for _, client_id, ended in self._lives
+            if abs(now - (ended.life.ended_at or 0.0)) <= LATELY
         ]
         births = sorted(
             self._living, key=lambda one: (one.point[0], one.client.client_id)
@@ -144,9 +148,8 @@ class Loaded:
                 else:
                     self._dead.append((each.mod_revision, record))
             case Kind.LIFE:
-                life = decode(Life, each.value)
-                self._lives.append((key.name, life))
-                self.too_old += self.replica.add_life(key.name, life)
+                ended = decode(EndedRecord, each.value)
+                self._lives.append((each.mod_revision, key.name, ended))
             case Kind.LOCKOUT:
                 lockout = decode(LockoutRecord, each.value).lockout
                 self.replica.lockouts[key.name] = each.mod_revision

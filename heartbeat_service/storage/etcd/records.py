@@ -66,6 +66,16 @@ class Record(Struct, frozen=True, omit_defaults=True, gc=False):
         )
 
 
+class EndedRecord(Struct, frozen=True):
+    """A life that ended.
+
+    :ivar nonce: names the write that ended it.
+    """
+
+    nonce: str
+    life: Life
+
+
 class LockoutRecord(Struct, frozen=True, omit_defaults=True):
     """A lock-out, or that it is over.
 
@@ -91,6 +101,11 @@ class HeirsRecord(Struct, frozen=True):
     """Who takes over the clients of a session that ended, each some of them."""
 
     heirs: tuple[str, ...]
+
+
+def place_of(nonce: str) -> int:
+    """Which of the writes of one revision it was."""
+    return int(nonce.rpartition(".")[2])
 
 
 def of_change(change: Change, owner: str, nonce: str) -> Record:

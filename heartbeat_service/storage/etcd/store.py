@@ -39,6 +39,7 @@ from heartbeat_service.storage.etcd.port import (
     Transaction,
 )
 from heartbeat_service.storage.etcd.records import (
+    EndedRecord,
     HeirsRecord,
     LockoutRecord,
     Record,
@@ -268,8 +269,9 @@ class EtcdStore(Store, Nodes):
             [each.otherwise[0] for each in writes],
         )
         self._flight = flight
-        asking = Deferred.fromCoroutine(self._ask(transaction, session, flight))
-        asking.addErrback(flight.fail)
+        asking = Deferred.fromCoroutine(self._ask(transaction))
+        # What follows from the answer may cancel who has asked, so it is over by then.
+        asking.addCallbacks(self._answered, flight.fail, (session, flight))
         try:
             await flight.decided
         finally:
@@ -277,23 +279,22 @@ class EtcdStore(Store, Nodes):
             self._flight = None
         return flight.refused()
 
-    async def _ask(
-        self, transaction: Transaction, session: NodeSession, flight: Flight
-    ) -> None:
-        """Find out up to which revision the watch must be heard to know what was kept.
+    async def _ask(self, transaction: Transaction) -> Outcome:
+        """Ask until it is known what has become of a transaction.
 
-        Asked again where nobody knows: what was done is not done twice, as every
-        record has another revision then.
+        What was done is not done twice, as every record has another revision then.
         """
         while True:
             try:
-                outcome = await self._etcd.transact(transaction)
-                break
+                return await self._etcd.transact(transaction)
             except EtcdAway:
                 await deferLater(self._clock, PAUSE)
             except EtcdError as error:
                 self._tomb = 0  # it may be that lease that etcd doesn't know
                 raise StoreTrouble(f"etcd: {error}") from error
+
+    def _answered(self, outcome: Outcome, session: NodeSession, flight: Flight) -> None:
+        """Know up to which revision the watch must be heard to know what was kept."""
         if not outcome.held and self._member.session is session:
             self._lose(session)
         flight.until = last_write(outcome)
@@ -315,7 +316,8 @@ class EtcdStore(Store, Nodes):
             page = await self._etcd.scan(self._keys.lives(client_id))
         except EtcdError as error:
             raise StoreTrouble(f"etcd: {error}") from error
-        lives = [decode(Life, each.value) for each in reversed(page.keys)]
+        each_life = (decode(EndedRecord, each.value).life for each in page.keys)
+        lives = list(each_life)[::-1]
         kept = self._replica.lives
         return [life for life in lives if kept.has(client_id, life.incarnation)]
 
@@ -374,8 +376,11 @@ class EtcdStore(Store, Nodes):
             return False
         record = decode(Record, event.key.value)
         present = Known(event.key.mod_revision, record.owner, event.key.value)
+        was_here = self.beats_here(client_id)
         self._replica.put(client_id, present, record.lives)
         if self._flight is not None and self._flight.has(record.nonce):
+            if not was_here and self.beats_here(client_id):
+                self._tell.placed([client_id], here=True)
             return True
         former = None if known is None else known.record()
         is_change = former is None or record.point > former.point
@@ -398,7 +403,7 @@ class EtcdStore(Store, Nodes):
         if event.deleted:
             self._replica.lives.remove(key.name, key.incarnation)
         else:
-            life = decode(Life, event.key.value)
+            life = decode(EndedRecord, event.key.value).life
             self._forget_lives(self._replica.add_life(key.name, life))
 
     def _forget_lives(self, too_old: Collection[Which]) -> None:
@@ -449,8 +454,8 @@ class EtcdStore(Store, Nodes):
         self._member.end()
         if not self._is_open:
             return
-        if self._flight is not None:  # what was kept of it is told as others' writes
-            self._flight.nonces.clear()
+        if self._flight is not None:
+            self._flight.is_disowned = True
         self._tell.placed(self._replica.at(session.name), here=False)
         self._tell.lost(self._kept)
         if not self._leaving:  # else nobody is to come here any more

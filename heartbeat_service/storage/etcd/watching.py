@@ -118,7 +118,9 @@ class Watching:
             for key in self.known()
             if key not in there
         ]
-        news = [Event(each) for each in found if each.mod_revision > self.revision]
+        # A backup that was restored has rewound the revisions: then all may be other.
+        since = self.revision if revision >= self.revision else 0
+        news = [Event(each) for each in found if each.mod_revision > since]
         return sorted((*news, *gone), key=_revision)
 
     def _hear(self, events: Sequence[Event]) -> None:

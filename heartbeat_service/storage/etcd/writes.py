@@ -24,6 +24,7 @@ from heartbeat_service.storage.etcd.port import (
     Transaction,
 )
 from heartbeat_service.storage.etcd.records import (
+    EndedRecord,
     LockoutRecord,
     encode,
     of_change,
@@ -43,12 +44,15 @@ class Flight:
     :ivar nonces: of all its writes, each with whose it is; None for a lock-out's.
     :ivar kept: of those that the watch has brought.
     :ivar until: up to which revision the watch must be heard, once that is known.
+    :ivar is_disowned: whether the session was lost meanwhile: what was kept all the
+        same, is told as another node's.
     :ivar decided: fires once it is known what was kept.
     """
 
     nonces: dict[str, str | None] = field(factory=dict)
     kept: set[str] = field(factory=set)
     until: int | None = None
+    is_disowned: bool = False
     decided: Deferred[None] = field(factory=Deferred)
 
     def add(self, nonce: str, fact: Fact) -> None:
@@ -57,7 +61,7 @@ class Flight:
 
     def has(self, nonce: str) -> bool:
         """Whether a write that was heard of is one of it; then it is kept."""
-        if nonce not in self.nonces:
+        if self.is_disowned or nonce not in self.nonces:
             return False
         self.kept.add(nonce)
         return True
@@ -90,9 +94,11 @@ def write(
     lease = tomb if _is_forgotten(fact) else 0
     if isinstance(fact, Lockout):
         key = keys.lockout(fact.client_id)
-        revision = replica.lockouts.get(fact.client_id, 0)
         puts = [Put(key, encode(LockoutRecord(nonce, fact)), lease)]
-        return Transaction([Compare(key, revision)], puts, [Get(key)])
+        # An operator's last word counts; but an end by time is none.
+        revision = replica.lockouts.get(fact.client_id, 0)
+        conditions = [] if fact.until else [Compare(key, revision)]
+        return Transaction(conditions, puts, [Get(key)])
     key = keys.client(fact.client_id)
     known = replica.clients.get(fact.client_id)
     owner = _owner(fact, known, replica, session)
@@ -104,7 +110,7 @@ def write(
     puts = [Put(key, encode(record), lease)]
     if isinstance(fact, Change) and fact.ended is not None:
         life = keys.life(fact.client_id, fact.ended.incarnation)
-        puts.append(Put(life, encode(fact.ended)))
+        puts.append(Put(life, encode(EndedRecord(nonce, fact.ended))))
     return Transaction([Compare(key, known.revision if known else 0)], puts, [Get(key)])
 
 

@@ -1,4 +1,4 @@
-"""Run many seeds, and say what was found: ``python -m tests.unit.many_machines.seeds 200``.
+"""Run many seeds: ``python -m tests.unit.many_machines.seeds 200``.
 
 A second number is the first seed. Takes about half a second a seed.
 """

@@ -185,7 +185,7 @@ class World:
             if not node.standing.may_kill():
                 node.unsure_at = self.clock.seconds()
         seen = [
-            (node.name, node.runs, node.store.own, node.store._revision)
+            (node.name, node.runs, node.store.own, node.store._watching.revision)
             for node in self.nodes
         ]
         if self._looked_at != (seen, self.etcd.revision):
@@ -393,7 +393,7 @@ class Node:
         if not await self.engine.open():
             await self.engine.keep_opening()
         self.world.referee.look()
-        changes, scanned_at = self.world.referee.changes, self.store._revision
+        changes, scanned_at = self.world.referee.changes, self.store._watching.revision
         self.reader.place = sum(revision <= scanned_at for revision, _ in changes)
 
     def _publish(self, change: Change) -> None:
