@@ -219,7 +219,7 @@ class Cluster:
             str(BIN / "heartbeatctl"),
             *("--server", f"http://{self.network.address(asked)}:6969"),
             *("--token-file", str(self.token)),
-            *("drain", node),
+            *("drain", "--yes", node),
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -159,26 +159,29 @@ class Judge:
     def all_alive_since(self, moment: float, nodes: Collection[str]) -> float | None:
         """When these nodes had answered all who go on beating, and show it, since then.
 
-        None if they haven't yet.
+        One of them has to know when each beat; None if it isn't so yet.
         """
         talkers = {client for client in self._lives if client.startswith(TALKERS)}
         first: dict[str, float] = {}
         for each in self._beats:
             if each.sent >= moment and each.node in nodes and each.client in talkers:
                 first.setdefault(each.client, each.at)
-        shown = [self.listings.get(node) for node in nodes]
-        if first.keys() < talkers or not all(
-            listing is not None
-            and listing.sent >= moment
-            and all(
-                client in (listing.shown or {})
-                and (listing.shown or {})[client].age is not None
-                for client in talkers
+        lists = [
+            each
+            for each in self.listings.values()
+            if each.node in nodes and each.sent >= moment
+        ]
+        shown = [each.shown or {} for each in lists]
+        if (
+            len(lists) < len(nodes)
+            or first.keys() < talkers
+            or not all(talkers <= each.keys() for each in shown)
+            or not all(
+                any(each[one].age is not None for each in shown) for one in talkers
             )
-            for listing in shown
         ):
             return None
-        return max((*first.values(), *(each.at for each in shown if each)))
+        return max((*first.values(), *(each.at for each in lists)))
 
     def longest_unanswered(self, since: float, until: float) -> tuple[float, str]:
         """The longest time that one who goes on beating had no answer; and who."""

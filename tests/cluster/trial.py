@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from attrs import define, field
 
-from tests.cluster.clients import KINDS
+from tests.cluster.clients import KINDS, SILENT
 from tests.cluster.cluster import FUSE, NODES, PATIENCE, Cluster, wait
 from tests.cluster.judge import TALKERS
 
@@ -98,7 +98,7 @@ class Trial:
         silent = len(self.cluster.judge.silent)
         self.cluster.tell(f"silent silent{silent}")
         self._until(
-            lambda: len(self.cluster.judge.silent) == silent + 3,
+            lambda: len(self.cluster.judge.silent) == silent + SILENT or None,
             lambda: "the clients don't fall silent",
         )
 
@@ -115,17 +115,11 @@ class Trial:
     def is_back(self, since: float, living: Collection[str] = NODES) -> None:
         """Wait until it is; the slowest counts."""
         judge = self.cluster.judge
-        self._everybody_alive(since, living)
-        self._until(
-            lambda: judge.changes_since(since) is not None,
+        everybody = self._everybody_alive(since, living)
+        changes = self._until(
+            lambda: judge.changes_since(since),
             lambda: f"no change is accepted: {judge.answers}",
         )
-        changes, everybody = (
-            judge.changes_since(since),
-            judge.all_alive_since(since, living),
-        )
-        assert changes is not None
-        assert everybody is not None
         self.row.changes = max(self.row.changes or 0.0, changes - since)
         self.row.everybody = max(self.row.everybody or 0.0, everybody - since)
 
@@ -192,10 +186,10 @@ class Trial:
         for node in cluster.nodes.values():
             assert "Traceback" not in node.printed(), node.printed()[-5000:]
 
-    def _everybody_alive(self, since: float, living: Collection[str]) -> None:
+    def _everybody_alive(self, since: float, living: Collection[str]) -> float:
         judge = self.cluster.judge
-        self._until(
-            lambda: judge.all_alive_since(since, living) is not None,
+        return self._until(
+            lambda: judge.all_alive_since(since, living),
             lambda: f"not everybody is alive at {living}: {judge.answers}",
         )
 
@@ -203,12 +197,20 @@ class Trial:
         judge = self.cluster.judge
         return judge.backwards | judge.two_states | judge.wrongly_dead()
 
-    def _until(self, holds: Callable[[], bool], otherwise: Callable[[], str]) -> None:
+    def _until(
+        self, known: Callable[[], float | None], otherwise: Callable[[], str]
+    ) -> float:
+        """Wait for what the judge comes to know."""
+        found: list[float] = []
+
         def reads() -> bool:
             self.cluster.read()
-            return holds()
+            what = known()
+            found.extend(() if what is None else (what,))
+            return bool(found)
 
         wait(reads, lambda: f"{otherwise()}\nSee {self.cluster.folder}")
+        return found[0]
 
     def _patiently(self, wrong: Callable[[], set[str]], deadline: float) -> set[str]:
         """What is still wrong then, or nothing as soon as nothing is."""
