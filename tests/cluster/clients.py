@@ -45,7 +45,7 @@ KINDS = {
 }
 
 #: How many fall silent at an order, after how many answered beats.
-SILENT, BEATS = 3, 3
+SILENT, BEATS = 3, 2
 
 #: Where a client may go by itself (contract, section 2).
 MOVES = {
