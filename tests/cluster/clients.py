@@ -1,7 +1,8 @@
 """Clients of a cluster that write down every word they are told.
 
 They beat through the balancer, straight at a node, or by ROUTER; report states, leave
-and come back, fall silent when they are told to. An operator steers them at any node.
+and come back, are granted a planned silence, fall silent when they are told to. An
+operator steers and kicks them at any node.
 Besides, it is heard what each node publishes, tells as events and lists. All of it goes
 into a file, a ``Record`` a line; what it means is the judge's business.
 
@@ -36,11 +37,12 @@ INTERVAL, AGAIN = 1.0, 0.2
 
 #: How many there are of each kind. The stubborn never beat at another node than theirs.
 KINDS = {
-    "balanced": 27,
+    "balanced": 24,
     "direct": 12,
     "dealer": 9,
     "rover": 3,
     "leaver": 6,
+    "quiet": 3,
     "stubborn": 3,
 }
 
@@ -121,6 +123,9 @@ class World:
         endpoint = told.get("requestEndpoint")
         return next((node.name for node in self.nodes if node.router == endpoint), "")
 
+
+#: The silence that the quiet ones are granted, in seconds; they keep to most of it.
+GRANTED = 20.0
 
 MESSAGES = {
     "beat": "HEARTBEAT",
@@ -206,6 +211,37 @@ class Client:
             await self.world.ask("bye", self.name, ask, life, self.home)
             await asyncio.sleep(2 * chance.random())
 
+    async def be_quiet(self) -> None:
+        """Live, and now and then say nothing for as long as an operator allows."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(3 + 4 * chance.random()):
+                    await self.live()
+            if not self.world.hushed and await self.ask_for_silence():
+                await asyncio.sleep(GRANTED * (0.4 + 0.4 * chance.random()))
+
+    async def ask_for_silence(self) -> bool:
+        """Whether any node grants it."""
+        node, sent = chance.choice(self.world.nodes), now()
+        line, order = Line(node.http, self.world.token), {"seconds": GRANTED}
+        path, body = f"/clients/{self.name}/silence", json.dumps(order).encode()
+        try:
+            _, said = await line.ask("PUT", path, body)
+        except UnansweredError as error:
+            said = {"code": str(error)}
+        finally:
+            line.hang_up()
+        granted = self.world.note(
+            "grant",
+            client=self.name,
+            node=node.name,
+            sent=sent,
+            word=word(said),
+            code=said.get("code", ""),
+            fuse=GRANTED,
+        )
+        return granted.word is not None
+
     async def fall_silent(self) -> None:
         """Beat some times, and then never again."""
         for _ in range(BEATS):
@@ -251,8 +287,12 @@ class Client:
         return {"instanceID": self.instance} if self.instance else {}
 
 
+#: What those do that don't just live.
+LIVES = {"leaver": Client.come_and_go, "quiet": Client.be_quiet}
+
+
 class Operator:
-    """Steers any client at any node, one or many at once."""
+    """Steers clients at any node, one or many at once, and kicks one now and then."""
 
     def __init__(self, world: World, clients: Sequence[str]) -> None:
         self._world = world
@@ -265,10 +305,22 @@ class Operator:
             await asyncio.sleep(STEERING * (0.5 + chance.random()))
             if self._world.hushed:
                 continue
-            count = 10 if chance.random() < 0.2 else 1
-            await self._order(
-                chance.choice(self._world.nodes), chance.sample(self._clients, count)
-            )
+            node, what = chance.choice(self._world.nodes), chance.random()
+            if what < 0.05:
+                await self._kick(node, chance.choice(self._clients))
+            else:
+                count = 10 if what < 0.2 else 1
+                await self._order(node, chance.sample(self._clients, count))
+
+    async def _kick(self, node: Node, client: str) -> None:
+        self._world.note("over", client=client)
+        sent, code = now(), ""
+        try:
+            status, said = await self._lines[node].ask("DELETE", f"/clients/{client}")
+            code = said.get("code", "" if status == 204 else f"{status}")
+        except UnansweredError as error:
+            code = str(error)
+        self._world.note("kick", client=client, node=node.name, sent=sent, code=code)
 
     async def _order(self, node: Node, clients: list[str]) -> None:
         order: dict[str, Any] = {"clientState": chance.choice(list(MOVES))}
@@ -422,7 +474,7 @@ async def main(records: Path, balancer: str, token: str, nodes: Sequence[Node]) 
             *(hear_events(world, node) for node in nodes),
             *(hear_publications(world, context, node) for node in nodes),
             *(
-                each.come_and_go() if each.name.startswith("leaver") else each.live()
+                LIVES.get(each.name.partition("-")[0], Client.live)(each)
                 for each in clients
             ),
         ]

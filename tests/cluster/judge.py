@@ -21,7 +21,7 @@ from tests.cluster.records import GONE, Pair, Record, Word
 TALKERS = ("balanced-", "direct-", "dealer-", "rover-")
 
 #: Answers that tell a client's state.
-ANSWERS = ("beat", "set", "get", "bye", "steer")
+ANSWERS = ("beat", "set", "get", "bye", "steer", "grant", "kick")
 
 #: Those that change it, unless it was so before.
 CHANGES = ("set", "steer")
@@ -31,14 +31,21 @@ CHANGES = ("set", "steer")
 class Life:
     """What is known of one incarnation of a client.
 
-    :ivar safe_until: no timebomb may end it sooner.
+    :ivar answered_until: no timebomb may end it sooner, as it was answered a beat.
+    :ivar granted_until: nor sooner than that, as it was granted a silence.
     :ivar over: when it was first heard that it is over.
     :ivar excused: whether it was ended by the client or an operator.
     """
 
-    safe_until: float = -math.inf
+    answered_until: float = -math.inf
+    granted_until: float = -math.inf
     over: float = math.inf
     excused: bool = False
+
+    @property
+    def safe_until(self) -> float:
+        """When its timebomb may end it."""
+        return max(self.answered_until, self.granted_until)
 
     @property
     def wronged(self) -> bool:
@@ -92,7 +99,8 @@ class Judge:
         elif record.kind == "silent":
             self.silent[record.client] = record.at
         elif record.kind == "over":
-            self._life(record.client, record.life).excused = True
+            present = max(self._lives[record.client], default=0)
+            self._life(record.client, record.life or present).excused = True
         elif record.kind == "stalled":
             self.stalls.append(record)
         if record.kind in ("event", "notice", "reset"):
@@ -223,9 +231,13 @@ class Judge:
             if late > 0:
                 self.stale.append((late, record))
             life = self._life(record.client, record.word.incarnation)
-            life.safe_until = max(life.safe_until, record.sent + record.fuse)
+            life.answered_until = max(life.answered_until, record.sent + record.fuse)
+            life.granted_until = -math.inf
         elif record.kind in CHANGES and is_new:
             self._changes.append(record)
+        elif record.kind == "grant":
+            life = self._life(record.client, record.word.incarnation)
+            life.granted_until = record.sent + record.fuse
         elif record.kind == "bye":
             self._life(record.client, record.word.incarnation).over = record.at
 

@@ -38,16 +38,16 @@ class Record(Struct, omit_defaults=True):
     """Something that was heard.
 
     :ivar at: when, by the monotonic clock of this machine.
-    :ivar kind: ``beat``, ``set``, ``get``, ``bye`` and ``steer`` are answers, or say
-        that none came; ``published``, ``event`` and ``reset`` came from a node by
-        itself, ``list`` is its listing; ``over`` says that a client ends its life by
-        itself, ``silent`` that it won't beat again, ``stalled`` that the clients had
-        no processor.
+    :ivar kind: ``beat``, ``set``, ``get``, ``bye``, ``steer``, ``grant`` and ``kick``
+        are answers, or say that none came; ``published``, ``event``, ``notice`` and
+        ``reset`` came from a node by itself, ``list`` is its listing; ``over`` says
+        that a client's life is ended on purpose, ``silent`` that it won't beat again,
+        ``stalled`` that the clients had no processor.
     :ivar node: who said it, if that is known.
     :ivar sent: when it was asked.
     :ivar code: of a refusal; or what came in place of an answer.
-    :ivar life: the incarnation that was asked about.
-    :ivar fuse: the client's, in seconds, as it was told with a beat.
+    :ivar life: the incarnation that was asked about; 0 for the present one.
+    :ivar fuse: the client's, in seconds, as a beat was told; or the granted silence.
     :ivar number: of an event.
     :ivar seconds: that a stall took.
     """

@@ -276,9 +276,11 @@ def test_whatever_comes_together_harms_nobody(trial: Trial) -> None:
     while time.monotonic() < end:
         node, member = chance.choice(NODES), chance.choice(ETCDS)
         program = chance.choice([cluster.nodes[node], cluster.etcds[member]])
-        what = chance.choice(["kill", "stop", "cut", "cut", "one way", "peers"])
+        what = chance.choice(["kill", "term", "stop", "cut", "cut", "one way", "peers"])
         if what == "kill":
             program.kill()
+        elif what == "term":
+            program.signal(signal.SIGTERM)
         elif what == "stop":
             program.signal(signal.SIGSTOP)
         elif what == "cut":

@@ -141,6 +141,25 @@ class TestJudge(SynchronousTestCase):
             self.hear(4, "reset", node=node, number=1)
         assert not self.judge.untold(("a", "b"), 0, 4)
 
+    def test_a_silence_that_was_granted_counts_until_the_next_beat(self) -> None:
+        self.answer(1, Word(7, 1, "UNCALIBRATED"))
+        about = {"client": "balanced-1", "word": Word(7, 1, "UNCALIBRATED")}
+        self.hear(2, "grant", node="b", sent=2, fuse=20.0, **about)
+        self.tell(21, Word(7, 2, GONE), "timebomb")
+        assert len(self.judge.wrongly_dead()) == 1
+        self.answer(23, Word(8, 1, "UNCALIBRATED"))
+        about["word"] = Word(8, 1, "UNCALIBRATED")
+        self.hear(24, "grant", node="b", sent=24, fuse=20.0, **about)
+        self.answer(30, Word(8, 1, "UNCALIBRATED"))
+        self.tell(35, Word(8, 2, GONE), "timebomb")
+        assert len(self.judge.wrongly_dead()) == 1
+
+    def test_who_is_kicked_is_not_wronged(self) -> None:
+        self.answer(1, Word(7, 1, "UNCALIBRATED"))
+        self.hear(1.5, "over", client="balanced-1")
+        self.answer(2, Word(8, 1, "UNCALIBRATED"))
+        assert not self.judge.wrongly_dead()
+
     def test_who_fell_silent_must_die(self) -> None:
         self.answer(1, Word(7, 1, "UNCALIBRATED"), client="silent0-1")
         self.hear(2, "silent", client="silent0-1")
