@@ -71,6 +71,7 @@ NOT_HERE = {
     "chown -R 999:999": "needs root",
     "cp /opt/heartbeat-service/share": "there may be no systemd",
     "systemctl": "there may be no systemd",
+    "install -m 644 /opt/heartbeat-service/share": "there may be no haproxy",
     "apt-get install": "changes the machine",
     "heartbeatctl nodes": "there is one service, not three",
     "heartbeatctl drain": "there is one service, not three",
