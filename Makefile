@@ -93,11 +93,13 @@ cluster-faults: $(DEV)
 	@dpkg-query -W $(MACHINES) >/dev/null 2>&1 || sh deploy/install-debian.sh $(MACHINES)
 	$(BIN)/python -m pytest -q tests/cluster
 
-# QUICK=1 make bench tries all of it within two minutes, and records nothing.
+# QUICK=1 make bench tries all of it within five minutes, and records nothing. SCENARIOS="…"
+# measures those alone.
 bench: $(BENCH)
-	@command -v wrk >/dev/null && command -v redis-server >/dev/null || \
-		sh deploy/install-debian.sh wrk redis-server
-	$(BIN)/python -m bench $(if $(QUICK),--quick)
+	@command -v wrk >/dev/null && command -v redis-server >/dev/null && \
+		command -v etcd >/dev/null || \
+		sh deploy/install-debian.sh wrk redis-server etcd-server
+	$(BIN)/python -m bench $(if $(QUICK),--quick) $(SCENARIOS)
 
 # What clients run on that aren't Python. Each that was built is tried; with CLIENTS=all none
 # may be missing.

@@ -1,6 +1,7 @@
-"""``python -m bench [--quick]``: measure everything, write it down, and draw it.
+"""``python -m bench [--quick] [SCENARIO …]``: measure, write it down, and draw it.
 
-The whole of it writes ``bench/results.json`` and the charts that the README shows.
+The whole of it writes ``bench/results.json`` and the charts that the README shows; with
+scenarios named, those of them alone, and leaves the others there as they are.
 ``--quick`` measures a moment of each once, to see that all of it works, and leaves
 those alone: it writes into ``build/bench``, where results are also kept as they come.
 """
@@ -26,6 +27,7 @@ from rich.table import Table
 
 from bench import beats, crowds, durable, growth, lateness
 from bench.charts import draw
+from bench.cluster import costs
 from bench.process import CORES, ROOT, drive_from_another_core
 from bench.scenario import Figures, Scenario, ratio, run, turns
 
@@ -35,6 +37,7 @@ SCENARIOS = (
     *growth.SCENARIOS,
     *crowds.SCENARIOS,
     *durable.SCENARIOS,
+    *costs.SCENARIOS,
 )
 
 RECORDED = ROOT / "bench" / "results.json", ROOT / "docs" / "charts"
@@ -53,26 +56,44 @@ def main() -> None:
     """Measure, as the command line asks."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a moment of each, once")
-    quick = parser.parse_args().quick
+    parser.add_argument("scenarios", metavar="SCENARIO", nargs="*", help="all of them")
+    asked = parser.parse_args()
+    quick, scenarios = asked.quick, chosen(asked.scenarios, parser)
     console = Console(highlight=False)
     drive_from_another_core()
     if len(CORES) == 1:
         console.print("On one core: who drives takes time from whom it measures.")
-    results: dict[str, Any] = {
+    file, charts = QUICK if quick else RECORDED
+    results = begun(quick)
+    if asked.scenarios and file.exists():
+        results = json.loads(file.read_text())
+    for name, figures in measured(scenarios, quick, console):
+        results["scenarios"][name] = figures
+        write(results, QUICK[0])  # also if what follows fails
+    write(results, file)
+    draw(results, charts)
+    for scenario in scenarios:
+        console.print(table(scenario, results["scenarios"][scenario.name]["figures"]))
+    console.print(f"{file.relative_to(ROOT)}, {charts.relative_to(ROOT)}/")
+
+
+def chosen(names: list[str], parser: argparse.ArgumentParser) -> tuple[Scenario, ...]:
+    """The scenarios of these names, or all; ends the program for a wrong one."""
+    known = {each.name: each for each in SCENARIOS}
+    for name in names:
+        if name not in known:
+            parser.error(f"{name} is none of {', '.join(known)}")
+    return tuple(known[name] for name in names or known)
+
+
+def begun(quick: bool) -> dict[str, Any]:
+    """Results without any figures so far."""
+    return {
         "date": f"{datetime.now():%Y-%m-%d}",
         "machine": machine(),
         "quick": quick,
         "scenarios": {},
     }
-    for name, figures in measured(SCENARIOS, quick, console):
-        results["scenarios"][name] = figures
-        write(results, QUICK[0])  # also if what follows fails
-    file, charts = QUICK if quick else RECORDED
-    write(results, file)
-    draw(results, charts)
-    for scenario in SCENARIOS:
-        console.print(table(scenario, results["scenarios"][scenario.name]["figures"]))
-    console.print(f"{file.relative_to(ROOT)}, {charts.relative_to(ROOT)}/")
 
 
 def write(results: dict[str, Any], file: Path) -> None:
@@ -141,7 +162,9 @@ def table(scenario: Scenario, results: dict[str, Figures]) -> Table:
 
 def written(value: float) -> str:
     """A figure with as many places as it is worth."""
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 if __name__ == "__main__":

@@ -32,19 +32,29 @@ def heartbeat(number: int, **more: object) -> bytes:
 
     :param more: what else its body has.
     """
-    beat = {
+    return _message(
+        "HEARTBEAT",
+        number,
+        clientState="UNCALIBRATED",
+        instanceID=f"{number:032x}",
+        values={"battery": 0.83, "fps": 71.8, "scene": "lobby"},
+        **more,
+    )
+
+
+def change(number: int, state: str) -> bytes:
+    """A client's request to enter a state."""
+    return _message("SetClientState", number, clientState=state)
+
+
+def _message(kind: str, number: int, **more: object) -> bytes:
+    message = {
         "sdkVersion": 0.1,
         "timestamp": "2022-03-29 12:21:25.153292",
-        "messageType": "HEARTBEAT",
-        "body": {
-            "clientID": f"headset-{number:06}",
-            "clientState": "UNCALIBRATED",
-            "instanceID": f"{number:032x}",
-            "values": {"battery": 0.83, "fps": 71.8, "scene": "lobby"},
-            **more,
-        },
+        "messageType": kind,
+        "body": {"clientID": f"headset-{number:06}", **more},
     }
-    return json.dumps(beat).encode()
+    return json.dumps(message).encode()
 
 
 def during(seconds: float, requests: Sequence[bytes]) -> Iterator[bytes]:
@@ -130,9 +140,12 @@ class Line:
         return True
 
 
-def drive_router(endpoint: str, messages: Iterator[bytes]) -> list[float]:
-    """Send beats by :data:`DEALERS`, with :data:`IN_FLIGHT` on their way.
+def drive_router(
+    endpoint: str, messages: Iterator[bytes], in_flight: int = IN_FLIGHT
+) -> list[float]:
+    """Send requests by :data:`DEALERS`.
 
+    :param in_flight: how many are on their way.
     :returns: how long each answer took, in seconds.
     :raises RuntimeError: if one is an error, or doesn't come.
     """
@@ -147,7 +160,7 @@ def drive_router(endpoint: str, messages: Iterator[bytes]) -> list[float]:
             poller.register(dealer, zmq.POLLIN)
             sent[dealer] = deque()
         for dealer, message in zip(
-            cycle(sent), islice(messages, IN_FLIGHT), strict=False
+            cycle(sent), islice(messages, in_flight), strict=False
         ):
             dealer.send(message)
             sent[dealer].append(time.perf_counter())

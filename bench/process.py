@@ -12,8 +12,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -51,15 +51,21 @@ class Server:
 
 
 @contextmanager
-def started(command: Sequence[str | Path], ready: str, cwd: Path) -> Iterator[Server]:
-    """Run a contestant until the end of the block.
+def started(
+    command: Sequence[str | Path],
+    ready: str,
+    cwd: Path,
+    cores: Collection[int] = CORES[:1],
+) -> Iterator[Server]:
+    """Run a contestant until the end of the block, or until somebody kills it.
 
     :param ready: the expression that its line matches when it listens.
     :param cwd: the folder that it runs in, and leaves its files in: what it prints is
         in the file ``log``.
     :raises RuntimeError: if it doesn't say so in :data:`PATIENCE` seconds.
     """
-    pinned = ["taskset", "--cpu-list", str(CORES[0]), *map(str, command)]
+    listed = ",".join(map(str, cores))
+    pinned = ["taskset", "--cpu-list", listed, *map(str, command)]
     # It must not outlive a measurement that is killed.
     mortal = ["setpriv", "--pdeathsig", "TERM", *pinned]
     log = cwd / "log"
@@ -78,7 +84,8 @@ def started(command: Sequence[str | Path], ready: str, cwd: Path) -> Iterator[Se
     try:
         yield Server(process, _listening(process, log, re.compile(ready, re.MULTILINE)))
     finally:
-        process.terminate()
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
         try:
             process.wait(PATIENCE)
         except psutil.TimeoutExpired:
