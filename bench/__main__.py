@@ -27,7 +27,7 @@ from rich.table import Table
 
 from bench import beats, crowds, durable, growth, lateness
 from bench.charts import draw
-from bench.cluster import costs
+from bench.cluster import costs, failover, sizes
 from bench.process import CORES, ROOT, drive_from_another_core
 from bench.scenario import Figures, Scenario, ratio, run, turns
 
@@ -38,6 +38,8 @@ SCENARIOS = (
     *crowds.SCENARIOS,
     *durable.SCENARIOS,
     *costs.SCENARIOS,
+    *failover.SCENARIOS,
+    *sizes.SCENARIOS,
 )
 
 RECORDED = ROOT / "bench" / "results.json", ROOT / "docs" / "charts"

@@ -65,9 +65,12 @@ class EtcdCluster:
                     counted[method[1]] += int(float(value))
         return counted
 
-    def total(self, name: str) -> float:
-        """A number of the first member's."""
-        return number(metrics(self.ports[0]), name)
+    def total(self, name: str, port: int = 0) -> float:
+        """A number that a member counts.
+
+        :param port: which one's; the first one's without.
+        """
+        return number(metrics(port or self.ports[0]), name)
 
 
 @frozen
