@@ -10,6 +10,7 @@
 # make openapi  whether it keeps /openapi.json, asked by schemathesis, in a minute
 # make costs  whether a beat has become dearer, in half a minute
 # make bench  what a beat costs, beside what others take for one, in 15 minutes
+# make cluster-model  how thousands of machines would do: a model of it, in half a minute
 # make lint   style, types and the floors of the house
 # make check  all of it but most of the faults and the benchmark, as CI does
 # make dist   build what others install, a wheel and an sdist, into dist/
@@ -28,7 +29,7 @@ RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d
 DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo cluster-demo test page pictures faults cluster-faults bench conformance csharp-client virtual-hour openapi costs lint check units tools dist package format clean
+.PHONY: run demo cluster-demo test page pictures faults cluster-faults bench cluster-model conformance csharp-client virtual-hour openapi costs lint check units tools dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -100,6 +101,10 @@ bench: $(BENCH)
 		command -v etcd >/dev/null || \
 		sh deploy/install-debian.sh wrk redis-server etcd-server
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(SCENARIOS)
+
+# Not measured, but reckoned from what was. ARGS="--seed 2" has other chances.
+cluster-model: $(DEV)
+	@$(BIN)/python -m bench.cluster.model $(ARGS)
 
 # What clients run on that aren't Python. Each that was built is tried; with CLIENTS=all none
 # may be missing.

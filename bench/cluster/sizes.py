@@ -290,7 +290,7 @@ SCENARIOS = (
     ),
     Scenario(
         "cluster_commits",
-        "writes to three members of etcd: changes in a transaction, and how many at once",
+        "writes to three members of etcd: changes in each, and how many at once",
         tuple(COMMITS),
         commits,
     ),
