@@ -1,6 +1,7 @@
-"""Run many seeds: ``python -m tests.unit.many_machines.seeds 200``.
+"""Run many seeds, and say what was found.
 
-A second number is the first seed. Takes about half a second a seed.
+``python -m tests.unit.many_machines.seeds 200``; a second number is the first seed.
+Takes about half a second a seed.
 """
 
 from __future__ import annotations

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
 
 from attrs import define, field
 
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.engine import slices
 from heartbeat_service.engine.engine import Engine
 from tests.unit.many_machines.referee import Violation
 from tests.unit.many_machines.world import SILENCE, Client, Node, World
@@ -125,6 +126,12 @@ class Trouble:
             node.cut("requests", "answers")
             self.soon(partial(node.heal, late=self.random.random() < 0.5))
 
+    def cut_long(self) -> None:
+        node = self.node()
+        node.cut("requests", "answers")
+        heal = partial(node.heal, late=self.random.random() < 0.5)
+        self.world.clock.callLater(self.random.uniform(5.0, 9.0), heal)
+
     def lag(self) -> None:
         node = self.node()
         node.lag(self.random.uniform(0.05, LAG))
@@ -202,6 +209,7 @@ OFTEN: Mapping[str, float] = {
     "stall": 2,
     "cut": 1,
     "cut_all": 0.5,
+    "cut_long": 0.5,
     "cut_requests": 1,
     "cut_answers": 1,
     "lag": 2,
@@ -227,19 +235,24 @@ KINDS: Mapping[str, Callable[[Trouble], None]] = {
 PEOPLE = ("silence", "move", "enter", "steer")
 
 
-def run(seed: int, seconds: float = SECONDS) -> Trouble:
+def run(
+    seed: int, kinds: Sequence[str] | None = None, seconds: float = SECONDS
+) -> Trouble:
     """One run, which a seed decides.
 
+    :param kinds: what happens in it; None for what the seed decides.
     :raises Violation: if something doesn't hold.
     """
     random = Random(seed)  # noqa: S311 - so that it can be repeated
     world = World(random)
     trouble = Trouble(world)
-    taken = [
+    taken = kinds or [
         kind for kind in OFTEN if kind in PEOPLE or random.random() < random.random()
     ]
     weights = [OFTEN[kind] * random.uniform(0.2, 1.8) for kind in taken]
     pause = random.choice([0.2, 0.5, 1.0, 2.0])
+    # In half of them, each change is announced in a turn of its own.
+    slices.SLICE, usual = random.choice([0.0, slices.SLICE]), slices.SLICE
     # A node that was killed leaves coroutines behind, which end where they are found.
     gc.disable()
     try:
@@ -253,5 +266,6 @@ def run(seed: int, seconds: float = SECONDS) -> Trouble:
         raise Violation(f"seed {seed}: {error}") from error
     finally:
         world.close()
+        slices.SLICE = usual
         gc.enable()
     return trouble

@@ -185,8 +185,7 @@ class World:
             if not node.standing.may_kill():
                 node.unsure_at = self.clock.seconds()
         seen = [
-            (node.name, node.runs, node.store.own, node.store._watching.revision)
-            for node in self.nodes
+            (node.name, node.runs, node.store.own, node.revision) for node in self.nodes
         ]
         if self._looked_at != (seen, self.etcd.revision):
             self._looked_at = seen, self.etcd.revision
@@ -339,6 +338,11 @@ class Node:
         if self.is_open:
             action(self.engine)
 
+    @property
+    def revision(self) -> int:
+        """Up to which its store has been told all."""
+        return self.store._watching.revision if self.engine.opened else 0
+
     def burns(self, client_id: str) -> bool:
         """Whether the client's timebomb burns here."""
         client = self.engine.registry.find(client_id)
@@ -393,7 +397,7 @@ class Node:
         if not await self.engine.open():
             await self.engine.keep_opening()
         self.world.referee.look()
-        changes, scanned_at = self.world.referee.changes, self.store._watching.revision
+        changes, scanned_at = self.world.referee.changes, self.revision
         self.reader.place = sum(revision <= scanned_at for revision, _ in changes)
 
     def _publish(self, change: Change) -> None:
