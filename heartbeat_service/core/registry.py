@@ -42,6 +42,7 @@ from heartbeat_service.core.heartbeat import (
 )
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.labels import NO_LABELS, Labels
+from heartbeat_service.core.listening_clock import ROUNDING
 from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.lockouts import Lockouts
 from heartbeat_service.core.mass_loss import MassLoss
@@ -521,7 +522,7 @@ class Registry:
             ARRIVAL + client.heartbeat.fuse,
         )
         left = min(arrived + most - self.clock.seconds(), most)
-        if left > 0:
+        if left > ROUNDING:  # else it is due at once, again and again
             client.heartbeat.burn_on(left)
             return
         due = client.heartbeat.due()
