@@ -400,7 +400,7 @@ class ChangeJournal:
         return given_up, answer
 
     def _hear_foreign(self) -> None:
-        while self._foreign:
+        while self._foreign and self._opened:  # what is told may let it be closed
             fact, apply = self._foreign.popleft()
             given_up: list[_Entry] = []
             if isinstance(fact, Lockout):  # nothing of the client follows from it
