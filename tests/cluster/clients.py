@@ -33,7 +33,7 @@ chance = secrets.SystemRandom()
 now = time.monotonic
 
 #: How often a client beats, in seconds; and how soon it tries again.
-INTERVAL, AGAIN = 1.0, 0.2
+INTERVAL, AGAIN = 1.0, 0.5
 
 #: How many there are of each kind. The stubborn never beat at another node than theirs.
 KINDS = {

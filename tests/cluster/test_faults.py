@@ -200,14 +200,18 @@ def test_members_that_agree_on_nothing_are_waited_for(trial: Trial) -> None:
 def test_without_etcd_beats_are_answered_and_nobody_dies(trial: Trial) -> None:
     for member in trial.cluster.etcds.values():
         member.kill()
-    _without_etcd(trial, either(15, 60))
+    share = _without_etcd(trial, either(15, 60))
+    assert share > 0.25, f"{share:.0%} of beats were answered without etcd"
     with trial.strikes():
         trial.cluster.heal()
     trial.ends()
 
 
-def _without_etcd(trial: Trial, seconds: float) -> None:
-    """Changes are refused then, ordinary beats aren't, and nobody dies."""
+def _without_etcd(trial: Trial, seconds: float) -> float:
+    """No change is accepted then, and nobody dies; the share of beats answered.
+
+    Of a client whose change is under way, none is: nobody knows what it came to.
+    """
     judge, gone = trial.cluster.judge, time.monotonic()
     trial.lasts(seconds)
     now = time.monotonic()
@@ -215,9 +219,9 @@ def _without_etcd(trial: Trial, seconds: float) -> None:
     assert not judge.accepted(gone + 1, now), "a change was accepted without etcd"
     settled = gone + SESSION + 5
     usual = TALKING * (now - settled) / INTERVAL
-    answered = judge.beats(settled, now)
-    trial.row.note += f"{answered / usual:.0%} of beats answered without etcd"
-    assert answered > usual / 2, f"{answered} beats were answered, of about {usual:.0f}"
+    share = judge.beats(settled, now) / usual
+    trial.row.note += f"{share:.0%} of beats answered without etcd"
+    return share
 
 
 def stopped(trial: Trial, node: str) -> None:
