@@ -42,11 +42,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def trial(cluster: Cluster, request: pytest.FixtureRequest) -> Trial:
+def trial(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Trial]:
     """A cluster that is well, where the test's fault is to happen."""
     trial = Trial(cluster, request.config.stash[ROWS][request.node.nodeid])
     trial.begin()
-    return trial
+    yield trial
+    if trial.row.lost is None:  # it ended too soon
+        trial.count()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -75,7 +77,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     row = item.config.stash[ROWS].get(item.nodeid)
     if row is not None and call.excinfo is not None:
         (reason, *_) = str(call.excinfo.value).splitlines() or [call.excinfo.typename]
-        row.note = f"{'not here' if report.skipped else 'FAILED'}: {reason}"
+        row.add(f"{'not here' if report.skipped else 'FAILED'}: {reason}")
     return report
 
 

@@ -120,11 +120,8 @@ class Judge:
 
     def alive_though_silent(self) -> set[str]:
         """Who fell silent on purpose, and has not been heard to be dead."""
-        return {
-            client
-            for client in self.silent
-            if all(life.over == math.inf for life in self._lives[client].values())
-        }
+        present = {one: self._lives[one][max(self._lives[one])] for one in self.silent}
+        return {client for client, life in present.items() if life.over == math.inf}
 
     def missing(self, nodes: Collection[str], since: float) -> set[str]:
         """What was acknowledged or told, and a node doesn't show, asked since then."""

@@ -220,7 +220,7 @@ def _without_etcd(trial: Trial, seconds: float) -> float:
     settled = gone + SESSION + 5
     usual = TALKING * (now - settled) / INTERVAL
     share = judge.beats(settled, now) / usual
-    trial.row.note += f"{share:.0%} of beats answered without etcd"
+    trial.row.add(f"{share:.0%} of beats answered without etcd")
     return share
 
 
@@ -275,7 +275,7 @@ def test_a_power_cut_loses_nothing(trial: Trial) -> None:
 def test_whatever_comes_together_harms_nobody(trial: Trial) -> None:
     cluster, seed = trial.cluster, int(time.time())
     chance = Random(seed)  # noqa: S311 - so that it can be done again
-    trial.row.note = f"seed {seed}"
+    trial.row.add(f"seed {seed}")
     end = time.monotonic() + 60
     while time.monotonic() < end:
         node, member = chance.choice(NODES), chance.choice(ETCDS)

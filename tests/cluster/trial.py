@@ -63,6 +63,10 @@ class Row:
     everybody: float | None = None
     note: str = ""
 
+    def add(self, note: str) -> None:
+        """Note something besides."""
+        self.note += f"; {note}" if self.note else note
+
     def cells(self) -> tuple[str, ...]:
         """What is shown."""
         counts = (self.lost, self.two_states, self.wrongly_dead, self.undead)
@@ -95,10 +99,10 @@ class Trial:
         self.begun = time.monotonic()
         self._everybody_alive(self.begun, NODES)
         self._known = self._wrong()
-        silent = len(self.cluster.judge.silent)
-        self.cluster.tell(f"silent silent{silent}")
+        self.cluster.judge.silent.clear()
+        self.cluster.tell(f"silent silent-{self.begun:.0f}")
         self._until(
-            lambda: len(self.cluster.judge.silent) == silent + SILENT or None,
+            lambda: len(self.cluster.judge.silent) == SILENT or None,
             lambda: "the clients don't fall silent",
         )
 
@@ -132,59 +136,68 @@ class Trial:
 
     def ends(self) -> None:
         """All is mended: who is silent dies; in calm, nothing is missing anywhere."""
-        cluster, judge, row = self.cluster, self.cluster.judge, self.row
+        cluster, judge = self.cluster, self.cluster.judge
         cluster.heal()
         mended = time.monotonic()
         self._everybody_alive(mended, NODES)
-        left = self._patiently(judge.alive_though_silent, mended + DEAD_WITHIN)
-        cluster.tell("hush")
-        hushed = time.monotonic()
-        missing = self._patiently(
-            lambda: judge.missing(NODES, hushed + 1), hushed + PATIENCE / 2
-        )
-        untold = self._patiently(
-            lambda: judge.untold(NODES, self.begun, hushed), hushed + PATIENCE / 2
-        )
-        cluster.tell("go on")
-        now = time.monotonic()
-        lost = (missing | untold | judge.backwards) - self._known
-        two_states = judge.two_states - self._known
-        dead = judge.wrongly_dead() - self._known
-        row.lost, row.two_states = len(lost), len(two_states)
-        row.wrongly_dead, row.undead = len(dead), len(left)
-        beats = judge.beats(self.begun, now)
-        changes = judge.accepted(self.begun, now)
-        row.tried = f"{beats} beats, {changes} changes{row.tried and ', '}{row.tried}"
-        longest, who = judge.longest_unanswered(self.begun, now)
-        row.note += f"; longest without an answer {longest:.1f} s ({who})"
-        stalls = [each.seconds for each in judge.stalls if each.at > self.begun]
-        if stalls:
-            row.note += f"; the clients stalled for {max(stalls):.1f} s"
-        row.note = row.note.removeprefix("; ")
-        stale = [each for each in judge.stale if each[1].sent > self.begun]
-        if stale:
-            seconds, record = max(stale, key=lambda each: each[0])
-            row.note += f"; a beat's answer {seconds:.1f} s old ({record.client})"
-        lost |= {
-            f"{each.node} answered {each.client} {each.word} at {each.at:.3f}, which "
-            f"had been out of date for {seconds:.1f} s"
-            for seconds, each in stale
-            if seconds > 2 * SESSION
-        }
-        row.lost = len(lost)
-        judge.silent.clear()
-        wrong = {
-            "lost": lost,
-            "meant two states": two_states,
-            "wrongly dead": dead,
-            "silent and not dead": left,
-        }
-        told = [
-            f"{what}: {sorted(which)[:10]}" for what, which in wrong.items() if which
-        ]
+        undead = self._patiently(judge.alive_though_silent, mended + DEAD_WITHIN)
+        wrong = self.count(self._missing_in_calm(), undead)
+        told = [f"{what}: {sorted(one)[:10]}" for what, one in wrong.items() if one]
         assert not told, f"{'; '.join(told)}\nSee {cluster.folder}"
         for node in cluster.nodes.values():
             assert "Traceback" not in node.printed(), node.printed()[-5000:]
+
+    def count(
+        self, missing: Collection[str] = (), undead: Collection[str] | None = None
+    ) -> dict[str, Collection[str]]:
+        """Enter what the judge knows into the row; what is wrong, by what it is called.
+
+        :param undead: who is silent and not dead; None if that wasn't waited for.
+        """
+        judge, row, now = self.cluster.judge, self.row, time.monotonic()
+        stale = [each for each in judge.stale if each[1].sent > self.begun]
+        lost = {
+            *missing,
+            *(judge.backwards - self._known),
+            *(
+                f"{each.node} answered {each.client} {each.word} at {each.at:.3f}, "
+                f"which had been out of date for {seconds:.1f} s"
+                for seconds, each in stale
+                if seconds > 2 * SESSION
+            ),
+        }
+        two_states = judge.two_states - self._known
+        dead = judge.wrongly_dead() - self._known
+        row.lost, row.two_states, row.wrongly_dead = map(len, (lost, two_states, dead))
+        row.undead = None if undead is None else len(undead)
+        beats = judge.beats(self.begun, now)
+        row.tried = f"{beats} beats, {judge.accepted(self.begun, now)} changes"
+        longest, who = judge.longest_unanswered(self.begun, now)
+        row.add(f"longest without an answer {longest:.1f} s ({who})")
+        stalls = [each.seconds for each in judge.stalls if each.at > self.begun]
+        if stalls:
+            row.add(f"the clients stalled for {max(stalls):.1f} s")
+        if stale:
+            seconds, record = max(stale, key=lambda each: each[0])
+            row.add(f"a beat's answer {seconds:.1f} s old ({record.client})")
+        return {
+            "lost": lost,
+            "meant two states": two_states,
+            "wrongly dead": dead,
+            "silent and not dead": undead or (),
+        }
+
+    def _missing_in_calm(self) -> set[str]:
+        """What a node doesn't show or hasn't told, though nothing changes any more."""
+        judge, hushed = self.cluster.judge, time.monotonic()
+        self.cluster.tell("hush")
+        deadline = hushed + PATIENCE / 2
+        missing = self._patiently(lambda: judge.missing(NODES, hushed + 1), deadline)
+        untold = self._patiently(
+            lambda: judge.untold(NODES, self.begun, hushed), deadline
+        )
+        self.cluster.tell("go on")
+        return missing | untold
 
     def _everybody_alive(self, since: float, living: Collection[str]) -> float:
         judge = self.cluster.judge

@@ -167,6 +167,8 @@ class TestJudge(SynchronousTestCase):
         self.tell(5.5, Word(7, 2, GONE), "timebomb", client="silent0-1")
         assert not self.judge.alive_though_silent()
         assert not self.judge.wrongly_dead()
+        self.answer(8, Word(8, 1, "UNCALIBRATED"), client="silent0-1")  # a late beat
+        assert self.judge.alive_though_silent() == {"silent0-1"}
 
     def test_all_is_well_once_all_are_answered_and_shown(self) -> None:
         word = Word(7, 1, "UNCALIBRATED")
