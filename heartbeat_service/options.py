@@ -38,7 +38,12 @@ class Options(CommandLine):
         ["advertise", None, None, "Host that replies name [the one listened on]"],
         ["timebomb", None, None, "Seconds from a client's last beat to its death [10]"],
         ["interval", None, None, "Seconds between beats, as clients are told [2]"],
-        ["store", None, None, "sqlite:PATH or memory: [sqlite:heartbeat.sqlite]"],
+        [
+            "store",
+            None,
+            None,
+            "sqlite:PATH, memory:, etcd://HOSTS [sqlite:heartbeat.sqlite]",
+        ],
         ["node", None, None, "What people call this node [the machine's name]"],
         [
             "operator-token-file",
