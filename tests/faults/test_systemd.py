@@ -85,8 +85,8 @@ systemctl enable --now heartbeat-etcd
 echo third-token-of-tests > /etc/heartbeat-service/client-tokens
 last=11
 for name in one two three; do
-    sed "/^store/!s/192.0.2.11/192.0.2.$last/" node.toml \\
-        >/etc/heartbeat-service/$name.toml
+    sed "/^store/!s/192.0.2.11/192.0.2.$last/; s/timebomb = 10/timebomb = 600/" \\
+        node.toml >/etc/heartbeat-service/$name.toml
     chmod -R g+rX /etc/heartbeat-service
     systemctl enable --now heartbeat-node@$name
     last=$((last + 1))
