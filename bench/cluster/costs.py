@@ -112,7 +112,7 @@ def paced(messages: Iterator[bytes], rate: float, seconds: float) -> Iterator[by
 
 
 #: Clients that register and change, and how often each changes.
-CHANGING, FEW_CHANGING, TIMES = 5_000, 1_000, 4
+CHANGING, FEW_CHANGING, TIMES = 2_000, 500, 4
 
 
 def changes(store: str, quick: bool) -> Figures:
