@@ -22,7 +22,7 @@ from attrs import define, field, fields, frozen
 from rich.console import Console
 from rich.table import Table
 
-from heartbeat_service.storage.etcd.store import LARGEST_TRANSACTION
+from heartbeat_service.storage.etcd.writes import LARGEST_TRANSACTION
 
 NODES = (1, 3, 10, 100, 1_000)
 CLIENTS = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -45,24 +45,22 @@ class Costs:
     )
     change_ms: float = known(0.0991, f"{NOTE}: 9,367/s in transactions of 100")
     watch_ms: float = known(4.0, f"{NOTE}: p50 of a watch")
-    fan_out_us: float = known(2.5, "cluster_watches: of a member, for each who watches")
-    event_bytes: float = known(600, "cluster_watches: bytes of a change on the wire")
-    follow_us: float = known(200, "cluster_changes: follower_us")
-    own_us: float = known(400, "cluster_changes: node_us, following it among that")
-    beat_us: float = known(117, "http: ours, as the README shows it")
-    replica_bytes: float = known(1_800, "cluster_replica: of who beats elsewhere")
-    owner_bytes: float = known(1_490, "growth: of who beats here, besides")
+    fan_out_us: float = known(2.2, "cluster_watches: of a member, for each who watches")
+    event_bytes: float = known(601, "cluster_watches: bytes of a change on the wire")
+    follow_us: float = known(300, "cluster_changes: follower_us")
+    own_us: float = known(550, "cluster_changes: node_us, following it among that")
+    beat_us: float = known(133, "cluster_beats: http_clustered_us")
+    replica_bytes: float = known(1860, "cluster_growth: follower_bytes, of 50,000")
+    owner_bytes: float = known(380, "cluster_growth: what the owner has besides")
     database_bytes: float = known(
-        830, "cluster_growth: etcd's database, of each client"
+        827, "cluster_growth: etcd's database, of each client"
     )
-    etcd_bytes: float = known(
-        3_900, "cluster_growth: a member's memory, of each client"
-    )
+    etcd_bytes: float = known(2043, "cluster_growth: a member's memory, of each client")
     start_us: float = known(
-        150, "cluster_growth: a node's start, of each client there is"
+        49, "cluster_growth: a node's start, of each client there is"
     )
     read_us: float = known(14.6, f"{NOTE}: 398,000 keys listed in 5.8 s")
-    settle_us: float = known(3.0, "cluster_model: heirs of 100,000 clients worked out")
+    settle_us: float = known(3.7, "Replica.bequeath of 100,000 clients, timed alone")
 
 
 @frozen
