@@ -56,6 +56,12 @@ class Nodes(Protocol):
     def all(self) -> Sequence[Node]:
         """Those that run, the one that began first first."""
 
+    def departed(self) -> Sequence[Node]:
+        """Those that ran, and whose names none has that runs now, as far as is known.
+
+        Such a one may have come back without this node's knowledge.
+        """
+
     def clients_at(self, session: str) -> int:
         """How many clients beat at a node, as far as is known here."""
 
@@ -87,6 +93,10 @@ class OneNode(Nodes):
     def all(self) -> Sequence[Node]:
         """This one."""
         return [self.own]
+
+    def departed(self) -> Sequence[Node]:
+        """There never was another."""
+        return []
 
     def clients_at(self, session: str) -> int:
         """All."""
@@ -137,13 +147,19 @@ class Standing:
         if now >= self.sure_until and now >= self._all_away_until:
             raise Overloaded("This node is out of touch with etcd: beat at another one")
 
-    def hear(self, answers: Collection[bool | None], asked_at: float) -> None:
+    def hear(
+        self,
+        answers: Collection[bool | None],
+        asked_at: float,
+        of_departed: Collection[bool | None] = (),
+    ) -> None:
         """What the other nodes say: whether etcd answers them.
 
         :param answers: one for each other node; None from who said nothing in time.
         :param asked_at: when they were asked, on the clock's scale.
+        :param of_departed: of nodes that have gone: silence is what they owe.
         """
-        if all(answer is False for answer in answers):
+        if all(answer is False for answer in answers) and not any(of_departed):
             self._all_away_until = asked_at + WORD_HOLDS
             self._is_lonely = False
         else:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 import treq
-from attrs import define, evolve
+from attrs import define, evolve, field
 from msgspec import Raw
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import LogEvent, LogLevel, formatEvent
@@ -55,6 +55,7 @@ class Sight(Nodes):
     own: Node
     everybody: list[Node]
     engine: Engine | None = None
+    gone: list[Node] = field(factory=list)
     left: bool = False
     stays: Exception | None = None
 
@@ -64,6 +65,10 @@ class Sight(Nodes):
     def all(self) -> Sequence[Node]:
         """All, as the test has them."""
         return self.everybody
+
+    def departed(self) -> Sequence[Node]:
+        """Who has gone, as the test has it."""
+        return self.gone
 
     def clients_at(self, session: str) -> int:
         """Those that live here; one at each other node."""
@@ -437,11 +442,13 @@ async def test_a_node_out_of_touch_asks_the_others_whether_they_are_too(
     """And writes no line of each question."""
     monkeypatch.setattr(peers_module, "ASK_EVERY", 0.02)
     heard: list[list[bool | None]] = []
+    of_gone: list[list[bool | None]] = []
 
     class Listening(Standing):
-        def hear(self, answers: Any, asked_at: float) -> None:
+        def hear(self, answers: Any, asked_at: float, of_departed: Any = ()) -> None:
             assert asked_at <= reactor.seconds()
             heard.append(list(answers))
+            of_gone.append(list(of_departed))
 
     standing = Listening(reactor)
     peers = Peers(reactor, street.a.sight, standing, bytes)
@@ -454,6 +461,9 @@ async def test_a_node_out_of_touch_asks_the_others_whether_they_are_too(
     await until(lambda: [False, True] in heard)
     street.everybody[2] = evolve(street.c.sight.own, url="http://127.0.0.1:1")
     await until(lambda: [False, None] in heard)
+    gone = street.everybody.pop()
+    street.a.sight.gone = [gone, street.c.sight.own]
+    await until(lambda: [None, True] in of_gone)
     standing.in_touch = True
     await pause(0.1)
     heard.clear()

@@ -18,6 +18,9 @@ from heartbeat_service.storage.etcd.records import Record, decode
 from heartbeat_service.storage.lives import KeptLives, Which
 from heartbeat_service.storage.nodes import Node
 
+#: How many nodes that went are known, at the most.
+MOST_DEPARTED = 100
+
 
 @frozen
 class Known:
@@ -49,6 +52,7 @@ class Replica:
 
     clients: dict[str, Known] = field(factory=dict, init=False)
     nodes: dict[str, Node] = field(factory=dict, init=False)
+    _departed: dict[str, Node] = field(factory=dict, init=False)
     heirs: dict[str, Sequence[str]] = field(factory=dict, init=False)
     lockouts: dict[str, int] = field(factory=dict, init=False)
     lives: KeptLives = field(factory=KeptLives, init=False)
@@ -74,6 +78,20 @@ class Replica:
         for which in too_old:
             self.lives.remove(*which)
         return too_old
+
+    def remove_node(self, session: str) -> None:
+        """A session has ended."""
+        node = self.nodes.pop(session, None)
+        if node is not None:
+            self._departed.pop(node.name, None)
+            self._departed[node.name] = node
+            if len(self._departed) > MOST_DEPARTED:
+                del self._departed[next(iter(self._departed))]
+
+    def departed(self) -> Sequence[Node]:
+        """The nodes that went last, and whose names nobody has who runs."""
+        names = {node.name for node in self.nodes.values()}
+        return [node for name, node in self._departed.items() if name not in names]
 
     def place(self, client_id: str) -> str | None:
         """The session at which a living client beats, or has to be heard."""

@@ -418,7 +418,7 @@ class EtcdStore(Store, Nodes):
         if not event.deleted:
             self._replica.nodes[session] = decode_node(session, event.key.value)
             return
-        self._replica.nodes.pop(session, None)
+        self._replica.remove_node(session)
         own = self._member.session
         if own is not None and own.name == session:
             self._lose(own)
@@ -506,6 +506,11 @@ class EtcdStore(Store, Nodes):
     def all(self) -> Sequence[Node]:
         nodes = self._replica.nodes.values()
         return sorted(nodes, key=lambda node: (node.since, node.session))
+
+    @override
+    def departed(self) -> Sequence[Node]:
+        own = self._own.name
+        return [node for node in self._replica.departed() if node.name != own]
 
     @override
     def clients_at(self, session: str) -> int:

@@ -39,6 +39,7 @@ from heartbeat_service.protocol.messages import (
 from heartbeat_service.simulator.virtual_clock import Stallable, VirtualClock
 from heartbeat_service.storage.etcd.keys import Keys
 from heartbeat_service.storage.etcd.store import EtcdStore
+from heartbeat_service.storage.nodes import Node as Other
 from heartbeat_service.storage.nodes import Standing
 from tests.unit.many_machines.referee import HAIR, Reader, Referee, Told
 from tests.unit.storage.fake_etcd import FakeClient, FakeEtcd
@@ -135,10 +136,10 @@ class World:
         if not failure.check(HeartbeatError):
             self.failures.append(failure.getTraceback())
 
-    def node_of(self, session: str) -> Node | None:
-        """The process that has that session."""
+    def node_called(self, name: str) -> Node | None:
+        """The process that runs at that address: a new one is at its former one's."""
         for node in self.nodes:
-            if node.runs and node.store.own.session == session:
+            if node.runs and node.name == name:
                 return node
         return None
 
@@ -445,14 +446,17 @@ class Node:
             return
         own = self.store.own
         others = [one for one in self.store.all() if one.session != own.session]
-        asked_at, answers = self.machine.seconds(), dict.fromkeys(others)
+        departed = self.store.departed()
+        asked_at = self.machine.seconds()
+        answers: dict[Other, bool | None] = dict.fromkeys([*others, *departed])
         standing = self.standing
 
         def hear() -> None:
-            standing.hear(list(answers.values()), asked_at)
+            said = list(answers.values())
+            standing.hear(said[: len(others)], asked_at, said[len(others) :])
 
-        for other in others:
-            node = self.world.node_of(other.session)
+        for other in answers:
+            node = self.world.node_called(other.name)
             if node is not None:
                 self.world.clock.send(
                     self.world.delay(), node._say, partial(answers.__setitem__, other)
