@@ -693,7 +693,10 @@ class LastingStoreSuite(StoreSuite):
         self.assertEqual(self.lives(self.open_store(), "1"), [life(101)])
 
     @settings(
-        max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=40,
+        deadline=None,
+        # Each store that lasts runs it, and each example makes a store of its own.
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors],
     )
     @given(some_facts(), st.integers(0, 12), st.booleans())
     def test_what_was_committed_is_what_is_remembered(self, facts, cut, twice):
