@@ -57,7 +57,7 @@ class Nodes(Protocol):
         """Those that run, the one that began first first."""
 
     def departed(self) -> Sequence[Node]:
-        """Those that ran, and whose names none has that runs now, as far as is known.
+        """Those that went lately, and whose names none has that runs now.
 
         Such a one may have come back without this node's knowledge.
         """
@@ -147,19 +147,14 @@ class Standing:
         if now >= self.sure_until and now >= self._all_away_until:
             raise Overloaded("This node is out of touch with etcd: beat at another one")
 
-    def hear(
-        self,
-        answers: Collection[bool | None],
-        asked_at: float,
-        of_departed: Collection[bool | None] = (),
-    ) -> None:
+    def hear(self, answers: Collection[bool | None], asked_at: float) -> None:
         """What the other nodes say: whether etcd answers them.
 
-        :param answers: one for each other node; None from who said nothing in time.
+        :param answers: one for each other node, those that went lately among them; None
+            from who said nothing in time.
         :param asked_at: when they were asked, on the clock's scale.
-        :param of_departed: of nodes that have gone: silence is what they owe.
         """
-        if all(answer is False for answer in answers) and not any(of_departed):
+        if all(answer is False for answer in answers):
             self._all_away_until = asked_at + WORD_HOLDS
             self._is_lonely = False
         else:

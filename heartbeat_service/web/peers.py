@@ -157,11 +157,10 @@ class Peers:
 
     async def _ask_whether_away(self) -> None:
         asked_at = self.reactor.seconds()
-        others, departed = self._others(), self.nodes.departed()
-        answers = await _all(map(self._is_in_touch, [*others, *departed]))
+        asked = [*self._others(), *self.nodes.departed()]
+        answers = await _all(map(self._is_in_touch, asked))
         if not self.standing.in_touch:
-            running, gone = answers[: len(others)], answers[len(others) :]
-            self.standing.hear(running, asked_at, gone)
+            self.standing.hear(answers, asked_at)
 
     async def _is_in_touch(self, node: Node) -> bool | None:
         """Whether etcd answers a node; None if it says nothing in time."""

@@ -442,13 +442,11 @@ async def test_a_node_out_of_touch_asks_the_others_whether_they_are_too(
     """And writes no line of each question."""
     monkeypatch.setattr(peers_module, "ASK_EVERY", 0.02)
     heard: list[list[bool | None]] = []
-    of_gone: list[list[bool | None]] = []
 
     class Listening(Standing):
-        def hear(self, answers: Any, asked_at: float, of_departed: Any = ()) -> None:
+        def hear(self, answers: Any, asked_at: float) -> None:
             assert asked_at <= reactor.seconds()
             heard.append(list(answers))
-            of_gone.append(list(of_departed))
 
     standing = Listening(reactor)
     peers = Peers(reactor, street.a.sight, standing, bytes)
@@ -463,7 +461,7 @@ async def test_a_node_out_of_touch_asks_the_others_whether_they_are_too(
     await until(lambda: [False, None] in heard)
     gone = street.everybody.pop()
     street.a.sight.gone = [gone, street.c.sight.own]
-    await until(lambda: [None, True] in of_gone)
+    await until(lambda: [False, None, True] in heard)
     standing.in_touch = True
     await pause(0.1)
     heard.clear()

@@ -18,8 +18,8 @@ from heartbeat_service.storage.etcd.records import Record, decode
 from heartbeat_service.storage.lives import KeptLives, Which
 from heartbeat_service.storage.nodes import Node
 
-#: How many nodes that went are known, at the most.
-MOST_DEPARTED = 100
+#: For how long a node that went may be expected back, in seconds.
+LATELY_GONE = 600.0
 
 
 @frozen
@@ -52,7 +52,7 @@ class Replica:
 
     clients: dict[str, Known] = field(factory=dict, init=False)
     nodes: dict[str, Node] = field(factory=dict, init=False)
-    _departed: dict[str, Node] = field(factory=dict, init=False)
+    _departed: dict[str, tuple[float, Node]] = field(factory=dict, init=False)
     heirs: dict[str, Sequence[str]] = field(factory=dict, init=False)
     lockouts: dict[str, int] = field(factory=dict, init=False)
     lives: KeptLives = field(factory=KeptLives, init=False)
@@ -79,19 +79,22 @@ class Replica:
             self.lives.remove(*which)
         return too_old
 
-    def remove_node(self, session: str) -> None:
-        """A session has ended."""
+    def remove_node(self, session: str, now: float) -> None:
+        """A session has ended.
+
+        :param now: the time, on any clock.
+        """
         node = self.nodes.pop(session, None)
         if node is not None:
-            self._departed.pop(node.name, None)
-            self._departed[node.name] = node
-            if len(self._departed) > MOST_DEPARTED:
-                del self._departed[next(iter(self._departed))]
+            self._departed[node.name] = now, node
 
-    def departed(self) -> Sequence[Node]:
-        """The nodes that went last, and whose names nobody has who runs."""
-        names = {node.name for node in self.nodes.values()}
-        return [node for name, node in self._departed.items() if name not in names]
+    def departed(self, now: float) -> Sequence[Node]:
+        """The nodes that went lately, and whose names nobody has who runs."""
+        running = {node.name for node in self.nodes.values()}
+        for name, (went_at, _) in list(self._departed.items()):
+            if name in running or now - went_at > LATELY_GONE:
+                del self._departed[name]
+        return [node for _, node in self._departed.values()]
 
     def place(self, client_id: str) -> str | None:
         """The session at which a living client beats, or has to be heard."""

@@ -418,7 +418,7 @@ class EtcdStore(Store, Nodes):
         if not event.deleted:
             self._replica.nodes[session] = decode_node(session, event.key.value)
             return
-        self._replica.remove_node(session)
+        self._replica.remove_node(session, self._clock.seconds())
         own = self._member.session
         if own is not None and own.name == session:
             self._lose(own)
@@ -509,8 +509,8 @@ class EtcdStore(Store, Nodes):
 
     @override
     def departed(self) -> Sequence[Node]:
-        own = self._own.name
-        return [node for node in self._replica.departed() if node.name != own]
+        departed = self._replica.departed(self._clock.seconds())
+        return [node for node in departed if node.name != self._own.name]
 
     @override
     def clients_at(self, session: str) -> int:

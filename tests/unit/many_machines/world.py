@@ -452,8 +452,7 @@ class Node:
         standing = self.standing
 
         def hear() -> None:
-            said = list(answers.values())
-            standing.hear(said[: len(others)], asked_at, said[len(others) :])
+            standing.hear(list(answers.values()), asked_at)
 
         for other in answers:
             node = self.world.node_called(other.name)
