@@ -184,8 +184,8 @@ check: $(DEV)
 	$(MAKE) --no-print-directory -j3 --output-sync=target \
 		tools units lint package openapi virtual-hour COVERAGE=1
 	$(MAKE) --no-print-directory test COVERAGE=1
-	$(MAKE) --no-print-directory page BRIEF=1
-	$(MAKE) --no-print-directory cluster-faults CLUSTER=short CLUSTER_REQUIRED=1
+	$(MAKE) --no-print-directory -j2 --output-sync=target \
+		page cluster-faults BRIEF=1 CLUSTER=short CLUSTER_REQUIRED=1
 	$(MAKE) --no-print-directory costs
 
 format: $(DEV)

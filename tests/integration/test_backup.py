@@ -17,7 +17,10 @@ from tests.integration.waiting import patiently, until
 from tests.messages import heartbeat
 
 MISSING = [name for name in ("etcd", "etcdctl") if shutil.which(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} isn't installed")
+pytestmark = [
+    pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} isn't installed"),
+    pytest.mark.xdist_group("cluster"),  # ten processes are enough at once
+]
 
 
 @frozen

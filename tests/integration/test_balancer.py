@@ -26,7 +26,10 @@ from tests.messages import envelope, heartbeat
 CONFIGURATION = ROOT / "deploy" / "cluster" / "haproxy.cfg"
 #: Debian's haproxy is where not everybody looks.
 HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
-pytestmark = pytest.mark.skipif(HAPROXY is None, reason="haproxy isn't installed")
+pytestmark = [
+    pytest.mark.skipif(HAPROXY is None, reason="haproxy isn't installed"),
+    pytest.mark.xdist_group("cluster"),  # ten processes are enough at once
+]
 
 CLIENTS = [f"headset-{number}" for number in range(30)]
 

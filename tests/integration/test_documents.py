@@ -50,6 +50,7 @@ KINDS = {"sh", "console", "", "csharp", "json", "toml", "text", "mermaid"}
 NOT_HERE = {
     "make demo": "has tests of its own",
     "make cluster-demo": "has a test of its own",
+    "make cluster-faults": "takes minutes; `make check` runs its short form",
     "make test": "this test is a part of it",
     "make units": "this test is run beside them",
     "make openapi": "takes a minute",
