@@ -54,10 +54,12 @@ test: $(DEV)
 	@$(has_clients)
 	@$(has_etcd)
 ifdef COVERAGE
-	$(BIN)/python -m pytest -q -n 6 --dist loadgroup --cov --cov-append \
-		tests/integration tests/conformance
+	$(BIN)/python -m pytest -q -n 6 --dist loadgroup --cov --cov-append --cov-fail-under=0 \
+		-m "not cluster" tests/integration tests/conformance
+	$(BIN)/python -m pytest -q -n 3 --cov --cov-append -m cluster tests/integration
 else
-	$(BIN)/python -m pytest -q -n 4 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 4 --dist loadgroup -m "not cluster"
+	$(BIN)/python -m pytest -q -n 3 -m cluster tests/integration
 endif
 
 # What many machines share. Where it isn't there, what needs it is skipped.

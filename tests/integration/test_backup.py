@@ -19,7 +19,7 @@ from tests.messages import heartbeat
 MISSING = [name for name in ("etcd", "etcdctl") if shutil.which(name) is None]
 pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} isn't installed"),
-    pytest.mark.xdist_group("cluster"),  # ten processes are enough at once
+    pytest.mark.cluster,
 ]
 
 

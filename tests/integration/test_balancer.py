@@ -28,7 +28,7 @@ CONFIGURATION = ROOT / "deploy" / "cluster" / "haproxy.cfg"
 HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 pytestmark = [
     pytest.mark.skipif(HAPROXY is None, reason="haproxy isn't installed"),
-    pytest.mark.xdist_group("cluster"),  # ten processes are enough at once
+    pytest.mark.cluster,
 ]
 
 CLIENTS = [f"headset-{number}" for number in range(30)]

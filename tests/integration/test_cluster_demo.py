@@ -35,7 +35,7 @@ ALONE = (
 
 pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"{MISSING} isn't installed"),
-    pytest.mark.xdist_group("cluster"),  # ten processes are enough at once
+    pytest.mark.cluster,
 ]
 
 

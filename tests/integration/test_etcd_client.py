@@ -51,8 +51,7 @@ from tests.unit.storage.etcd_suite import Ear, EtcdSuite
 #: How long these tests let a member take for an answer, in seconds.
 SHORT = 1.0
 
-#: Several members at once are enough.
-pytestmark = pytest.mark.xdist_group("cluster")
+pytestmark = pytest.mark.cluster
 
 KEY = b"test/key"
 
