@@ -87,6 +87,13 @@ class Sight(Nodes):
         return succeed(None)
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy test machine is no node that doesn't answer."""
+    monkeypatch.setattr(peers_module, "ANSWER_TIME", 30.0)
+    monkeypatch.setattr(peers_module, "ORDER_TIME", 30.0)
+
+
 @define
 class House:
     """A node of a fake cluster: a real site around a real engine."""
