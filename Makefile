@@ -26,7 +26,7 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d' ' -f1)
-DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
+DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-cluster.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
 .PHONY: run demo cluster-demo test page pictures faults cluster-faults bench cluster-model conformance csharp-client virtual-hour openapi costs lint check units tools dist package format clean

@@ -32,8 +32,12 @@ venv="$folder/venv"
 pip="$pip --python $venv"
 $pip install --no-compile -c requirements.txt "$package"
 $pip check >/dev/null
-loose=$($pip freeze | grep -v '^heartbeat-service ' | grep -vxFf requirements.txt) || :
-[ -z "$loose" ] || fail "requirements.txt doesn't pin $loose"
+check_pins() { # usage: check_pins FILES OF PINS
+    cat "$@" >"$folder/pins"
+    loose=$($pip freeze | grep -v '^heartbeat-service ' | grep -vxFf "$folder/pins") || :
+    [ -z "$loose" ] || fail "$* doesn't pin $loose"
+}
+check_pins requirements.txt
 
 "$venv/bin/twistd" --help >"$venv/help"
 grep -q '^ *heartbeat  ' "$venv/help" ||
@@ -83,4 +87,9 @@ wait "$service" 2>/dev/null || : # twistd ends by the signal that it was sent
 service=
 grep -q 'Server Shut Down' "$venv/log" ||
     fail "$package: ended otherwise: $(cat "$venv/log")"
+
+# What a node on etcd needs besides: above it is seen that nobody else needs it.
+$pip install --no-compile -c requirements.txt -c requirements-cluster.txt "$package[cluster]"
+check_pins requirements.txt requirements-cluster.txt
+"$venv/bin/python" -c "import heartbeat_service.storage.etcd.client"
 echo "$package: installed, started, answered, stopped"

@@ -30,7 +30,7 @@ DEBIAN = (
 INSTALL = """
 python3 -m venv /opt/heartbeat-service
 /opt/heartbeat-service/bin/pip install -c /srv/requirements.txt \\
-    "$(echo /srv/*.whl)[cluster]"
+    -c /srv/requirements-cluster.txt "$(echo /srv/*.whl)[cluster]"
 /opt/heartbeat-service/bin/heartbeat-service --help
 useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin heartbeat
 cp /opt/heartbeat-service/share/heartbeat-service/heartbeat.service /etc/systemd/system/
@@ -168,7 +168,8 @@ def debian() -> Iterator[Path]:
     home = root / "srv"
     build = (str(BIN / "hatchling"), "build", "-t", "wheel", "-d", str(home))
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    shutil.copy(ROOT / "requirements.txt", home)
+    for pins in ("requirements.txt", "requirements-cluster.txt"):
+        shutil.copy(ROOT / pins, home)
     (home / "install.sh").write_text(f"set -ex\n{INSTALL}")
     (home / "beat.json").write_bytes(heartbeat("1"))
     said = contain(

@@ -51,6 +51,7 @@ NOT_HERE = {
     "make demo": "has tests of its own",
     "make cluster-demo": "has a test of its own",
     "make cluster-faults": "takes minutes; `make check` runs its short form",
+    "make cluster-model": "takes half a minute; test_model.py has it small",
     "make test": "this test is a part of it",
     "make units": "this test is run beside them",
     "make openapi": "takes a minute",
