@@ -29,7 +29,7 @@ RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d
 DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-cluster.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo cluster-demo test page pictures faults cluster-faults bench cluster-model conformance csharp-client virtual-hour openapi costs lint check units tools dist package format clean
+.PHONY: run demo cluster-demo test cluster-demo-test page pictures faults cluster-faults bench cluster-model conformance csharp-client virtual-hour openapi costs lint check units tools dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -46,8 +46,9 @@ cluster-demo: $(DEV)
 	@exec $(BIN)/python examples/cluster_demo.py $(ARGS)
 
 # A real Prometheus scrapes the service. Clients in other languages are tried where these
-# are there, and all of them with CLIENTS=all; so is etcd, and always with ETCD=required. With COVERAGE=1, after `make units COVERAGE=1`,
-# it asks for 95 %; what has passed there, under trial, isn't run again.
+# are there, and all of them with CLIENTS=all; so is etcd, and always with ETCD=required.
+# With COVERAGE=1, after `make units COVERAGE=1`, it asks for 95 %; what has passed there,
+# under trial, isn't run again, nor what comes in cluster-demo-test.
 test: $(DEV)
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
 		sh deploy/install-debian.sh prometheus
@@ -56,11 +57,17 @@ test: $(DEV)
 ifdef COVERAGE
 	$(BIN)/python -m pytest -q -n 6 --dist loadgroup --cov --cov-append --cov-fail-under=0 \
 		-m "not cluster" tests/integration tests/conformance
-	$(BIN)/python -m pytest -q -n 3 --cov --cov-append -m cluster tests/integration
+	$(BIN)/python -m pytest -q -n 3 --cov --cov-append -m cluster tests/integration \
+		--ignore tests/integration/$(DEMO)
 else
 	$(BIN)/python -m pytest -q -n 4 --dist loadgroup -m "not cluster"
 	$(BIN)/python -m pytest -q -n 3 -m cluster tests/integration
 endif
+
+# It waits most of the time, so that something else can run beside it.
+DEMO := test_cluster_demo.py
+cluster-demo-test: $(DEV)
+	$(BIN)/python -m pytest -q tests/integration/$(DEMO)
 
 # What many machines share. Where it isn't there, what needs it is skipped.
 has_etcd = command -v etcd >/dev/null || { \
@@ -187,7 +194,7 @@ check: $(DEV)
 		tools units lint package openapi virtual-hour COVERAGE=1
 	$(MAKE) --no-print-directory test COVERAGE=1
 	$(MAKE) --no-print-directory -j2 --output-sync=target \
-		page cluster-faults BRIEF=1 CLUSTER=short CLUSTER_REQUIRED=1
+		page cluster-faults cluster-demo-test BRIEF=1 CLUSTER=short CLUSTER_REQUIRED=1
 	$(MAKE) --no-print-directory costs
 
 format: $(DEV)
@@ -204,8 +211,9 @@ $(RUN): $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
+# To compile all of this takes half a minute; what is used of it is compiled as it is first used.
 $(DEV): $(BIN)/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
