@@ -341,6 +341,10 @@ def port_of(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 
+#: The fuse of clients that a test doesn't let die, in seconds: a busy machine may need
+#: longer than a client's default for what a test does with them.
+FUSE = 120.0
+
 #: ``await serve(timebomb=…)`` starts a service on loopback.
 Serve = Callable[..., Awaitable[Running]]
 
@@ -434,7 +438,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     async def start(**settings: Any) -> Running:
         store = f"sqlite:{tmp_path}/{len(started)}.sqlite"
-        return await start_service(started.append, **{"store": store, **settings})
+        least = {"store": store, "timebomb": FUSE}
+        return await start_service(started.append, **{**least, **settings})
 
     yield start
     for running in reversed(started):

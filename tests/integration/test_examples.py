@@ -44,6 +44,8 @@ from tests.messages import envelope
 __all__ = ["server"]
 
 DEMO = ROOT / "examples" / "demo.py"
+#: Two at once may find the same port free.
+one_at_a_time = pytest.mark.xdist_group("demo")
 PLAIN_CLIENT = ROOT / "examples" / "plain_client.py"
 WATCH = ROOT / "examples" / "watch.py"
 
@@ -346,6 +348,7 @@ async def test_make_demo_names_the_page_and_ends_all_at_ctrl_c(
     assert processes_with(f"THIS_TEST={tmp_path}") == []
 
 
+@one_at_a_time
 @pytest_twisted.ensureDeferred
 async def test_the_demos_headsets_obey_outlive_a_mass_loss_and_come_back_after_a_crash(
     spawn: Spawn, tmp_path: Path
@@ -385,6 +388,7 @@ async def test_the_demos_headsets_obey_outlive_a_mass_loss_and_come_back_after_a
     assert processes_with(f"THIS_TEST={tmp_path}") == []
 
 
+@one_at_a_time
 @pytest_twisted.ensureDeferred
 async def test_the_demo_ends_by_itself_when_told_so_or_when_no_service_can_start(
     spawn: Spawn,

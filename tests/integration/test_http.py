@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from tests.integration.conftest import Answer, Running, Serve, Wire
+from tests.integration.conftest import FUSE, Answer, Running, Serve, Wire
 from tests.integration.waiting import pause, until
 from tests.messages import heartbeat, message, over_http
 
@@ -199,7 +199,7 @@ async def test_get_client_shows_what_a_heartbeat_left_out(running: Running) -> N
     assert set(record) == RECORD
     assert (record["instanceID"], record["values"]) == (None, {})
     assert record["reportedState"] == "DISCONNECTED"
-    assert record["timebombSeconds"] == 10
+    assert record["timebombSeconds"] == FUSE
 
 
 @pytest.mark.parametrize(
