@@ -49,12 +49,12 @@ class OtherNodes(Hearer):
     beats_here: Callable[[str], bool]
 
     @override
-    def changed(self, fact: Fact, here: bool) -> None:
+    def changed(self, fact: Fact) -> None:
         match fact:
             case Change():
-                apply = partial(self._change, fact, here)
+                apply = partial(self._change, fact)
             case Snapshot():
-                apply = partial(self._take, fact, here)
+                apply = partial(self._take, fact)
             case Lockout():
                 apply = partial(self._lock_out, fact)
         self.journal.hear(fact, apply)
@@ -83,9 +83,13 @@ class OtherNodes(Hearer):
         former = self._known(client_id)
         self.counters.refused += 1
         self.counters.replace(former, record)
-        self.registry.replace(client_id, record, self.beats_here(client_id))
+        self._replace(client_id, record)
         if record is not None:
             self.gone.forget(client_id)
+
+    def _replace(self, client_id: str, record: Snapshot | None) -> None:
+        # Where it beats now: it may have moved while the change waited to be heard.
+        self.registry.replace(client_id, record, self.beats_here(client_id))
 
     def _known(self, client_id: str) -> Snapshot | None:
         """A client as the store had it; None if it didn't live there."""
@@ -95,20 +99,20 @@ class OtherNodes(Hearer):
         client = self.registry.find(client_id)
         return None if client is None else client.snapshot()
 
-    def _change(self, change: Change, here: bool) -> Iterable[News]:
+    def _change(self, change: Change) -> Iterable[News]:
         former, present = self._known(change.client_id), change.client
         known = ClientState.DISCONNECTED if former is None else former.state
         self.counters.correct(known, change.previous_state)
-        self.registry.replace(change.client_id, present, here)
+        self._replace(change.client_id, present)
         if former is not None and former.silent_until and not present.silent_until:
             reason = _ENDS.get(change.reason, SilenceEnd.ENDED)
             return [_silence(former, 0.0, reason)]
         return ()
 
-    def _take(self, present: Snapshot, here: bool) -> Iterable[News]:
+    def _take(self, present: Snapshot) -> Iterable[News]:
         client_id, incarnation = present.client_id, present.incarnation
         former = self._known(client_id)
-        self.registry.replace(client_id, present, here)
+        self._replace(client_id, present)
         if former is None:
             self.counters.correct(ClientState.DISCONNECTED, present.state)
             return

@@ -42,11 +42,8 @@ class StoreTrouble(Exception):
 class Hearer(Protocol):
     """Is told what a store hears that others write to as well, in the store's order."""
 
-    def changed(self, fact: Fact, here: bool) -> None:
-        """Another node has changed a client.
-
-        :param here: whether that client beats at this node.
-        """
+    def changed(self, fact: Fact) -> None:
+        """Another node has changed a client."""
 
     def placed(self, client_ids: Iterable[str], here: bool) -> None:
         """Without a change, these clients beat at this node now, or no longer."""

@@ -385,7 +385,7 @@ class EtcdStore(Store, Nodes):
         former = None if known is None else known.record()
         is_change = former is None or record.point > former.point
         fact = record.change() if is_change else record.client
-        self._tell.changed(fact, self.beats_here(client_id))
+        self._tell.changed(fact)
         return False
 
     def _take_lockout(self, client_id: str, event: Event) -> bool:
@@ -396,7 +396,7 @@ class EtcdStore(Store, Nodes):
         self._replica.lockouts[client_id] = event.key.mod_revision
         if self._flight is not None and self._flight.has(record.nonce):
             return True
-        self._tell.changed(record.lockout, here=False)
+        self._tell.changed(record.lockout)
         return False
 
     def _take_life(self, key: Key, event: Event) -> None:

@@ -251,3 +251,89 @@ class TestOrder(SynchronousTestCase):
     def test_that_nothing_holds_back_what_comes_after_is_found(self) -> None:
         with without_holding_the_watch(), self.assertRaises(Violation):
             self.change_at_once()
+
+
+class TestWhileChangesAreAnnounced(SynchronousTestCase):
+    """What is heard of other nodes waits until a node has announced its own changes."""
+
+    def setUp(self) -> None:
+        """Each change is announced in its own turn."""
+        self.patch(slices, "SLICE", 0.0)
+        self.addCleanup(self.flushLoggedErrors)
+        self.addCleanup(gc.collect)
+
+    def make_world(self, seed: int, clients: int) -> World:
+        """Three nodes, and clients of which none does anything by itself."""
+        world = World(Random(seed), clients=clients)  # noqa: S311 - the same each time
+        self.addCleanup(world.close)
+        world.pass_time(3.0)
+        for client in world.clients:
+            client.is_steady = True
+        return world
+
+    def steer(self, node: Node, client_id: str) -> None:
+        """An operator sets a client's state."""
+        node.order(lambda engine: engine.registry.steer(client_id, RUNNING))
+
+    def test_an_heir_burns_the_fuse_of_who_was_changed_elsewhere_before(self) -> None:
+        world = self.make_world(15, clients=6)
+        one, other, third = world.nodes
+        theirs = [client for client in world.clients if other.burns(client.name)]
+        for client in world.clients:
+            if client not in theirs:
+                self.steer(one, client.name)
+        while one.engine.journal.pending > 2:
+            world.pass_time(0.001)
+        one.cut("answers")
+        world.pass_time(0.3)
+        for client in theirs:
+            self.steer(third, client.name)
+        world.pass_time(0.05)
+        for client in theirs:
+            client.be_silent(True)
+        other.close()
+        world.pass_time(0.1)
+        one.heal()
+        world.pass_time(1.0)
+        names = [client.name for client in theirs]
+        inherited = [name for name in names if one.store.beats_here(name)]
+        self.assertNotEqual(inherited, [])
+        self.assertEqual([name for name in inherited if not one.burns(name)], [])
+        world.pass_time(30.0)
+        self.assertEqual(set(names) & set(world.referee.present()), set())
+
+    def test_who_was_taken_over_while_it_was_stopped_has_no_timebomb_there(
+        self,
+    ) -> None:
+        world = self.make_world(1, clients=8)
+        one, _, third = world.nodes
+        own = [client for client in world.clients if one.burns(client.name)]
+        rest = [client.name for client in world.clients if client not in own][:3]
+        for name in rest:
+            self.steer(one, name)
+        written = world.etcd.revision
+        while (one.engine.journal.pending, world.etcd.revision) != (2, written + 2):
+            world.pass_time(0.0001)
+        one.stall()
+        world.pass_time(0.02)
+        for client in own:
+            self.steer(third, client.name)
+        world.pass_time(0.5)
+        for client in own:
+            client.be_silent(True)
+        while not world.etcd.keys(b"p/h/"):
+            world.pass_time(0.01)
+        for client in own:
+            [heir] = [
+                number
+                for number, node in enumerate(world.nodes)
+                if node is not one and node.store.beats_here(client.name)
+            ]
+            client.move(heir)
+            client.be_silent(False)
+        world.pass_time(1.5)
+        one.wake()
+        world.pass_time(0.5)
+        names = [client.name for client in own]
+        self.assertEqual([name for name in names if one.burns(name)], [])
+        world.pass_time(25.0)

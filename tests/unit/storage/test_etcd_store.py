@@ -39,15 +39,16 @@ NOON = 1648549285.0
 
 @define(eq=False)
 class Ear(Hearer):
-    """What a store tells of other nodes, as it was told."""
+    """What a store tells of other nodes, and where each client beat then."""
 
+    beats_here: Callable[[str], bool]
     facts: list[tuple[Fact, bool]] = field(factory=list)
     places: list[tuple[list[str], bool]] = field(factory=list)
     troubles: list[str | None] = field(factory=list)
     losses: int = 0
 
-    def changed(self, fact: Fact, here: bool) -> None:
-        self.facts.append((fact, here))
+    def changed(self, fact: Fact) -> None:
+        self.facts.append((fact, self.beats_here(fact.client_id)))
 
     def placed(self, client_ids: Iterable[str], here: bool) -> None:
         if who := list(client_ids):
@@ -84,7 +85,7 @@ class EtcdStoreTestCase(SynchronousTestCase):
             self.standing,
             lambda: next(self.sessions),
         )
-        store.listen(Ear())
+        store.listen(Ear(store.beats_here))
         return store
 
     def connect(self) -> FakeClient:
@@ -141,7 +142,7 @@ class TestTwoNodes(EtcdStoreTestCase):
     def node(self, name: str) -> EtcdStore:
         """One more node; ``ears`` has what it hears."""
         store = self.make_store()
-        self.ears[name] = ear = Ear()
+        self.ears[name] = ear = Ear(store.beats_here)
         store.listen(ear)
         self.wait_for(store.open())
         self.lines[name] = self.line
