@@ -52,12 +52,14 @@ class _Entry:
     :ivar waiters: who waits for it; most often nobody does.
     :ivar notices: what is told right after it: of each kind the latest.
     :ivar given_up: whether another node was first; it keeps its place until its turn.
+    :ivar is_kept: whether the store has it, and it only has to be told.
     """
 
     fact: Fact | None
     waiters: list[Deferred[None]] | None = None
     notices: dict[type, Notice] | None = None
     given_up: bool = False
+    is_kept: bool = False
 
     def wait(self) -> Deferred[None]:
         """Fires once it is durable and was heard."""
@@ -75,9 +77,11 @@ class _Entry:
         self.notices[type(notice)] = notice
 
     def waits_for(self, client_id: str) -> bool:
-        """Whether it is a fact of that client, and was not given up."""
+        """Whether it is a fact of that client, neither kept nor given up."""
         fact = self.fact
-        return fact is not None and fact.client_id == client_id and not self.given_up
+        if fact is None or fact.client_id != client_id:
+            return False
+        return not self.is_kept and not self.given_up
 
     def succeed(self) -> None:
         """Let all who wait go on."""
@@ -334,6 +338,8 @@ class ChangeJournal:
                 facts = sum(one.fact is not None for one in batch)
                 self._on_commit(self._reactor.seconds() - began, facts)
                 self._refuse(refusals, batch)
+                for entry in batch:
+                    entry.is_kept = True
                 await in_slices(self._reactor, self._announce(len(batch)))
                 self._announcing = False
                 self._hear_foreign()

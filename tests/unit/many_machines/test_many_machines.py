@@ -8,7 +8,7 @@ a seed that finds it is kept.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from random import Random
 from typing import Any
@@ -38,7 +38,7 @@ from heartbeat_service.storage.etcd.watching import Watching
 from heartbeat_service.storage.nodes import Standing
 from tests.unit.many_machines.referee import Violation
 from tests.unit.many_machines.trouble import OFTEN, Trouble, run
-from tests.unit.many_machines.world import Node, World
+from tests.unit.many_machines.world import Client, Node, World
 
 RUNNING = ClientState.RUNNING
 
@@ -302,17 +302,18 @@ class TestWhileChangesAreAnnounced(SynchronousTestCase):
         world.pass_time(30.0)
         self.assertEqual(set(names) & set(world.referee.present()), set())
 
-    def test_who_was_taken_over_while_it_was_stopped_has_no_timebomb_there(
-        self,
-    ) -> None:
-        world = self.make_world(1, clients=8)
+    def stop_while_announcing(self, world: World, count: int) -> Sequence[Client]:
+        """The first node is stopped with so many changes kept, and wakes too late.
+
+        :return: its own clients, who have been answered by their heirs since.
+        """
         one, _, third = world.nodes
         own = [client for client in world.clients if one.burns(client.name)]
-        rest = [client.name for client in world.clients if client not in own][:3]
-        for name in rest:
+        rest = [client.name for client in world.clients if client not in own]
+        for name in rest[:count]:
             self.steer(one, name)
-        written = world.etcd.revision
-        while (one.engine.journal.pending, world.etcd.revision) != (2, written + 2):
+        kept = (count - 1, world.etcd.revision + 2)
+        while (one.engine.journal.pending, world.etcd.revision) != kept:
             world.pass_time(0.0001)
         one.stall()
         world.pass_time(0.02)
@@ -324,16 +325,26 @@ class TestWhileChangesAreAnnounced(SynchronousTestCase):
         while not world.etcd.keys(b"p/h/"):
             world.pass_time(0.01)
         for client in own:
-            [heir] = [
-                number
-                for number, node in enumerate(world.nodes)
-                if node is not one and node.store.beats_here(client.name)
-            ]
-            client.move(heir)
+            beats = [node.store.beats_here(client.name) for node in world.nodes[1:]]
+            client.move(1 + beats.index(True))
             client.be_silent(False)
         world.pass_time(1.5)
         one.wake()
         world.pass_time(0.5)
-        names = [client.name for client in own]
-        self.assertEqual([name for name in names if one.burns(name)], [])
+        return own
+
+    def test_who_was_taken_over_while_it_was_stopped_has_no_timebomb_there(
+        self,
+    ) -> None:
+        world = self.make_world(1, clients=8)
+        own = self.stop_while_announcing(world, 3)
+        one = world.nodes[0]
+        self.assertEqual([each.name for each in own if one.burns(each.name)], [])
         world.pass_time(25.0)
+
+    def test_what_was_kept_before_a_session_ended_is_told(self) -> None:
+        world = self.make_world(1, clients=14)
+        self.stop_while_announcing(world, 5)
+        world.pass_time(1.0)
+        for node in world.nodes:
+            world.referee.check_all_read(node.reader)
