@@ -32,7 +32,6 @@ from heartbeat_service.storage.etcd.member import (
     Member,
     NobodyAsked,
     TokenRefused,
-    UnknownLease,
     read,
 )
 from heartbeat_service.storage.etcd.messages import Message
@@ -45,6 +44,7 @@ from heartbeat_service.storage.etcd.port import (
     Outcome,
     Page,
     Transaction,
+    UnknownLease,
     Watch,
 )
 from heartbeat_service.storage.etcd.stream import Stream

@@ -21,6 +21,7 @@ from heartbeat_service.storage.etcd.port import (
     EtcdAway,
     EtcdError,
     EtcdRefuses,
+    UnknownLease,
 )
 from heartbeat_service.storage.etcd.url import EtcdURL
 
@@ -75,10 +76,6 @@ class TokenRefused(EtcdRefuses):
 
 class NobodyAsked(EtcdRefuses):
     """It has no users: everyone may do everything."""
-
-
-class UnknownLease(EtcdRefuses):
-    """There is no such lease, or no longer."""
 
 
 class Member:

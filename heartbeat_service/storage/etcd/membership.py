@@ -68,7 +68,6 @@ class Membership:
     :ivar touched: is told why etcd can't be asked now, and None once it can again, and
         whenever this node wasn't sure of its session in between.
     :ivar since: when it came in touch last.
-    :ivar times: how often it did.
     """
 
     clock: Any
@@ -78,7 +77,6 @@ class Membership:
     touched: Callable[[str | None], object]
     session: NodeSession | None = None
     since: float = math.inf
-    times: int = 0
     _session_until: float = -math.inf
     _watched_until: float = -math.inf
     _no_session: str | None = "it has no session"
@@ -170,7 +168,7 @@ class Membership:
         trouble = self._no_session or self._no_watch or self._behind
         standing.in_touch = trouble is None
         if trouble is None and not was_sure and standing.may_kill():
-            self.since, self.times = now, self.times + 1
+            self.since = now
             self._told = None
             self.touched(None)
         elif trouble is not None and self._told is None:

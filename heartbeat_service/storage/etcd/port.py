@@ -26,6 +26,10 @@ class EtcdRefuses(EtcdError):
     """It would answer the same again: a wrong password, a database that is full."""
 
 
+class UnknownLease(EtcdRefuses):
+    """There is no such lease, or no longer."""
+
+
 class Compacted(EtcdError):
     """What happened since that revision isn't known any more: scan anew."""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from attrs import evolve
@@ -37,6 +38,7 @@ from heartbeat_service.storage.etcd.port import (
     Outcome,
     Put,
     Transaction,
+    UnknownLease,
 )
 from heartbeat_service.storage.etcd.records import (
     EndedRecord,
@@ -76,6 +78,9 @@ TICK = 0.5
 REMEMBERED = 3600.0
 
 
+_NOBODY_ELSE = "No other node can take its clients: each is being emptied, too"
+
+
 class EtcdStore(Store, Nodes):
     """Keeps facts in etcd, which other nodes do as well.
 
@@ -113,13 +118,15 @@ class EtcdStore(Store, Nodes):
         self._tasks: set[Deferred[Any]] = set()
         self._is_open = False
         self._written = 0
+        self._tomb, self._tomb_since = 0, 0.0
         self._forget_all()
 
     def _forget_all(self) -> None:
         self._replica = Replica()
         self._flight: Flight | None = None
         self._leaving = False
-        self._tomb, self._tomb_since = 0, 0.0
+        self._catching_up: Deferred[Any] = succeed(None)
+        self._rejoining: Deferred[Any] = succeed(None)
 
     @override
     def listen(self, hearer: Hearer) -> None:
@@ -152,16 +159,19 @@ class EtcdStore(Store, Nodes):
             self._take,
             self._member.watched,
             self._member.watch_lost,
-            lambda: self._spawn(self._catch_up()),
+            self._catch_up_anew,
             self._known_keys,
         )
         loaded = Loaded(self._keys, self._replica)
         try:
             await self._renew_tomb()
             await self._begin_session()
-            found, revision = await scan(self._etcd, self._keys.all)
-            loaded.take(found)
+            revision = await self._read_all(loaded)
+        except CancelledError:
+            await self._let_go()
+            raise
         except (EtcdError, StoreTrouble) as error:
+            await self._revoke()  # or others would take this node for one that runs
             await self._let_go()
             raise StoreTrouble(f"etcd: {error}") from error
         self._is_open = True
@@ -177,6 +187,14 @@ class EtcdStore(Store, Nodes):
             [one for one in loaded.living() if not self.beats_here(one)],
         )
 
+    async def _read_all(self, loaded: Loaded) -> int:
+        """Read what there is, as it was at one revision; that revision."""
+        found, revision = await scan(self._etcd, self._keys.all)
+        loaded.take(found)
+        if self._member.session is None:
+            raise StoreTrouble("the session has ended meanwhile")
+        return revision
+
     @override
     def close(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._close())
@@ -190,10 +208,18 @@ class EtcdStore(Store, Nodes):
         if session is not None:
             try:
                 await self._succession.bequeath_own(session)
-                await self._etcd.revoke(session.lease)
             except EtcdError as error:
                 self._log.warn("etcd was not told that we go: {error}", error=error)
+            else:
+                await self._revoke()
         await self._let_go()
+
+    async def _revoke(self) -> None:
+        """End this node's session at once; else it ends by itself, a little later."""
+        session = self._member.session
+        if session is not None:
+            with suppress(EtcdError):
+                await self._etcd.revoke(session.lease)
 
     async def _let_go(self) -> None:
         self._is_open = False
@@ -290,7 +316,8 @@ class EtcdStore(Store, Nodes):
             except EtcdAway:
                 await deferLater(self._clock, PAUSE)
             except EtcdError as error:
-                self._tomb = 0  # it may be that lease that etcd doesn't know
+                if isinstance(error, UnknownLease):
+                    self._tomb = 0
                 raise StoreTrouble(f"etcd: {error}") from error
 
     def _answered(self, outcome: Outcome, session: NodeSession, flight: Flight) -> None:
@@ -459,7 +486,7 @@ class EtcdStore(Store, Nodes):
         self._tell.placed(self._replica.at(session.name), here=False)
         self._tell.lost(self._kept)
         if not self._leaving:  # else nobody is to come here any more
-            self._spawn(self._rejoin())
+            self._rejoining = self._spawn(self._rejoin())
 
     # Nodes
 
@@ -472,7 +499,12 @@ class EtcdStore(Store, Nodes):
     def introduce(self, own: Node) -> None:
         self._own = evolve(own, session=self._own.session)
         if self._is_open:
-            self._spawn(self._catch_up())
+            self._catch_up_anew()
+
+    def _catch_up_anew(self) -> None:
+        """There is something new to be caught up with: one try at a time is enough."""
+        self._catching_up.cancel()
+        self._catching_up = self._spawn(self._catch_up())
 
     async def _catch_up(self) -> None:
         """Say that this node is there, and wait until the watch has brought that.
@@ -500,7 +532,7 @@ class EtcdStore(Store, Nodes):
                 await self._begin_session()
             except EtcdError:
                 await deferLater(self._clock, PAUSE)
-        await self._catch_up()
+        self._catch_up_anew()
 
     @override
     def all(self) -> Sequence[Node]:
@@ -522,21 +554,31 @@ class EtcdStore(Store, Nodes):
 
     @override
     def leave(self) -> Deferred[None]:
-        if not self._is_open or self._member.session is None:
+        if not self._is_open:
             return succeed(None)
         return Deferred.fromCoroutine(self._leave(self._member.session))
 
-    async def _leave(self, session: NodeSession) -> None:
-        if not any(one != session.name for one in self._replica.living()):
-            raise IllegalTransition(
-                "No other node can take its clients: each is being emptied, too"
-            )
+    async def _leave(self, session: NodeSession | None) -> None:
+        own = self._own.session
+        if not any(one != own for one in self._replica.living()):
+            raise IllegalTransition(_NOBODY_ELSE)
         self._leaving = True
+        if session is None:  # others have its clients; it only mustn't come back
+            self._rejoining.cancel()
+            return
         try:
             revision = await self._succession.bequeath_own(session)
         except EtcdError as error:
             raise StoreTrouble(f"etcd: {error}") from error
+        if revision is None:
+            self._stay()
+            raise IllegalTransition(_NOBODY_ELSE)
         await self._watching.told(revision)
+
+    def _stay(self) -> None:
+        self._leaving = False
+        if self._member.session is None:
+            self._rejoining = self._spawn(self._rejoin())
 
     # Whatever is tried until it is done
 
@@ -549,7 +591,7 @@ class EtcdStore(Store, Nodes):
 
     def _spawn(
         self, work: Coroutine[Any, Any, None] | Coroutine[Any, Any, Outcome]
-    ) -> None:
+    ) -> Deferred[Any]:
         task: Deferred[Any] = Deferred.fromCoroutine(work)
         self._tasks.add(task)
 
@@ -558,4 +600,4 @@ class EtcdStore(Store, Nodes):
             if isinstance(outcome, Failure) and not outcome.check(CancelledError):
                 self._log.failure("The store failed", outcome)
 
-        task.addBoth(done)
+        return task.addBoth(done)

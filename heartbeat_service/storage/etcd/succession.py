@@ -70,7 +70,7 @@ class Succession:
         if session is None or session.name not in living:
             return
         # Until then, a node that has lost etcd may rely on our word that we had, too.
-        if self.member.times > 1 and now - self.member.since < WORD_HOLDS:
+        if now - self.member.since < WORD_HOLDS:
             return
         turn = living.index(session.name) * TURN
         for dead in [one for one, since in seen.items() if now - since >= turn]:
@@ -78,10 +78,11 @@ class Succession:
             await self._try(self._bequest(dead, living, session, gone))
         await self._tidy(now)
 
-    async def bequeath_own(self, session: NodeSession) -> int:
+    async def bequeath_own(self, session: NodeSession) -> int | None:
         """Let other nodes have this one's clients; from then on it writes nothing.
 
-        :return: the revision at which that was written; 0 if nobody is there.
+        :return: the revision at which that was written, or 0 if others have them
+            because the session is over; None if nobody is there to have them.
         :raises EtcdError: if it can't be done now.
         """
         others = [one for one in self.replica.living() if one != session.name]
@@ -99,7 +100,7 @@ class Succession:
             if not gone:  # our own session is over
                 return 0
             others = [one for one in others if one not in gone]
-        return 0
+        return None
 
     def _bequest(
         self, dead: str, living: Sequence[str], session: NodeSession, *more: Compare

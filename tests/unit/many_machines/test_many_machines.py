@@ -136,13 +136,13 @@ def without_asking_the_departed() -> AbstractContextManager[object]:
 GUARDS: dict[Callable[[], AbstractContextManager[object]], tuple[str, int]] = {
     without_the_session_compare: ("silence cut_long move move", 51),
     without_the_record_compare: ("move enter steer lag", 8),
-    without_full_fuses_on_return: ("stop_etcd silence", 1),
+    without_full_fuses_on_return: ("stop_etcd silence", 2),
     without_refusals_when_not_sure: ("cut_long silence move", 5),
-    without_grace_before_heirs: ("cut_all silence move", 60),
+    without_grace_before_heirs: ("cut_all silence move", 233),
     without_a_full_fuse_at_take_over: ("kill", 1),
     without_the_margin_after_an_arrival: ("move move silence cut_answers", 25),
     without_sparing_when_not_sure: ("stop_etcd silence", 1),
-    without_asking_the_departed: ("silence cut_long move move", 58),
+    without_asking_the_departed: ("silence cut_long move move", 59),
 }
 
 

@@ -32,6 +32,7 @@ from heartbeat_service.storage.etcd.port import (
     Page,
     Put,
     Transaction,
+    UnknownLease,
     Watch,
 )
 
@@ -485,7 +486,7 @@ class EtcdSuite(_Mixin):
     def test_lease_that_never_was_lives_no_second(self) -> None:
         self.assertEqual(self.wait_for(self.etcd.keep_alive(4711)), 0)
         self.assertIsNone(self.wait_for(self.etcd.revoke(4711)))
-        with self.assertRaises(EtcdRefuses):
+        with self.assertRaises(UnknownLease):
             self.put("a", b"", lease=4711)
 
     def test_key_that_was_put_without_its_lease_outlives_it(self) -> None:

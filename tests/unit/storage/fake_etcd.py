@@ -38,6 +38,7 @@ from heartbeat_service.storage.etcd.port import (
     Page,
     Put,
     Transaction,
+    UnknownLease,
     Watch,
 )
 
@@ -209,7 +210,7 @@ class FakeEtcd:
         operations = transaction.then if held else transaction.otherwise
         for each in operations:
             if isinstance(each, Put) and each.lease and each.lease not in self._leases:
-                raise EtcdRefuses("requested lease not found")
+                raise UnknownLease("requested lease not found")
         return _Decided(
             held,
             [

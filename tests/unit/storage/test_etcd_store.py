@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -13,15 +13,17 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Fact, Lockout, Reason, Snapshot
+from heartbeat_service.core.errors import IllegalTransition
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.storage import lives
 from heartbeat_service.storage.etcd import loading
 from heartbeat_service.storage.etcd.keys import Keys
-from heartbeat_service.storage.etcd.port import Put, Transaction
+from heartbeat_service.storage.etcd.membership import TIME_TO_LIVE
+from heartbeat_service.storage.etcd.port import KeyValue, Outcome, Put, Transaction
 from heartbeat_service.storage.etcd.records import Record, encode
 from heartbeat_service.storage.etcd.store import EtcdStore
-from heartbeat_service.storage.nodes import Standing
-from heartbeat_service.storage.store import Hearer, Store
+from heartbeat_service.storage.nodes import WORD_HOLDS, Standing
+from heartbeat_service.storage.store import Hearer, Store, StoreTrouble
 from tests.unit.storage.fake_etcd import FakeClient, FakeEtcd
 from tests.unit.storage.store_suite import (
     LastingStoreSuite,
@@ -137,7 +139,8 @@ class TestTwoNodes(EtcdStoreTestCase):
         super().setUp()
         self.ears: dict[str, Ear] = {}
         self.lines: dict[str, FakeClient] = {}
-        self.a, self.b = self.node("a"), self.node("b")
+        self.a, self.a_stands = self.node("a"), self.standing
+        self.b = self.node("b")
 
     def node(self, name: str) -> EtcdStore:
         """One more node; ``ears`` has what it hears."""
@@ -148,6 +151,17 @@ class TestTwoNodes(EtcdStoreTestCase):
         self.lines[name] = self.line
         self.addCleanup(lambda: self.wait_for(store.close()))
         return store
+
+    def end_session(self, store: EtcdStore) -> None:
+        """A node's session ends, whatever the node thinks."""
+        key = self.server.get(Keys("t").node(store.own.session))
+        self.assertIsNotNone(key)
+        self.server.revoke(cast("KeyValue", key).lease)
+
+    def sessions_there(self) -> set[str]:
+        """The sessions that etcd has."""
+        keys = map(Keys("t").parse, self.server.keys(Keys("t").node("")))
+        return {key.name for key in keys if key is not None}
 
     def heard(self, name: str) -> list[tuple[Fact, bool]]:
         """What a node has heard of the others since it was asked last."""
@@ -255,8 +269,98 @@ class TestTwoNodes(EtcdStoreTestCase):
             self.wait_for(store.close())
         alone = self.node("c")
         self.assertFalse(alone.beats_here("1"))
-        self.clock.pump([0.1] * 10)
+        self.clock.pump([0.1] * 30)
         self.assertEqual(self.ears["c"].places, [(["1"], True)])
+
+    def test_a_node_that_begins_may_be_one_on_whose_word_others_rely(self) -> None:
+        self.keep(self.a, registration("1", 101))
+        self.wait_for(self.b.close())
+        self.lines["a"].cut()
+        self.end_session(self.a)
+        again = self.node("b")
+        began = self.clock.seconds()
+        while not again.beats_here("1"):
+            self.clock.advance(0.1)
+        self.assertGreaterEqual(self.clock.seconds() - began, WORD_HOLDS)
+
+    def test_while_etcd_is_away_one_word_at_a_time_is_kept_for_it(self) -> None:
+        self.a.introduce(self.a.own)
+        asked: list[Transaction] = []
+        transact = self.lines["a"].transact
+
+        def counting(transaction: Transaction) -> Deferred[Outcome]:
+            asked.append(transaction)
+            return transact(transaction)
+
+        self.patch(self.lines["a"], "transact", counting)
+        self.server.stop()
+        for _ in range(2):
+            asked.clear()
+            self.clock.pump([0.1] * 600)
+            self.assertLess(len(asked), 60)
+        self.server.start()
+        self.clock.pump([0.1] * 100)
+        written = self.server.revision
+        self.clock.pump([0.1] * 100)
+        self.assertEqual(self.server.revision, written)
+        self.assertTrue(self.a_stands.may_kill())
+
+    def test_a_node_whose_session_ends_while_all_is_read_does_not_begin(self) -> None:
+        self.patch(loading, "PAGE", 1)
+        self.patch(self.server, "latency", 0.4)
+        self.keep(self.a, *(registration(str(number), 101) for number in range(10)))
+        store = self.make_store()
+        outcome = store.open()
+        while store.own.session not in self.sessions_there():
+            self.clock.advance(0.1)
+        self.end_session(store)
+        self.clock.pump([0.1] * 100)
+        with self.assertRaises(StoreTrouble):
+            self.wait_for(outcome)
+
+    def test_a_node_that_cannot_begin_leaves_nothing_behind(self) -> None:
+        bad = Keys("t").client("bad")
+        self.server.transact(Transaction([], [Put(bad, b"what nobody can read")]))
+        there, granted = self.sessions_there(), list[int]()
+        grant = FakeEtcd.grant
+
+        def counting(server: FakeEtcd, seconds: int) -> int:
+            granted.append(seconds)
+            return grant(server, seconds)
+
+        self.patch(FakeEtcd, "grant", counting)
+        store = self.make_store()
+        for _ in range(10):
+            with self.assertRaises(StoreTrouble):
+                self.wait_for(store.open())
+            self.assertEqual(self.sessions_there(), there)
+        self.assertEqual(granted, [granted[0], *[TIME_TO_LIVE] * 10])
+
+    def test_of_two_that_are_drained_at_once_one_stays(self) -> None:
+        self.keep(self.a, registration("1", 101))
+        self.keep(self.b, registration("2", 102))
+        outcomes: list[Failure | None] = []
+        for store in (self.a, self.b):
+            store.leave().addBoth(outcomes.append)
+        self.clock.pump([0.1] * 10)
+        [refusal] = [one for one in outcomes if one is not None]
+        self.assertEqual(len(outcomes), 2)
+        self.assertIsInstance(refusal.value, IllegalTransition)
+        [stays] = [one for one in (self.a, self.b) if one.beats_here("1")]
+        self.assertTrue(stays.beats_here("2"))
+        self.keep(stays, entry("1", 101, 2))
+
+    def test_who_is_drained_without_a_session_does_not_come_back(self) -> None:
+        self.keep(self.a, registration("1", 101))
+        self.lines["a"].cut()
+        self.clock.pump([0.1] * 100)
+        self.lines["a"].heal()
+        while not self.ears["a"].losses:
+            self.clock.advance(0.001)
+        self.wait_for(self.a.leave())
+        self.clock.pump([0.1] * 100)
+        self.assertEqual([node.session for node in self.b.all()], [self.b.own.session])
+        self.assertTrue(self.b.beats_here("1"))
 
     def test_what_was_compacted_away_is_told_as_a_difference(self) -> None:
         self.keep(self.a, registration("1", 101), registration("2", 102))
