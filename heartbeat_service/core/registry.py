@@ -335,9 +335,9 @@ class Registry:
 
         Raises what :meth:`set_state` does, but for sequences and transitions.
         """
-        return self._remove(
-            self._fenced(client_id, incarnation, instance_id), Reason.GOODBYE
-        )
+        client = self._fenced(client_id, incarnation, instance_id)
+        self.admit()
+        return self._remove(client, Reason.GOODBYE)
 
     def kick(
         self, client_id: str, terms: Terms = ANY, by: str | None = None
@@ -345,9 +345,9 @@ class Registry:
         """An operator removes a client; answers and raises what :meth:`steer` does."""
         client = self.get(client_id)
         terms.check(client_id, client)
+        self.admit()
         if not terms.dry_run:
             return self._remove(client, Reason.KICK, by)
-        self.admit()
         client = client.picture()
         client.die(Reason.KICK, self.wall_clock())
         return client
@@ -374,10 +374,12 @@ class Registry:
             self.lockouts.admit(client_id)
         if terms.dry_run:
             return
+        incarnation = None if client is None else client.incarnation
+        # Before the kick: each may be kept by itself, and a beat that came to another
+        # node in between would begin a life.
+        self.lockouts.set(client_id, seconds, by, incarnation)
         if seconds and client is not None:
             self._remove(client, Reason.KICK, by)
-        incarnation = None if client is None else client.incarnation
-        self.lockouts.set(client_id, seconds, by, incarnation)
 
     def restore(self, stored: StoredState) -> Iterator[None]:
         """Go on after a restart: whoever lived, lives, with a full fuse.
@@ -599,7 +601,6 @@ class Registry:
     def _remove(
         self, client: LocalClient, reason: Reason, by: str | None = None
     ) -> LocalClient:
-        self.admit()
         client.heartbeat.defuse()
         self._bury(client, reason, by)
         return client
