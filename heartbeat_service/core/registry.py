@@ -19,6 +19,7 @@ from heartbeat_service.core.changes import (
     DeadClient,
     Fact,
     Reason,
+    SilenceEnd,
     Snapshot,
     StoredState,
 )
@@ -51,9 +52,8 @@ from heartbeat_service.core.notices import (
     LabelsChanged,
     Notice,
     Reported,
-    SilenceEnd,
 )
-from heartbeat_service.core.quiet import QuietClients
+from heartbeat_service.core.quiet import QuietClients, stage_of
 from heartbeat_service.core.rate_limit import RateLimit, RateLimitEach
 from heartbeat_service.core.states import ClientState, Party, check_transition
 from heartbeat_service.core.terms import ANY, Terms
@@ -493,8 +493,8 @@ class Registry:
         labels: Labels | None,
     ) -> None:
         """Take a beat that may bring something new, and tell of that."""
-        stage = client.heartbeat.stage
-        if stage is Stage.ELSEWHERE:
+        stage = stage_of(client)
+        if client.heartbeat.stage is Stage.ELSEWHERE:
             self._elsewhere.discard(client.client_id)
             self._arrived[client.client_id] = math.inf  # until it is written
             self.on_arrival()
@@ -614,7 +614,7 @@ class Registry:
         client.die(reason, now, by)
         is_kicked = reason is Reason.KICK
         end = SilenceEnd.OPERATOR if is_kicked else SilenceEnd.ENDED
-        self._quiet.end(client, client.heartbeat.stage, end, by)
+        self._quiet.end(client, stage_of(client), end, by)
 
     def _register(
         self,
@@ -654,7 +654,7 @@ class Registry:
         reason = Reason.HEARTBEAT if former is None else Reason.RECONNECT
         client.register(reason, now, former)
         if former is not None:
-            self._quiet.end(former, former.heartbeat.stage, SilenceEnd.BEAT)
+            self._quiet.end(former, stage_of(former), SilenceEnd.BEAT)
         return client
 
     def _admit_registration(self, client_id: str, former: LocalClient | None) -> None:

@@ -14,13 +14,19 @@ from functools import partial
 from attrs import define
 from typing_extensions import override
 
-from heartbeat_service.core.changes import Change, Fact, Lockout, Reason, Snapshot
+from heartbeat_service.core.changes import (
+    Change,
+    Fact,
+    Lockout,
+    Reason,
+    SilenceEnd,
+    Snapshot,
+)
 from heartbeat_service.core.notices import (
     LabelsChanged,
     News,
     Reported,
     Silence,
-    SilenceEnd,
 )
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
@@ -28,6 +34,8 @@ from heartbeat_service.engine.counters import Counters
 from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.storage.store import Hearer
+
+_DISCONNECTED = ClientState.DISCONNECTED
 
 _ENDS: dict[Reason, SilenceEnd] = {
     Reason.KICK: SilenceEnd.OPERATOR,
@@ -100,7 +108,8 @@ class OtherNodes(Hearer):
         known = ClientState.DISCONNECTED if former is None else former.state
         self.counters.correct(known, change.previous_state)
         self.registry.replace(change.client_id, present, here)
-        if former is not None and former.silent_until and not present.silent_until:
+        is_silent = present.silent_until and present.state is not _DISCONNECTED
+        if former is not None and former.silent_until and not is_silent:
             reason = _ENDS.get(change.reason, SilenceEnd.ENDED)
             return [_silence(former, 0.0, reason)]
         return ()
@@ -114,7 +123,8 @@ class OtherNodes(Hearer):
             return
         if present.silent_until != former.silent_until:
             left = max(0.0, present.silent_until - self.registry.wall_clock())
-            yield _silence(present, left, None if left else SilenceEnd.OPERATOR)
+            end = present.silence_end or SilenceEnd.BEAT
+            yield _silence(present, left, None if left else end)
         if present.labels != former.labels:
             yield LabelsChanged(
                 client_id=client_id, incarnation=incarnation, labels=present.labels
