@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 from heartbeat_service.core.changes import Fact, Life, Snapshot, StoredState
+from heartbeat_service.core.dead import KEPT_FOR
 from heartbeat_service.core.errors import IllegalTransition
 from heartbeat_service.storage.etcd.keys import Key, Keys, Kind
 from heartbeat_service.storage.etcd.loading import Loaded, scan
@@ -71,9 +72,10 @@ from heartbeat_service.storage.store import (
 #: How often it is looked whether clients have nobody, in seconds.
 TICK = 0.5
 
-#: How long the dead are remembered at least, and lock-outs that are over, in seconds;
-#: etcd forgets them by a lease that lives twice as long.
-REMEMBERED = 3600.0
+#: How long the dead are remembered at least, and lock-outs that are over, in seconds:
+#: as long as each node keeps whom they have superseded. etcd forgets them by a lease
+#: that lives twice as long.
+REMEMBERED = KEPT_FOR
 
 
 class EtcdStore(Store, Nodes):
@@ -210,7 +212,7 @@ class EtcdStore(Store, Nodes):
         self._own = own
 
     async def _renew_tomb(self) -> None:
-        """Have a lease with which the dead are forgotten, in an hour at the soonest.
+        """Have a lease with which the dead are forgotten, in a day at the soonest.
 
         :raises EtcdError: if it can't be had now.
         """
