@@ -84,12 +84,18 @@ class QuietClients:
     def resume_silence(self, client: LocalClient, until: float) -> None:
         """After a restart, let it be silent for what is left, if anything is.
 
+        Of one that beats elsewhere, the clock there tells when that is over.
+
         :param until: when the silence ends, in seconds since the epoch.
         """
         left = until - self.wall_clock()
-        client.silent_until = until if left > 0 else 0.0
-        if left > 0 and client.heartbeat.stage is not Stage.ELSEWHERE:
+        if client.heartbeat.stage is Stage.ELSEWHERE:
+            client.silent_until = until
+        elif left > 0:
+            client.silent_until = until
             client.heartbeat.silence(left)
+        else:
+            client.silent_until = 0.0
 
     def replace_silence(self, client: LocalClient, until: float) -> None:
         """Let it be silent as the store has it: another node was asked for that.

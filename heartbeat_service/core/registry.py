@@ -577,8 +577,10 @@ class Registry:
             sequence=snapshot.sequence,
             has_reported=snapshot.has_reported,
         )
-        latest = self.wall_clock() + LONGEST_SILENCE  # wall clocks are set back, too
-        self._quiet.resume_silence(client, min(snapshot.silent_until, latest))
+        until = snapshot.silent_until
+        if here:  # wall clocks are set back, too
+            until = min(until, self.wall_clock() + LONGEST_SILENCE)
+        self._quiet.resume_silence(client, until)
 
     def _light(
         self,

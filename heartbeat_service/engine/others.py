@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import ClassVar
 
-from attrs import define
+from attrs import define, field
+from twisted.logger import Logger
 from typing_extensions import override
 
 from heartbeat_service.core.changes import (
@@ -35,6 +37,9 @@ from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.storage.store import Hearer
 
+#: From how many seconds on a clock that is ahead of this node's is told of.
+AHEAD = 2.0
+
 _DISCONNECTED = ClientState.DISCONNECTED
 
 _ENDS: dict[Reason, SilenceEnd] = {
@@ -55,6 +60,8 @@ class OtherNodes(Hearer):
     counters: Counters
     gone: GoneClients
     beats_here: Callable[[str], bool]
+    _log: ClassVar[Logger] = Logger()
+    _is_ahead_told: bool = field(default=False, init=False)
 
     @override
     def changed(self, fact: Fact, here: bool) -> None:
@@ -104,6 +111,7 @@ class OtherNodes(Hearer):
         return None if client is None else client.snapshot()
 
     def _change(self, change: Change, here: bool) -> Iterable[News]:
+        self._compare_clocks(change.at)
         former, present = self._known(change.client_id), change.client
         known = ClientState.DISCONNECTED if former is None else former.state
         self.counters.correct(known, change.previous_state)
@@ -134,6 +142,20 @@ class OtherNodes(Hearer):
                 client_id=client_id,
                 incarnation=incarnation,
                 reported_state=present.reported_state,
+            )
+
+    def _compare_clocks(self, moment: float) -> None:
+        """Tell once if another node's clock is ahead; that one can't see it.
+
+        :param moment: of something that is over by now, however late it is heard of.
+        """
+        ahead = moment - self.registry.wall_clock()
+        if ahead > AHEAD and not self._is_ahead_told:
+            self._is_ahead_told = True
+            self._log.warn(
+                "another node's clock is {ahead:.0f} s ahead of this one's: silences "
+                "and lock-outs end at other times there; let NTP set all clocks",
+                ahead=ahead,
             )
 
     def _lock_out(self, lockout: Lockout) -> Iterable[News]:

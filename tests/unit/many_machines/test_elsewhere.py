@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 from random import Random
+from typing import cast
 
 from msgspec import UNSET
 from twisted.internet.defer import maybeDeferred
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,7 +20,7 @@ from heartbeat_service.protocol.messages import (
     HeartbeatMessage,
     InstanceID,
 )
-from tests.unit.many_machines.world import UNCALIBRATED, Node, World
+from tests.unit.many_machines.world import RUNNING, UNCALIBRATED, Node, World
 
 #: As little time as a node needs to hear one thing and not the next, in seconds.
 MOMENT = 0.0001
@@ -195,3 +197,46 @@ class TestLockout(ElsewhereTestCase):
             left = node.engine.registry.lockouts.seconds_left("x")
             self.assertGreater(left or 0.0, 50.0, node.name)
             self.assert_refused(LockedOut, self.beat(node))
+
+
+class TestClocks(ElsewhereTestCase):
+    """One machine's clock is two minutes ahead."""
+
+    def setUp(self) -> None:
+        """It is the third's."""
+        super().setUp()
+        self.third.skew = 120.0
+
+    def warnings(self) -> list[str]:
+        """What the log has said of clocks since it was asked last."""
+        logged, self.logged[:] = list(self.logged), []
+        texts = [formatEvent(event) for event in logged]
+        return [text for text in texts if "clock is" in text]
+
+    def test_an_order_to_the_silent_elsewhere_leaves_them_silent(self) -> None:
+        self.one.order(lambda engine: engine.registry.silence("x", 60.0))
+        self.world.pass_time(SOON)
+        told = self.told(Silence)
+        self.third.order(lambda engine: engine.registry.steer("x", RUNNING))
+        self.world.pass_time(50.0)
+        self.assert_told_everywhere(told)
+        for node in self.world.nodes:
+            client = node.engine.registry.find("x")
+            assert client is not None
+            self.assertIs(client.state, RUNNING)
+
+    def test_who_is_behind_warns_once_of_the_clock_that_is_ahead(self) -> None:
+        self.logged: list[LogEvent] = []
+        observer = cast(ILogObserver, self.logged.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.one.order(lambda engine: engine.registry.steer("x", RUNNING))
+        self.world.pass_time(SOON)
+        self.assertEqual(self.warnings(), [])
+        for state in (UNCALIBRATED, RUNNING):
+            self.third.engine.registry.steer("x", state)
+            self.world.pass_time(SOON)
+        warnings = self.warnings()
+        self.assertEqual(len(warnings), 2, warnings)  # one by each of the two others
+        for warning in warnings:
+            self.assertIn("120 s ahead", warning)
