@@ -35,6 +35,7 @@ from heartbeat_service.storage.etcd.port import (
     EtcdAway,
     EtcdError,
     Event,
+    KeyValue,
     Outcome,
     Put,
     Transaction,
@@ -318,10 +319,22 @@ class EtcdStore(Store, Nodes):
             page = await self._etcd.scan(self._keys.lives(client_id))
         except EtcdError as error:
             raise StoreTrouble(f"etcd: {error}") from error
-        each_life = (decode(EndedRecord, each.value).life for each in page.keys)
-        lives = list(each_life)[::-1]
+        lives = [life for each in reversed(page.keys) if (life := self._life(each))]
         kept = self._replica.lives
         return [life for life in lives if kept.has(client_id, life.incarnation)]
+
+    def _life(self, each: KeyValue) -> Life | None:
+        """What a key says of a life that ended; None if it can't be read."""
+        try:
+            return decode(EndedRecord, each.value).life
+        except ValueError as error:
+            self._cannot_read(each.key, error)
+            return None
+
+    def _cannot_read(self, key: bytes, error: ValueError) -> None:
+        self._log.error(
+            "{key} holds what this version can't read: {error}", key=key, error=error
+        )
 
     def _kept(self, client_id: str) -> Snapshot | None:
         """A client as the watch has told it; None if it doesn't live."""
@@ -346,11 +359,7 @@ class EtcdStore(Store, Nodes):
             try:
                 is_own |= self._take_one(key, event)
             except ValueError as error:
-                self._log.error(
-                    "{key} holds what this version can't read: {error}",
-                    key=event.key.key,
-                    error=error,
-                )
+                self._cannot_read(event.key.key, error)
         if flight is not None and is_own:
             flight.decide()
         self._decide()

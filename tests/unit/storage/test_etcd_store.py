@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -286,6 +287,19 @@ class TestTwoNodes(EtcdStoreTestCase):
         self.keep(self.a, registration("1", late), death("1", life(late)))
         self.server.transact(Transaction([], [Delete(Keys("t").client("1"))]))
         self.assertEqual(self.restored().last_incarnation, late)
+
+    def test_a_former_life_that_cannot_be_read_is_logged_and_left_out(self) -> None:
+        self.keep(self.a, registration("1", 101), death("1", life(101)))
+        self.keep(self.a, registration("1", 102), death("1", life(102)))
+        key = Keys("t").life("1", 101)
+        self.server.transact(Transaction([], [Put(key, b'{"nonce": 1}')]))
+        logged: list[LogEvent] = []
+        observer = cast(ILogObserver, logged.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        lives = self.wait_for(self.a.former_lives("1"))
+        self.assertEqual([one.incarnation for one in lives], [102])
+        self.assertIn("can't read", formatEvent(logged[-1]))
 
     def test_who_dies_as_late_as_can_be_is_remembered_as_long(self) -> None:
         self.patch(store_module, "REMEMBERED", 60.0)
