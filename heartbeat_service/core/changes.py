@@ -50,6 +50,14 @@ class Reason(str, Enum):
     KICK = "kick"
 
 
+class SilenceEnd(str, Enum):
+    """What has ended a planned silence."""
+
+    BEAT = "beat"
+    OPERATOR = "operator"
+    ENDED = "ended"
+
+
 class Life(Struct, frozen=True, gc=False):
     """One incarnation of a client, from its registration to its end.
 
@@ -114,6 +122,8 @@ class Snapshot(Struct, frozen=True, gc=False):
     :ivar ordered: whether somebody waits for it to be kept; is not kept itself.
     :ivar arrived: whether its client beats at this node from now on, and did at another
         one before (contract, section 7); is not kept itself.
+    :ivar silence_end: what has ended a planned silence just now, unless a beat has: for
+        other nodes, and kept for them alone.
     """
 
     client_id: str
@@ -132,6 +142,7 @@ class Snapshot(Struct, frozen=True, gc=False):
     silent_until: Moment = 0.0
     ordered: bool = False
     arrived: bool = False
+    silence_end: SilenceEnd | None = None
 
     @property
     def holds_answers_up(self) -> bool:

@@ -11,7 +11,14 @@ from typing import TypeVar
 from attrs import define, evolve
 from msgspec import Raw
 
-from heartbeat_service.core.changes import Change, Fact, Life, Reason, Snapshot
+from heartbeat_service.core.changes import (
+    Change,
+    Fact,
+    Life,
+    Reason,
+    SilenceEnd,
+    Snapshot,
+)
 from heartbeat_service.core.heartbeat import Heartbeat, Stage
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.labels import NO_LABELS, Labels
@@ -124,11 +131,17 @@ class LocalClient:
         self.state_since = kept.state_since
         self.instances, self.labels = kept.instances, kept.labels
 
-    def snapshot(self, ordered: bool = False, arrived: bool = False) -> Snapshot:
+    def snapshot(
+        self,
+        ordered: bool = False,
+        arrived: bool = False,
+        silence_end: SilenceEnd | None = None,
+    ) -> Snapshot:
         """What a restarted service has to know of this life.
 
         :param ordered: whether somebody waits for it to be kept.
         :param arrived: whether its client beat at another node before.
+        :param silence_end: what has ended its silence, unless a beat has.
         """
         return Snapshot(
             client_id=self.client_id,
@@ -147,6 +160,7 @@ class LocalClient:
             silent_until=self.silent_until,
             ordered=ordered,
             arrived=arrived,
+            silence_end=silence_end,
         )
 
     def set_state(

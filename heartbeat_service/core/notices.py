@@ -11,7 +11,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from heartbeat_service.core.changes import Change, Lockout
+from heartbeat_service.core.changes import Change, Lockout, SilenceEnd
 from heartbeat_service.core.labels import Labels
 from heartbeat_service.core.states import ClientState
 
@@ -39,14 +39,6 @@ class Held(ClientNotice, frozen=True, gc=False, kw_only=True):
     """Its fuse has run out, and it lives, as so many are late."""
 
     seconds_since_heartbeat: float
-
-
-class SilenceEnd(str, Enum):
-    """What has ended a planned silence."""
-
-    BEAT = "beat"
-    OPERATOR = "operator"
-    ENDED = "ended"
 
 
 class Silence(ClientNotice, frozen=True, gc=False, kw_only=True):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from heartbeat_service.core.changes import SilenceEnd
 from heartbeat_service.core.clock import Clock
 from heartbeat_service.core.heartbeat import Stage
 from heartbeat_service.core.local_client import LocalClient
@@ -21,10 +22,14 @@ from heartbeat_service.core.notices import (
     Notice,
     Recovered,
     Silence,
-    SilenceEnd,
 )
 
 _TOLD_LATE = (Stage.LATE, Stage.HELD)
+
+
+def stage_of(client: LocalClient) -> Stage:
+    """How far its timebomb has burnt; a planned silence is known of each client."""
+    return Stage.SILENT if client.silent_until else client.heartbeat.stage
 
 
 @frozen
@@ -72,19 +77,25 @@ class QuietClients:
         if client.silent_until:
             if client.heartbeat.stage is Stage.SILENT:
                 client.heartbeat.reset_timebomb(self.clock.seconds())
-            client.silent_until = 0.0
-            client.record(client.snapshot(ordered=True))
-            self.end(client, Stage.SILENT, SilenceEnd.OPERATOR, by)
+            client.silent_until, end = 0.0, SilenceEnd.OPERATOR
+            client.record(client.snapshot(ordered=True, silence_end=end))
+            self.end(client, Stage.SILENT, end, by)
 
     def resume_silence(self, client: LocalClient, until: float) -> None:
         """After a restart, let it be silent for what is left, if anything is.
 
+        Of one that beats elsewhere, the clock there tells when that is over.
+
         :param until: when the silence ends, in seconds since the epoch.
         """
         left = until - self.wall_clock()
-        client.silent_until = until if left > 0 else 0.0
-        if left > 0 and client.heartbeat.stage is not Stage.ELSEWHERE:
+        if client.heartbeat.stage is Stage.ELSEWHERE:
+            client.silent_until = until
+        elif left > 0:
+            client.silent_until = until
             client.heartbeat.silence(left)
+        else:
+            client.silent_until = 0.0
 
     def replace_silence(self, client: LocalClient, until: float) -> None:
         """Let it be silent as the store has it: another node was asked for that.
@@ -111,9 +122,9 @@ class QuietClients:
             return False
         heartbeat.hold(self.mass_loss.seconds_left())
         if stage is Stage.SILENT:
-            client.silent_until = 0.0
-            client.record(client.snapshot())
-            self.tell(client.notice(Silence, seconds=0.0, reason=SilenceEnd.ENDED))
+            client.silent_until, end = 0.0, SilenceEnd.ENDED
+            client.record(client.snapshot(silence_end=end))
+            self.tell(client.notice(Silence, seconds=0.0, reason=end))
         since = heartbeat.seconds_since()
         self.tell(client.notice(Held, seconds_since_heartbeat=since))
         return True

@@ -19,6 +19,7 @@ from heartbeat_service.core.changes import (
     DeadClient,
     Fact,
     Reason,
+    SilenceEnd,
     Snapshot,
     StoredState,
 )
@@ -51,9 +52,8 @@ from heartbeat_service.core.notices import (
     LabelsChanged,
     Notice,
     Reported,
-    SilenceEnd,
 )
-from heartbeat_service.core.quiet import QuietClients
+from heartbeat_service.core.quiet import QuietClients, stage_of
 from heartbeat_service.core.rate_limit import RateLimit, RateLimitEach
 from heartbeat_service.core.states import ClientState, Party, check_transition
 from heartbeat_service.core.terms import ANY, Terms
@@ -335,9 +335,9 @@ class Registry:
 
         Raises what :meth:`set_state` does, but for sequences and transitions.
         """
-        return self._remove(
-            self._fenced(client_id, incarnation, instance_id), Reason.GOODBYE
-        )
+        client = self._fenced(client_id, incarnation, instance_id)
+        self.admit()
+        return self._remove(client, Reason.GOODBYE)
 
     def kick(
         self, client_id: str, terms: Terms = ANY, by: str | None = None
@@ -345,9 +345,9 @@ class Registry:
         """An operator removes a client; answers and raises what :meth:`steer` does."""
         client = self.get(client_id)
         terms.check(client_id, client)
+        self.admit()
         if not terms.dry_run:
             return self._remove(client, Reason.KICK, by)
-        self.admit()
         client = client.picture()
         client.die(Reason.KICK, self.wall_clock())
         return client
@@ -374,10 +374,12 @@ class Registry:
             self.lockouts.admit(client_id)
         if terms.dry_run:
             return
+        incarnation = None if client is None else client.incarnation
+        # Before the kick: each may be kept by itself, and a beat that came to another
+        # node in between would begin a life.
+        self.lockouts.set(client_id, seconds, by, incarnation)
         if seconds and client is not None:
             self._remove(client, Reason.KICK, by)
-        incarnation = None if client is None else client.incarnation
-        self.lockouts.set(client_id, seconds, by, incarnation)
 
     def restore(self, stored: StoredState) -> Iterator[None]:
         """Go on after a restart: whoever lived, lives, with a full fuse.
@@ -491,8 +493,8 @@ class Registry:
         labels: Labels | None,
     ) -> None:
         """Take a beat that may bring something new, and tell of that."""
-        stage = client.heartbeat.stage
-        if stage is Stage.ELSEWHERE:
+        stage = stage_of(client)
+        if client.heartbeat.stage is Stage.ELSEWHERE:
             self._elsewhere.discard(client.client_id)
             self._arrived[client.client_id] = math.inf  # until it is written
             self.on_arrival()
@@ -575,8 +577,10 @@ class Registry:
             sequence=snapshot.sequence,
             has_reported=snapshot.has_reported,
         )
-        latest = self.wall_clock() + LONGEST_SILENCE  # wall clocks are set back, too
-        self._quiet.resume_silence(client, min(snapshot.silent_until, latest))
+        until = snapshot.silent_until
+        if here:  # wall clocks are set back, too
+            until = min(until, self.wall_clock() + LONGEST_SILENCE)
+        self._quiet.resume_silence(client, until)
 
     def _light(
         self,
@@ -599,7 +603,6 @@ class Registry:
     def _remove(
         self, client: LocalClient, reason: Reason, by: str | None = None
     ) -> LocalClient:
-        self.admit()
         client.heartbeat.defuse()
         self._bury(client, reason, by)
         return client
@@ -613,7 +616,7 @@ class Registry:
         client.die(reason, now, by)
         is_kicked = reason is Reason.KICK
         end = SilenceEnd.OPERATOR if is_kicked else SilenceEnd.ENDED
-        self._quiet.end(client, client.heartbeat.stage, end, by)
+        self._quiet.end(client, stage_of(client), end, by)
 
     def _register(
         self,
@@ -653,7 +656,7 @@ class Registry:
         reason = Reason.HEARTBEAT if former is None else Reason.RECONNECT
         client.register(reason, now, former)
         if former is not None:
-            self._quiet.end(former, former.heartbeat.stage, SilenceEnd.BEAT)
+            self._quiet.end(former, stage_of(former), SilenceEnd.BEAT)
         return client
 
     def _admit_registration(self, client_id: str, former: LocalClient | None) -> None:

@@ -132,6 +132,8 @@ class Counters:
         """A client has changed, and the store knows it."""
         self.changes[change.reason] += 1
         self._move(change.previous_state, change.state)
+        if change.state is ClientState.DISCONNECTED or not change.client.silent_until:
+            self.silent.discard(change.client_id)
         if change.reason is Reason.TIMEBOMB:
             now = self.clock.seconds()
             due = self._due.pop(change.incarnation, now)
@@ -162,6 +164,8 @@ class Counters:
         if former is not None:
             self._due.pop(former.incarnation, None)
             self.silent.discard(former.client_id)
+        if record is not None and record.silent_until:
+            self.silent.add(record.client_id)
 
     def correct(self, known: ClientState, previous: ClientState) -> None:
         """A client was in another state than was known here, before its next change.

@@ -405,12 +405,34 @@ class ChangeJournal:
             waits.pop(client_id, None)
         return given_up, answer
 
+    def _hear_lockout(
+        self, client_id: str, apply: Callable[[], Iterable[News]]
+    ) -> tuple[list[_Entry], Iterable[News]]:
+        """Another node has had a word on a lock-out.
+
+        An end of ours that waits is none any more; but an operator's order that waits
+        will be the last word, so that the registry stays as it is.
+
+        :return: what was given up, whose waiters have to be told; what else is told.
+        """
+        waits = [
+            (entry, entry.fact.until)
+            for entry in (self._pending if client_id in self._last_of else ())
+            if entry.waits_for(client_id) and isinstance(entry.fact, Lockout)
+        ]
+        given_up = [entry for entry, until in waits if not until]
+        for entry in given_up:
+            entry.given_up = True
+            for latest in (self._latest, self._last_of):
+                if latest.get(client_id) is entry:
+                    del latest[client_id]
+        return given_up, () if len(waits) > len(given_up) else apply()
+
     def _hear_foreign(self) -> None:
         while self._foreign and self._opened:  # what is told may let it be closed
             fact, apply = self._foreign.popleft()
-            given_up: list[_Entry] = []
             if isinstance(fact, Lockout):  # nothing of the client follows from it
-                news = apply()
+                given_up, news = self._hear_lockout(fact.client_id, apply)
             else:
                 given_up, news = self._give_up(fact.client_id, apply)
             if isinstance(fact, Change):

@@ -10,17 +10,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import ClassVar
 
-from attrs import define
+from attrs import define, field
+from twisted.logger import Logger
 from typing_extensions import override
 
-from heartbeat_service.core.changes import Change, Fact, Lockout, Reason, Snapshot
+from heartbeat_service.core.changes import (
+    Change,
+    Fact,
+    Lockout,
+    Reason,
+    SilenceEnd,
+    Snapshot,
+)
 from heartbeat_service.core.notices import (
     LabelsChanged,
     News,
     Reported,
     Silence,
-    SilenceEnd,
 )
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.core.states import ClientState
@@ -28,6 +36,11 @@ from heartbeat_service.engine.counters import Counters
 from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.storage.store import Hearer
+
+#: From how many seconds on a clock that is ahead of this node's is told of.
+AHEAD = 2.0
+
+_DISCONNECTED = ClientState.DISCONNECTED
 
 _ENDS: dict[Reason, SilenceEnd] = {
     Reason.KICK: SilenceEnd.OPERATOR,
@@ -47,6 +60,8 @@ class OtherNodes(Hearer):
     counters: Counters
     gone: GoneClients
     beats_here: Callable[[str], bool]
+    _log: ClassVar[Logger] = Logger()
+    _is_ahead_told: bool = field(default=False, init=False)
 
     @override
     def changed(self, fact: Fact) -> None:
@@ -100,11 +115,13 @@ class OtherNodes(Hearer):
         return None if client is None else client.snapshot()
 
     def _change(self, change: Change) -> Iterable[News]:
+        self._compare_clocks(change.at)
         former, present = self._known(change.client_id), change.client
         known = ClientState.DISCONNECTED if former is None else former.state
         self.counters.correct(known, change.previous_state)
         self._replace(change.client_id, present)
-        if former is not None and former.silent_until and not present.silent_until:
+        is_silent = present.silent_until and present.state is not _DISCONNECTED
+        if former is not None and former.silent_until and not is_silent:
             reason = _ENDS.get(change.reason, SilenceEnd.ENDED)
             return [_silence(former, 0.0, reason)]
         return ()
@@ -118,7 +135,8 @@ class OtherNodes(Hearer):
             return
         if present.silent_until != former.silent_until:
             left = max(0.0, present.silent_until - self.registry.wall_clock())
-            yield _silence(present, left, None if left else SilenceEnd.OPERATOR)
+            end = present.silence_end or SilenceEnd.BEAT
+            yield _silence(present, left, None if left else end)
         if present.labels != former.labels:
             yield LabelsChanged(
                 client_id=client_id, incarnation=incarnation, labels=present.labels
@@ -128,6 +146,20 @@ class OtherNodes(Hearer):
                 client_id=client_id,
                 incarnation=incarnation,
                 reported_state=present.reported_state,
+            )
+
+    def _compare_clocks(self, moment: float) -> None:
+        """Tell once if another node's clock is ahead; that one can't see it.
+
+        :param moment: of something that is over by now, however late it is heard of.
+        """
+        ahead = moment - self.registry.wall_clock()
+        if ahead > AHEAD and not self._is_ahead_told:
+            self._is_ahead_told = True
+            self._log.warn(
+                "another node's clock is {ahead:.0f} s ahead of this one's: silences "
+                "and lock-outs end at other times there; let NTP set all clocks",
+                ahead=ahead,
             )
 
     def _lock_out(self, lockout: Lockout) -> Iterable[News]:

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from msgspec import UNSET, UnsetType
 
-from heartbeat_service.core.changes import Reason
-from heartbeat_service.core.notices import HoldEnd, SilenceEnd
+from heartbeat_service.core.changes import Reason, SilenceEnd
+from heartbeat_service.core.notices import HoldEnd
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.protocol.messages import Body, Moment
 

@@ -2,7 +2,7 @@
 
 =========================== ==========================================================
 ``n/{session}``             a node that runs, bound to its session's lease
-``c/{client}``              a client as it is; one that is dead for some hours
+``c/{client}``              a client as it is; one that is dead for some days
 ``h/{session}``             the sessions that take over the clients of one that ended
 ``l/{client}/{incarnation}`` a life that ended
 ``o/{client}``              a lock-out

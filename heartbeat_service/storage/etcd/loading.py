@@ -98,7 +98,9 @@ class Loaded:
         :param elsewhere: who beats at other nodes.
         """
         dead = [record for _, record in self._dead]
-        points = [record.point for record in (*self._living, *dead)]
+        numbers_given = [record.point[0] for record in (*self._living, *dead)]
+        # Whoever had the latest may be forgotten, and not how it went.
+        numbers_given += [ended.life.incarnation for _, _, ended in self._lives]
         numbers = {
             (client_id, ended.life.incarnation): number
             for number, (_, client_id, ended) in enumerate(self._lives, start=1)
@@ -117,7 +119,7 @@ class Loaded:
             self._living, key=lambda one: (one.point[0], one.client.client_id)
         )
         return StoredState(
-            last_incarnation=max([least, *(number for number, _ in points)]),
+            last_incarnation=max(least, *numbers_given, 0),
             clients=[record.client for record in births],
             instances_of_dead={
                 record.client.client_id: DeadClient(

@@ -68,7 +68,7 @@ class Replica:
             self._leave(client_id)
 
     def remove(self, client_id: str) -> None:
-        """A client's record is there no more: it has been dead for hours."""
+        """A client's record is there no more: it has been dead for days."""
         self.clients.pop(client_id, None)
         self._leave(client_id)
 

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 from heartbeat_service.core.changes import Fact, Life, Snapshot, StoredState
+from heartbeat_service.core.dead import KEPT_FOR
 from heartbeat_service.core.errors import IllegalTransition
 from heartbeat_service.storage.etcd.keys import Key, Keys, Kind
 from heartbeat_service.storage.etcd.loading import Loaded, scan
@@ -35,6 +36,7 @@ from heartbeat_service.storage.etcd.port import (
     EtcdAway,
     EtcdError,
     Event,
+    KeyValue,
     Outcome,
     Put,
     Transaction,
@@ -73,9 +75,10 @@ from heartbeat_service.storage.store import (
 #: How often it is looked whether clients have nobody, in seconds.
 TICK = 0.5
 
-#: How long the dead are remembered at least, and lock-outs that are over, in seconds;
-#: etcd forgets them by a lease that lives twice as long.
-REMEMBERED = 3600.0
+#: How long the dead are remembered at least, and lock-outs that are over, in seconds:
+#: as long as each node keeps whom they have superseded. etcd forgets them by a lease
+#: that lives twice as long.
+REMEMBERED = KEPT_FOR
 
 
 _NOBODY_ELSE = "No other node can take its clients: each is being emptied, too"
@@ -236,7 +239,7 @@ class EtcdStore(Store, Nodes):
         self._own = own
 
     async def _renew_tomb(self) -> None:
-        """Have a lease with which the dead are forgotten, in an hour at the soonest.
+        """Have a lease with which the dead are forgotten, in a day at the soonest.
 
         :raises EtcdError: if it can't be had now.
         """
@@ -343,10 +346,22 @@ class EtcdStore(Store, Nodes):
             page = await self._etcd.scan(self._keys.lives(client_id))
         except EtcdError as error:
             raise StoreTrouble(f"etcd: {error}") from error
-        each_life = (decode(EndedRecord, each.value).life for each in page.keys)
-        lives = list(each_life)[::-1]
+        lives = [life for each in reversed(page.keys) if (life := self._life(each))]
         kept = self._replica.lives
         return [life for life in lives if kept.has(client_id, life.incarnation)]
+
+    def _life(self, each: KeyValue) -> Life | None:
+        """What a key says of a life that ended; None if it can't be read."""
+        try:
+            return decode(EndedRecord, each.value).life
+        except ValueError as error:
+            self._cannot_read(each.key, error)
+            return None
+
+    def _cannot_read(self, key: bytes, error: ValueError) -> None:
+        self._log.error(
+            "{key} holds what this version can't read: {error}", key=key, error=error
+        )
 
     def _kept(self, client_id: str) -> Snapshot | None:
         """A client as the watch has told it; None if it doesn't live."""
@@ -371,11 +386,7 @@ class EtcdStore(Store, Nodes):
             try:
                 is_own |= self._take_one(key, event)
             except ValueError as error:
-                self._log.error(
-                    "{key} holds what this version can't read: {error}",
-                    key=event.key.key,
-                    error=error,
-                )
+                self._cannot_read(event.key.key, error)
         if flight is not None and is_own:
             flight.decide()
         self._decide()

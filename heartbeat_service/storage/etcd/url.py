@@ -111,6 +111,8 @@ def _prefix(path: str) -> str:
 
 def _files(query: str) -> dict[str, Path]:
     files: dict[str, Path] = {}
+    # A plus is a space in forms alone, and may be in the name of a file.
+    query = query.replace("+", "%2B")
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _FILES:
             raise ValueError(

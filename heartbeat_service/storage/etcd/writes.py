@@ -153,7 +153,7 @@ def _owner(
 
 
 def _is_forgotten(fact: Fact) -> bool:
-    """Whether what is written of it may be forgotten after some hours."""
+    """Whether what is written of it may be forgotten after a day."""
     if isinstance(fact, Lockout):
         return not fact.until
     state = fact.state

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from heartbeat_service.core.changes import Reason
+from heartbeat_service.core.changes import Reason, SilenceEnd
 from heartbeat_service.core.errors import Overloaded
 from heartbeat_service.core.heartbeat import Stage
 from heartbeat_service.core.notices import (
@@ -17,7 +17,6 @@ from heartbeat_service.core.notices import (
     MassLossOver,
     Recovered,
     Silence,
-    SilenceEnd,
 )
 from tests.unit.core.cases import (
     DISCONNECTED,

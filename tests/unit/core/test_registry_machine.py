@@ -34,6 +34,7 @@ from heartbeat_service.core.changes import (
     Fact,
     Life,
     Reason,
+    SilenceEnd,
     Snapshot,
     StoredState,
 )
@@ -58,7 +59,6 @@ from heartbeat_service.core.notices import (
     Recovered,
     Reported,
     Silence,
-    SilenceEnd,
 )
 from heartbeat_service.core.registry import MOST_LIVES_A_SECOND, Registry
 from heartbeat_service.core.states import ClientState
@@ -326,7 +326,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.living[name].silent_until = 0.0
         self.quiet[name] = Quiet(self.clock.seconds())
         self._expect(
-            self._snapshot(name, ordered=True),
+            self._snapshot(name, ordered=True, silence_end=SilenceEnd.OPERATOR),
             self._silence_over(name, SilenceEnd.OPERATOR, by),
         )
 
@@ -645,7 +645,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self.quiet[name] = Quiet(now, held_to=self.hold[1])
             if was_silent:
                 life.silent_until = 0.0
-                yield self._snapshot(name)
+                yield self._snapshot(name, silence_end=SilenceEnd.ENDED)
                 yield self._silence_over(name, SilenceEnd.ENDED)
             yield self._notice(Held, name, seconds_since_heartbeat=since)
 
@@ -878,7 +878,9 @@ class RegistryMachine(RuleBasedStateMachine):
         client = self._snapshot(name)
         return Change(client, previous, reason, ended, former, by, since)
 
-    def _snapshot(self, name: str, ordered: bool = False) -> Snapshot:
+    def _snapshot(
+        self, name: str, ordered: bool = False, silence_end: SilenceEnd | None = None
+    ) -> Snapshot:
         life = self.living[name]
         return Snapshot(
             client_id=name,
@@ -896,6 +898,7 @@ class RegistryMachine(RuleBasedStateMachine):
             labels=life.labels,
             silent_until=life.silent_until,
             ordered=ordered,
+            silence_end=silence_end,
         )
 
     def _changes(self) -> list[Change]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from heartbeat_service.core.changes import Snapshot
+from heartbeat_service.core.changes import SilenceEnd, Snapshot
 from heartbeat_service.core.errors import (
     IllegalTransition,
     InstanceSuperseded,
@@ -13,7 +13,7 @@ from heartbeat_service.core.errors import (
     UnknownClient,
 )
 from heartbeat_service.core.heartbeat import Stage
-from heartbeat_service.core.notices import Silence, SilenceEnd
+from heartbeat_service.core.notices import Silence
 from heartbeat_service.core.terms import Terms
 from tests.unit.core.cases import (
     DISCONNECTED,

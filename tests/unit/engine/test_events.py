@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Change, Lockout, Reason
+from heartbeat_service.core.changes import Change, Lockout, Reason, SilenceEnd
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.notices import (
     Held,
@@ -20,7 +20,6 @@ from heartbeat_service.core.notices import (
     Recovered,
     Reported,
     Silence,
-    SilenceEnd,
     StoreNotice,
 )
 from heartbeat_service.core.states import ClientState

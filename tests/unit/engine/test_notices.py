@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from heartbeat_service.core.changes import Fact, Lockout
+from heartbeat_service.core.changes import Fact, Lockout, SilenceEnd
 from heartbeat_service.core.notices import (
     Held,
     HoldEnd,
@@ -19,7 +19,6 @@ from heartbeat_service.core.notices import (
     Notice,
     Recovered,
     Silence,
-    SilenceEnd,
     StoreNotice,
 )
 from heartbeat_service.engine.availability import PATIENCE, PAUSE

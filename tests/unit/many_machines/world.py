@@ -211,6 +211,7 @@ class Node:
     :ivar runs: whether it wasn't ended.
     :ivar reader: what it has published.
     :ivar unsure_at: when it wasn't sure of itself last.
+    :ivar skew: how far its wall clock is ahead, in seconds.
     """
 
     def __init__(self, world: World, name: str) -> None:
@@ -222,7 +223,7 @@ class Node:
         self.machine = Stallable(world.clock)
         self.standing = Standing(self.machine)
         self.line: FakeClient | None = None
-        self._skew = world.random.uniform(-3.0, 3.0)
+        self.skew = world.random.uniform(-3.0, 3.0)
         self._cuts: set[str] = set()
         self._lag = 0.0
         self._inbox: deque[Callable[[], object]] = deque()
@@ -375,7 +376,7 @@ class Node:
     # How it is made.
 
     def _wall_clock(self) -> float:
-        return EPOCH + self.world.clock.seconds() + self._skew
+        return EPOCH + self.world.clock.seconds() + self.skew
 
     def _connect(self) -> FakeClient:
         self.line = self.world.etcd.client(self.name)

@@ -9,17 +9,26 @@ from typing import Any, cast
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Fact, Lockout, Reason, Snapshot
 from heartbeat_service.core.errors import IllegalTransition
+from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.storage import lives
 from heartbeat_service.storage.etcd import loading
+from heartbeat_service.storage.etcd import store as store_module
 from heartbeat_service.storage.etcd.keys import Keys
 from heartbeat_service.storage.etcd.membership import TIME_TO_LIVE
-from heartbeat_service.storage.etcd.port import KeyValue, Outcome, Put, Transaction
+from heartbeat_service.storage.etcd.port import (
+    Delete,
+    KeyValue,
+    Outcome,
+    Put,
+    Transaction,
+)
 from heartbeat_service.storage.etcd.records import Record, encode
 from heartbeat_service.storage.etcd.store import EtcdStore
 from heartbeat_service.storage.nodes import WORD_HOLDS, Standing
@@ -37,6 +46,7 @@ from tests.unit.storage.store_suite import (
 
 DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
 NOON = 1648549285.0
+DAY = 86_400.0
 
 
 @define(eq=False)
@@ -372,14 +382,45 @@ class TestTwoNodes(EtcdStoreTestCase):
             self.clock.advance(0.1)
         self.assertEqual(self.heard("b"), [(entry("1", 101, 3, state=RUNNING), False)])
 
-    def test_the_dead_are_forgotten_after_some_hours(self) -> None:
+    def test_the_dead_are_remembered_for_a_day_and_not_for_ever(self) -> None:
+        instances = Instances("two", ("one",))
+        born = registration("1", 101, instances=instances)
+        self.keep(self.a, born, death("1", life(101), instances=instances))
+        for store in (self.a, self.b):
+            self.wait_for(store.close())
+        self.clock.advance(DAY)
+        self.assertEqual(self.restored().instances_of_dead["1"].instances, instances)
+        self.clock.advance(2 * DAY)
+        self.assertEqual(self.restored().instances_of_dead, {})
+
+    def test_no_incarnation_comes_again_of_which_only_its_end_is_kept(self) -> None:
+        late = int(NOON * 2_000_000)
+        self.keep(self.a, registration("1", late), death("1", life(late)))
+        self.server.transact(Transaction([], [Delete(Keys("t").client("1"))]))
+        self.assertEqual(self.restored().last_incarnation, late)
+
+    def test_a_former_life_that_cannot_be_read_is_logged_and_left_out(self) -> None:
         self.keep(self.a, registration("1", 101), death("1", life(101)))
-        keys = Keys("t")
-        for _ in range(60):
-            self.clock.pump([1.0] * 60)
-        self.assertIn(keys.client("1"), self.server.keys(keys.all))
-        self.clock.pump([1.0] * 3700)
-        self.assertNotIn(keys.client("1"), self.server.keys(keys.all))
+        self.keep(self.a, registration("1", 102), death("1", life(102)))
+        key = Keys("t").life("1", 101)
+        self.server.transact(Transaction([], [Put(key, b'{"nonce": 1}')]))
+        logged: list[LogEvent] = []
+        observer = cast(ILogObserver, logged.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        lives = self.wait_for(self.a.former_lives("1"))
+        self.assertEqual([one.incarnation for one in lives], [102])
+        self.assertIn("can't read", formatEvent(logged[-1]))
+
+    def test_who_dies_as_late_as_can_be_is_remembered_as_long(self) -> None:
+        self.patch(store_module, "REMEMBERED", 60.0)
+        node, key = self.node("c"), Keys("t").client("1")
+        self.clock.pump([1.0] * 59)  # the lease of the dead is as old as can be
+        self.keep(node, registration("1", 101), death("1", life(101)))
+        self.clock.pump([1.0] * 60)
+        self.assertIsNotNone(self.server.get(key))
+        self.clock.pump([1.0] * 61)
+        self.assertIsNone(self.server.get(key))
 
     def restored(self) -> Any:
         """What a node that begins is told."""

@@ -34,6 +34,9 @@ class TestEtcdURL(SynchronousTestCase):
             ),
         )
 
+    def test_a_plus_in_the_name_of_a_file_is_one(self) -> None:
+        self.assertEqual(parse("etcd://a?ca=/etc/c%2B+.pem").ca, Path("/etc/c++.pem"))
+
     def test_port_and_prefix_have_defaults(self) -> None:
         for url in ("etcd://a", "etcd://a/", "etcd://a:2379", "etcd://a//"):
             self.assertEqual(parse(url), EtcdURL(("a:2379",), "heartbeat"))

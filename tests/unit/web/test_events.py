@@ -276,9 +276,9 @@ class TestReading(StreamsTestCase):
                 ("OnStateChange", "UNCALIBRATED"),
                 ("OnStateChange", "CALIBRATED"),
                 ("Silence", None),
+                ("LockedOut", None),
                 ("OnStateChange", "DISCONNECTED"),
                 ("Silence", None),
-                ("LockedOut", None),
             ],
         )
         missed = self.come_back(told[1].id, "/clients/1/events")
