@@ -202,6 +202,7 @@ CAMEL = {
     "mass_loss": "massLoss",
     "message_type": "messageType",
     "previous_state": "previousState",
+    "quiet_seconds": "quietSeconds",
     "registered_at": "registeredAt",
     "reported_state": "reportedState",
     "request_endpoint": "requestEndpoint",

@@ -158,15 +158,20 @@ class Peers:
     async def _ask_whether_away(self) -> None:
         asked_at = self.reactor.seconds()
         asked = [*self._others(), *self.nodes.departed()]
-        answers = await _all(map(self._is_in_touch, asked))
+        answers = await _all(map(self._quiet_seconds, asked))
         if not self.standing.in_touch:
             self.standing.hear(answers, asked_at)
 
-    async def _is_in_touch(self, node: Node) -> bool | None:
-        """Whether etcd answers a node; None if it says nothing in time."""
+    async def _quiet_seconds(self, node: Node) -> float | None:
+        """For how long a node was quiet that etcd is away from, too.
+
+        None if etcd answers it, or if it says nothing in time.
+        """
         answer = await self._ask(node, b"GET", "/nodes/self", ANSWER_TIME)
         own = None if answer is None else answer.read(OwnNodeRecord)
-        return own.etcd if own is not None and own.node == node.name else None
+        if own is None or own.node != node.name or own.etcd:
+            return None
+        return own.quiet_seconds
 
     async def beats_of(self, client_ids: Iterable[str]) -> dict[str, BeatsRecord]:
         """What is known where they beat, of those who beat at other nodes.

@@ -226,7 +226,9 @@ async def test_a_single_machine_is_the_only_node(serve: Serve) -> None:
         ),
         "self": True,
     }
-    assert await running.get("/nodes/self") == {"node": "rack-2", "etcd": True}
+    own = await running.get("/nodes/self")
+    assert own.pop("quietSeconds") >= 0.0
+    assert own == {"node": "rack-2", "etcd": True}
     status, problem, _ = await running.http("POST", "/nodes/rack-2/drain")
     assert (status, problem["code"]) == (409, "ILLEGAL_TRANSITION")
     assert "nowhere to go" in problem["detail"]
@@ -254,9 +256,10 @@ async def test_each_node_lists_all_and_says_which_answers(street: Street) -> Non
     told = [(node["node"], node["clients"], node["self"]) for node in answer["nodes"]]
     assert told == [("a", 1, False), ("b", 2, True), ("c", 1, False)]
     street.b.standing.in_touch = False
+    street.b.standing._stirred_at -= 1000.0
     assert await street.b.ask("GET", "/nodes/self") == (
         200,
-        {"node": "b", "etcd": False},
+        {"node": "b", "etcd": False, "quietSeconds": pytest.approx(1000.0, abs=60.0)},
     )
 
 
@@ -448,7 +451,7 @@ async def test_a_node_out_of_touch_asks_the_others_whether_they_are_too(
 ) -> None:
     """And writes no line of each question."""
     monkeypatch.setattr(peers_module, "ASK_EVERY", 0.02)
-    heard: list[list[bool | None]] = []
+    heard: list[list[float | None]] = []
 
     class Listening(Standing):
         def hear(self, answers: Any, asked_at: float) -> None:
@@ -460,15 +463,20 @@ async def test_a_node_out_of_touch_asks_the_others_whether_they_are_too(
     peers.start()
     await pause(0.1)
     assert heard == []
+    b, c = pytest.approx(1000.0, abs=60.0), pytest.approx(2000.0, abs=60.0)
+    street.b.standing._stirred_at -= 1000.0
+    street.c.standing._stirred_at -= 2000.0
     standing.in_touch = False
-    await until(lambda: [True, True] in heard)
+    await until(lambda: [None, None] in heard)
     street.b.standing.in_touch = False
-    await until(lambda: [False, True] in heard)
+    await until(lambda: [b, None] in heard)
+    street.c.standing.in_touch = False
+    await until(lambda: [b, c] in heard)
     street.everybody[2] = evolve(street.c.sight.own, url="http://127.0.0.1:1")
-    await until(lambda: [False, None] in heard)
+    await until(lambda: heard[-1] == [b, None])
     gone = street.everybody.pop()
     street.a.sight.gone = [gone, street.c.sight.own]
-    await until(lambda: [False, None, True] in heard)
+    await until(lambda: [b, None, c] in heard)
     standing.in_touch = True
     await pause(0.1)
     heard.clear()
