@@ -270,6 +270,29 @@ class TestOutage(SynchronousTestCase):
         self.world.pass_time(5.0)
         self.assertEqual(self.answer(), ["node0", "node1", "node2"])
 
+    def test_who_is_answered_on_the_word_of_its_owner_outlives_its_return(self) -> None:
+        clients = [one for one in self.world.clients if self.other.burns(one.name)]
+        self.other.cut("requests", "answers")
+        for client in clients:
+            client.move(0)
+            client.is_steady = True
+        self.world.pass_time(1.3)
+        self.world.etcd.stop()
+        self.world.pass_time(10.0)
+        for client in clients:
+            client.move(1)
+        self.world.pass_time(4.0)
+        self.assertIn("node1", self.answer())
+        self.world.etcd.start()
+        while not self.node.standing.may_kill():
+            self.world.pass_time(0.001)
+        while self.other.answers:
+            self.world.pass_time(0.001)
+        for client in clients:
+            client.be_silent(True)
+        self.world.pass_time(15.0)
+        self.assertEqual(len(self.world.referee.deaths), len(clients))
+
 
 class TestOrder(SynchronousTestCase):
     """A node's own changes, and another's right behind them, heard at once."""
