@@ -242,10 +242,15 @@ class Peers:
         return _with(record, beats.get(record.client_id))
 
     async def counted(self, client_id: str, life: LifeRecord) -> LifeRecord:
-        """A client's present life, with what only another node has counted of it."""
+        """A client's present life, with what only another node has counted of it.
+
+        Where that can't be found out it is null: what is stored was counted long ago.
+        """
+        if self.session_of(client_id) == self.nodes.own.session:
+            return life
         beats = (await self.beats_of([client_id])).get(client_id)
         if beats is None or beats.incarnation != life.incarnation:
-            return life
+            return replace(life, beats=None, longest_gap_seconds=None)
         return replace(
             life, beats=beats.beats, longest_gap_seconds=beats.longest_gap_seconds
         )

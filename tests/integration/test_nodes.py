@@ -325,6 +325,12 @@ async def test_of_two_nodes_with_one_name_neither_is_emptied(street: Street) -> 
     await again.close()
 
 
+async def present_life(house: House, client_id: str) -> Any:
+    """The present life of a client, as a node tells it."""
+    _, history = await house.ask("GET", f"/clients/{client_id}/history")
+    return history["lives"][0]
+
+
 def by_id(answer: Any) -> dict[str, Any]:
     """A listing's records."""
     return {client["clientID"]: client for client in answer["clients"]}
@@ -352,10 +358,16 @@ async def test_what_only_another_node_knows_is_asked_of_it(street: Street) -> No
     assert record["values"] == {"fps": 60}
     _, history = await street.a.ask("GET", "/clients/b1/history")
     assert history["lives"][0]["beats"] == 2
+    # B doesn't know the one, and no node has the other.
+    street.a.knows(street.b, "x")
+    for client_id in ("b2", "x"):
+        life = await present_life(street.a, client_id)
+        assert (life["beats"], life["longestGapSeconds"]) == (None, None)
+    assert (await present_life(street.a, "a1"))["beats"] == 1
     _, page = await street.a.ask("GET", "/clients?limit=2")
     assert [one["values"] for one in page["clients"]] == [{"fps": 90}, {"fps": 60}]
     _, rest = await street.a.ask("GET", f"/clients?limit=2&after={page['next']}")
-    assert ([*by_id(rest)], rest["next"]) == (["b2"], None)
+    assert ([*by_id(rest)], rest["next"]) == (["b2", "x"], None)
 
 
 @pytest_twisted.ensureDeferred
