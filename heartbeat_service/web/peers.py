@@ -229,7 +229,11 @@ class Peers:
         )
         beats = None if answer is None else answer.read(BeatsAnswer)
         if beats is None:
-            self._alone_until[node.session] = self.reactor.seconds() + LEFT_ALONE
+            now, until = self.reactor.seconds(), self._alone_until
+            # Of sessions that went for good nobody asks again.
+            for session in [one for one, over in until.items() if over <= now]:
+                del until[session]
+            until[node.session] = now + LEFT_ALONE
         else:
             self._alone_until.pop(node.session, None)
         return beats

@@ -430,6 +430,19 @@ async def test_a_node_that_does_not_answer_holds_no_listing_up_twice(
 
 
 @pytest_twisted.ensureDeferred
+async def test_nodes_that_went_for_good_are_not_remembered_for_their_silence(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "LEFT_ALONE", 0.0)
+    peers = Peers(reactor, street.a.sight, Standing(reactor), bytes)
+    for run in range(5):
+        nowhere = "http://127.0.0.1:1"
+        street.everybody[1] = Node(f"run-{run}", "b", 0.0, "127.0.0.1:1", nowhere)
+        assert await peers.beats_of(["b1"]) == {}
+    assert [*peers._alone_until] == ["run-4"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_node_without_a_good_token_is_told_nothing(street: Street) -> None:
     await street.b.beat("b1", values={"fps": 60})
     question = json.dumps({"clientIDs": ["b1"]}).encode()
