@@ -445,11 +445,17 @@ class Registry:
     def renew_fuses(self) -> Iterator[None]:
         """Give each client that beats here a whole fuse: nobody could hear it.
 
+        Another node may still answer it, as if it had come only now: it counts on the
+        word that this one was out of touch.
+
         :return: does so for a client with each step.
         """
         for client in self:
-            if client.client_id not in self._elsewhere:
+            client_id = client.client_id
+            if client_id not in self._elsewhere:
                 client.heartbeat.renew()
+                arrived = self._arrived.get(client_id, -math.inf)
+                self._arrived[client_id] = max(arrived, self.clock.seconds())
             yield
 
     @property

@@ -153,7 +153,7 @@ def history(server: Server, client_id: str, as_json: bool) -> int:
                 if ended is None
                 else Cell(how_ended(life), _end_style(life)),
                 Cell(life["lastState"]),
-                Cell(f"{life['beats']}"),
+                Cell("?" if life["beats"] is None else f"{life['beats']}"),
                 Cell(duration(life["longestGapSeconds"])),
                 Cell(f"{life['incarnation']}"),
             )

@@ -202,6 +202,7 @@ CAMEL = {
     "mass_loss": "massLoss",
     "message_type": "messageType",
     "previous_state": "previousState",
+    "quiet_seconds": "quietSeconds",
     "registered_at": "registeredAt",
     "reported_state": "reportedState",
     "request_endpoint": "requestEndpoint",
@@ -376,6 +377,8 @@ class ClientRecord(Body, frozen=True):
 class LifeRecord(Body, frozen=True):
     """One life of a client, as an operator is shown it.
 
+    :ivar beats: null, as the longest gap, of the present life, where only another node
+        has counted them, which doesn't answer.
     :ivar by: which operator ended it; null where that isn't known, or nobody did.
     """
 
@@ -384,8 +387,8 @@ class LifeRecord(Body, frozen=True):
     ended_at: Moment | None
     reason: Reason | None
     last_state: ClientState
-    beats: int
-    longest_gap_seconds: float
+    beats: int | None
+    longest_gap_seconds: float | None
     by: str | None = None
 
 

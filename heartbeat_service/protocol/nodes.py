@@ -47,10 +47,13 @@ class OwnNodeRecord(Body, frozen=True):
     :ivar node: how people know it.
     :ivar etcd: whether etcd has answered it, the last time that it was asked; true
         where there is only this machine.
+    :ivar quiet_seconds: for how long it has neither learned from etcd what happened,
+        nor taken over another node's clients.
     """
 
     node: str
     etcd: bool
+    quiet_seconds: float = 0.0
 
 
 class BeatsQuestion(Body, frozen=True, forbid_unknown_fields=True):

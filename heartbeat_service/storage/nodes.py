@@ -2,8 +2,9 @@
 
 A node is sure of itself until its session may have ended: then others take over its
 clients. Not sure, it lets nobody die, and answers beats only while every other node
-says that etcd is away from it as well. Knows no etcd and no transport: a store tells it
-what it hears, and whoever asks the other nodes, what they say.
+says that etcd is away from it as well, and without a gap since this one was sure. Knows
+no etcd and no transport: a store tells it what it hears, and whoever asks the other
+nodes, what they say.
 """
 
 from __future__ import annotations
@@ -125,8 +126,35 @@ class Standing:
     sure_until: float = math.inf
     in_touch: bool = True
     is_drained: bool = False
+    _owned_until: float = field(default=-math.inf, init=False)
     _all_away_until: float = field(default=-math.inf, init=False)
     _is_lonely: bool = field(default=False, init=False)
+    _stirred_at: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._stirred_at = self.clock.seconds()
+
+    def reckon(self, until: float | None, in_touch: bool) -> None:
+        """Know how it stands with etcd.
+
+        :param until: until when the session holds and all is heard, on the clock's
+            scale; None while this node doesn't know what has happened.
+        """
+        self.in_touch = in_touch
+        if in_touch:
+            self._is_lonely = False
+        if until is None:  # nobody else has its clients before the session is over
+            self.sure_until = -math.inf
+        else:
+            self.sure_until = self._owned_until = until
+
+    def stir(self) -> None:
+        """It has learned from etcd what happened, or takes over another's clients."""
+        self._stirred_at = self.clock.seconds()
+
+    def quiet_for(self) -> float:
+        """For how long neither was so, in seconds; at most since it began."""
+        return self.clock.seconds() - self._stirred_at
 
     def is_sure(self) -> bool:
         """Whether its clients are still its own: nobody may die of it otherwise."""
@@ -147,18 +175,23 @@ class Standing:
         if now >= self.sure_until and now >= self._all_away_until:
             raise Overloaded("This node is out of touch with etcd: beat at another one")
 
-    def hear(self, answers: Collection[bool | None], asked_at: float) -> None:
-        """What the other nodes say: whether etcd answers them.
+    def hear(self, answers: Collection[float | None], asked_at: float) -> None:
+        """What the other nodes say: whether etcd is away from them.
 
-        :param answers: one for each other node, those that went lately among them; None
-            from who said nothing in time.
+        :param answers: one for each other node, those that went lately among them: for
+            how many seconds it was quiet; None from whom etcd answers, and from who
+            said nothing in time.
         :param asked_at: when they were asked, on the clock's scale.
         """
-        if all(answer is False for answer in answers):
+        quiet = [answer for answer in answers if answer is not None]
+        self._is_lonely = len(quiet) < len(answers)
+        if self._is_lonely:
+            return
+        quiet_since = self.clock.seconds() - min(quiet, default=math.inf)
+        # Whoever has stirred later may have this node's clients by now. A gap in which
+        # they were all quiet is none: somebody was slow to answer, or to miss etcd.
+        if quiet_since <= max(self._owned_until, self._all_away_until):
             self._all_away_until = asked_at + WORD_HOLDS
-            self._is_lonely = False
-        else:
-            self._is_lonely = True
 
     def trouble(self) -> str | None:
         """Why clients should go to another node; None if they are as well off here."""

@@ -526,8 +526,8 @@ class HeartbeatApp:
     @routes.add("GET /nodes/self", who=Who.ANYONE, answers=OwnNodeRecord)
     def own_node(self, request: IRequest) -> bytes:
         """Which node answers, and whether etcd answers it."""
-        peers = self._peers
-        own = OwnNodeRecord(peers.nodes.own.name, peers.standing.in_touch)
+        name, standing = self._peers.nodes.own.name, self._peers.standing
+        own = OwnNodeRecord(name, standing.in_touch, standing.quiet_for())
         return _json(request, own)
 
     @routes.add(

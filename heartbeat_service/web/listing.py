@@ -57,7 +57,9 @@ class Places:
 
 
 class Page:
-    """The first of a list of clients, at most so many of them.
+    """The first of a list of clients: so many, and who has the last one's incarnation.
+
+    Nodes give the same one to clients of theirs, and the next page begins behind it.
 
     :ivar next: the incarnation of the last one, once it is known that others come after
         it; None where nobody does.
@@ -83,7 +85,7 @@ class Page:
     def _take(self, client: ClientRecord | None) -> ClientRecord | None:
         if client is None:
             return None
-        if not self._left:
+        if self._left <= 0 and client.incarnation != self._last:
             self.next = self._last
             return None
         self._left -= 1

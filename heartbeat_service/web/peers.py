@@ -158,15 +158,20 @@ class Peers:
     async def _ask_whether_away(self) -> None:
         asked_at = self.reactor.seconds()
         asked = [*self._others(), *self.nodes.departed()]
-        answers = await _all(map(self._is_in_touch, asked))
+        answers = await _all(map(self._quiet_seconds, asked))
         if not self.standing.in_touch:
             self.standing.hear(answers, asked_at)
 
-    async def _is_in_touch(self, node: Node) -> bool | None:
-        """Whether etcd answers a node; None if it says nothing in time."""
+    async def _quiet_seconds(self, node: Node) -> float | None:
+        """For how long a node was quiet that etcd is away from, too.
+
+        None if etcd answers it, or if it says nothing in time.
+        """
         answer = await self._ask(node, b"GET", "/nodes/self", ANSWER_TIME)
         own = None if answer is None else answer.read(OwnNodeRecord)
-        return own.etcd if own is not None and own.node == node.name else None
+        if own is None or own.node != node.name or own.etcd:
+            return None
+        return own.quiet_seconds
 
     async def beats_of(self, client_ids: Iterable[str]) -> dict[str, BeatsRecord]:
         """What is known where they beat, of those who beat at other nodes.
@@ -224,7 +229,11 @@ class Peers:
         )
         beats = None if answer is None else answer.read(BeatsAnswer)
         if beats is None:
-            self._alone_until[node.session] = self.reactor.seconds() + LEFT_ALONE
+            now, until = self.reactor.seconds(), self._alone_until
+            # Of sessions that went for good nobody asks again.
+            for session in [one for one, over in until.items() if over <= now]:
+                del until[session]
+            until[node.session] = now + LEFT_ALONE
         else:
             self._alone_until.pop(node.session, None)
         return beats
@@ -237,10 +246,15 @@ class Peers:
         return _with(record, beats.get(record.client_id))
 
     async def counted(self, client_id: str, life: LifeRecord) -> LifeRecord:
-        """A client's present life, with what only another node has counted of it."""
+        """A client's present life, with what only another node has counted of it.
+
+        Where that can't be found out it is null: what is stored was counted long ago.
+        """
+        if self.session_of(client_id) == self.nodes.own.session:
+            return life
         beats = (await self.beats_of([client_id])).get(client_id)
         if beats is None or beats.incarnation != life.incarnation:
-            return life
+            return replace(life, beats=None, longest_gap_seconds=None)
         return replace(
             life, beats=beats.beats, longest_gap_seconds=beats.longest_gap_seconds
         )

@@ -226,7 +226,9 @@ async def test_a_single_machine_is_the_only_node(serve: Serve) -> None:
         ),
         "self": True,
     }
-    assert await running.get("/nodes/self") == {"node": "rack-2", "etcd": True}
+    own = await running.get("/nodes/self")
+    assert own.pop("quietSeconds") >= 0.0
+    assert own == {"node": "rack-2", "etcd": True}
     status, problem, _ = await running.http("POST", "/nodes/rack-2/drain")
     assert (status, problem["code"]) == (409, "ILLEGAL_TRANSITION")
     assert "nowhere to go" in problem["detail"]
@@ -254,9 +256,10 @@ async def test_each_node_lists_all_and_says_which_answers(street: Street) -> Non
     told = [(node["node"], node["clients"], node["self"]) for node in answer["nodes"]]
     assert told == [("a", 1, False), ("b", 2, True), ("c", 1, False)]
     street.b.standing.in_touch = False
+    street.b.standing._stirred_at -= 1000.0
     assert await street.b.ask("GET", "/nodes/self") == (
         200,
-        {"node": "b", "etcd": False},
+        {"node": "b", "etcd": False, "quietSeconds": pytest.approx(1000.0, abs=60.0)},
     )
 
 
@@ -322,6 +325,12 @@ async def test_of_two_nodes_with_one_name_neither_is_emptied(street: Street) -> 
     await again.close()
 
 
+async def present_life(house: House, client_id: str) -> Any:
+    """The present life of a client, as a node tells it."""
+    _, history = await house.ask("GET", f"/clients/{client_id}/history")
+    return history["lives"][0]
+
+
 def by_id(answer: Any) -> dict[str, Any]:
     """A listing's records."""
     return {client["clientID"]: client for client in answer["clients"]}
@@ -349,10 +358,16 @@ async def test_what_only_another_node_knows_is_asked_of_it(street: Street) -> No
     assert record["values"] == {"fps": 60}
     _, history = await street.a.ask("GET", "/clients/b1/history")
     assert history["lives"][0]["beats"] == 2
+    # B doesn't know the one, and no node has the other.
+    street.a.knows(street.b, "x")
+    for client_id in ("b2", "x"):
+        life = await present_life(street.a, client_id)
+        assert (life["beats"], life["longestGapSeconds"]) == (None, None)
+    assert (await present_life(street.a, "a1"))["beats"] == 1
     _, page = await street.a.ask("GET", "/clients?limit=2")
     assert [one["values"] for one in page["clients"]] == [{"fps": 90}, {"fps": 60}]
     _, rest = await street.a.ask("GET", f"/clients?limit=2&after={page['next']}")
-    assert ([*by_id(rest)], rest["next"]) == (["b2"], None)
+    assert ([*by_id(rest)], rest["next"]) == (["b2", "x"], None)
 
 
 @pytest_twisted.ensureDeferred
@@ -415,6 +430,19 @@ async def test_a_node_that_does_not_answer_holds_no_listing_up_twice(
 
 
 @pytest_twisted.ensureDeferred
+async def test_nodes_that_went_for_good_are_not_remembered_for_their_silence(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "LEFT_ALONE", 0.0)
+    peers = Peers(reactor, street.a.sight, Standing(reactor), bytes)
+    for run in range(5):
+        nowhere = "http://127.0.0.1:1"
+        street.everybody[1] = Node(f"run-{run}", "b", 0.0, "127.0.0.1:1", nowhere)
+        assert await peers.beats_of(["b1"]) == {}
+    assert [*peers._alone_until] == ["run-4"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_node_without_a_good_token_is_told_nothing(street: Street) -> None:
     await street.b.beat("b1", values={"fps": 60})
     question = json.dumps({"clientIDs": ["b1"]}).encode()
@@ -448,7 +476,7 @@ async def test_a_node_out_of_touch_asks_the_others_whether_they_are_too(
 ) -> None:
     """And writes no line of each question."""
     monkeypatch.setattr(peers_module, "ASK_EVERY", 0.02)
-    heard: list[list[bool | None]] = []
+    heard: list[list[float | None]] = []
 
     class Listening(Standing):
         def hear(self, answers: Any, asked_at: float) -> None:
@@ -460,15 +488,20 @@ async def test_a_node_out_of_touch_asks_the_others_whether_they_are_too(
     peers.start()
     await pause(0.1)
     assert heard == []
+    b, c = pytest.approx(1000.0, abs=60.0), pytest.approx(2000.0, abs=60.0)
+    street.b.standing._stirred_at -= 1000.0
+    street.c.standing._stirred_at -= 2000.0
     standing.in_touch = False
-    await until(lambda: [True, True] in heard)
+    await until(lambda: [None, None] in heard)
     street.b.standing.in_touch = False
-    await until(lambda: [False, True] in heard)
+    await until(lambda: [b, None] in heard)
+    street.c.standing.in_touch = False
+    await until(lambda: [b, c] in heard)
     street.everybody[2] = evolve(street.c.sight.own, url="http://127.0.0.1:1")
-    await until(lambda: [False, None] in heard)
+    await until(lambda: heard[-1] == [b, None])
     gone = street.everybody.pop()
     street.a.sight.gone = [gone, street.c.sight.own]
-    await until(lambda: [False, None, True] in heard)
+    await until(lambda: [b, None, c] in heard)
     standing.in_touch = True
     await pause(0.1)
     heard.clear()

@@ -164,9 +164,8 @@ class Membership:
         if watched_until is not None:
             self._watched_until = watched_until
         until = min(self._session_until, self._watched_until)
-        standing.sure_until = -math.inf if self._behind else until
         trouble = self._no_session or self._no_watch or self._behind
-        standing.in_touch = trouble is None
+        standing.reckon(None if self._behind else until, trouble is None)
         if trouble is None and not was_sure and standing.may_kill():
             self.since = now
             self._told = None

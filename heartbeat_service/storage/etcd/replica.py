@@ -87,6 +87,7 @@ class Replica:
         node = self.nodes.pop(session, None)
         if node is not None:
             self._departed[node.name] = now, node
+            self.departed(now)  # forgets who went long ago
 
     def departed(self, now: float) -> Sequence[Node]:
         """The nodes that went lately, and whose names nobody has who runs."""

@@ -178,6 +178,7 @@ class EtcdStore(Store, Nodes):
             await self._let_go()
             raise StoreTrouble(f"etcd: {error}") from error
         self._is_open = True
+        self._standing.stir()
         self._watching.start(revision)
         # What the scan has found is what a watch would have told by then.
         self._member.watched()
@@ -379,6 +380,7 @@ class EtcdStore(Store, Nodes):
     def _take(self, group: Sequence[Event]) -> bool:
         """All that has happened at one revision; whether this node waits for it."""
         flight, is_own = self._flight, False
+        self._standing.stir()
         for event in group:
             key = self._keys.parse(event.key.key)
             if key is None:

@@ -74,6 +74,7 @@ class Succession:
             return
         turn = living.index(session.name) * TURN
         for dead in [one for one, since in seen.items() if now - since >= turn]:
+            self.member.standing.stir()  # also if it isn't heard that it was done
             gone = Compare(self.keys.node(dead), 0)
             await self._try(self._bequest(dead, living, session, gone))
         await self._tidy(now)

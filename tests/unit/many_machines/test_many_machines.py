@@ -8,7 +8,7 @@ a seed that finds it is kept.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from random import Random
 from typing import Any
@@ -35,7 +35,7 @@ from heartbeat_service.engine.journal import ChangeJournal
 from heartbeat_service.storage.etcd import store, succession, writes
 from heartbeat_service.storage.etcd.port import Transaction
 from heartbeat_service.storage.etcd.watching import Watching
-from heartbeat_service.storage.nodes import Standing
+from heartbeat_service.storage.nodes import WORD_HOLDS, Standing
 from tests.unit.many_machines.referee import Violation
 from tests.unit.many_machines.trouble import OFTEN, Trouble, run
 from tests.unit.many_machines.world import Client, Node, World
@@ -82,6 +82,18 @@ def without_refusals_when_not_sure() -> AbstractContextManager[object]:
             raise Overloaded("This node is being emptied")
 
     return patch.object(Standing, "admit_beat", admit_beat)
+
+
+def without_an_unbroken_word() -> AbstractContextManager[object]:
+    """Beats are answered again as soon as all are away, whoever acted in between."""
+
+    def hear(
+        standing: Standing, answers: Collection[float | None], asked_at: float
+    ) -> None:
+        if None not in answers:
+            standing._all_away_until = asked_at + WORD_HOLDS
+
+    return patch.object(Standing, "hear", hear)
 
 
 def without_grace_before_heirs() -> AbstractContextManager[object]:
@@ -138,11 +150,12 @@ GUARDS: dict[Callable[[], AbstractContextManager[object]], tuple[str, int]] = {
     without_the_record_compare: ("move enter steer lag", 8),
     without_full_fuses_on_return: ("stop_etcd silence", 2),
     without_refusals_when_not_sure: ("cut_long silence move", 5),
+    without_an_unbroken_word: ("cut_long stop_etcd silence move move", 128),
     without_grace_before_heirs: ("cut_all silence move", 233),
     without_a_full_fuse_at_take_over: ("kill", 1),
     without_the_margin_after_an_arrival: ("move move silence cut_answers", 25),
     without_sparing_when_not_sure: ("stop_etcd silence", 1),
-    without_asking_the_departed: ("silence cut_long move move", 59),
+    without_asking_the_departed: ("silence cut_long move move", 109),
 }
 
 
@@ -207,6 +220,78 @@ class TestManyMachines(SynchronousTestCase):
                 suppress_health_check=list(HealthCheck),
             ),
         )
+
+
+class TestOutage(SynchronousTestCase):
+    """Etcd is away from all, and whom that finds how."""
+
+    def setUp(self) -> None:
+        """Three nodes, and six clients that stay where they are."""
+        self.patch(Client, "_go_elsewhere", lambda _: None)
+        self.addCleanup(self.flushLoggedErrors)
+        self.addCleanup(gc.collect)
+        self.world = World(Random(1))  # noqa: S311 - the same each time
+        self.addCleanup(self.world.close)
+        self.world.pass_time(3.0)
+        self.node, self.other, _ = self.world.nodes
+
+    def answer(self) -> list[str]:
+        """The nodes that answer beats now."""
+        return [node.name for node in self.world.nodes if node.answers]
+
+    def test_all_answer_though_one_does_not_for_a_while(self) -> None:
+        self.world.etcd.stop()
+        self.world.pass_time(10.0)
+        self.other.stall()
+        self.world.pass_time(5.0)
+        self.assertEqual(self.answer(), [])
+        self.other.wake()
+        self.world.pass_time(5.0)
+        self.assertEqual(self.answer(), ["node0", "node1", "node2"])
+
+    def test_one_that_was_cut_off_before_answers_none_who_died_elsewhere(self) -> None:
+        clients = [one for one in self.world.clients if self.node.burns(one.name)]
+        self.node.cut("requests", "answers")
+        for client in clients:
+            client.move(1)
+        self.world.pass_time(12.0)
+        for client in clients:
+            client.be_silent(True)
+        self.world.pass_time(12.0)
+        self.world.etcd.stop()
+        self.world.pass_time(4.0)
+        for client in clients:
+            client.move(0)
+            client.be_silent(False)
+        self.world.pass_time(4.0)
+        self.assertEqual(self.answer(), ["node1", "node2"])
+        self.world.etcd.start()
+        self.node.heal()
+        self.world.pass_time(5.0)
+        self.assertEqual(self.answer(), ["node0", "node1", "node2"])
+
+    def test_who_is_answered_on_the_word_of_its_owner_outlives_its_return(self) -> None:
+        clients = [one for one in self.world.clients if self.other.burns(one.name)]
+        self.other.cut("requests", "answers")
+        for client in clients:
+            client.move(0)
+            client.is_steady = True
+        self.world.pass_time(1.3)
+        self.world.etcd.stop()
+        self.world.pass_time(10.0)
+        for client in clients:
+            client.move(1)
+        self.world.pass_time(4.0)
+        self.assertIn("node1", self.answer())
+        self.world.etcd.start()
+        while not self.node.standing.may_kill():
+            self.world.pass_time(0.001)
+        while self.other.answers:
+            self.world.pass_time(0.001)
+        for client in clients:
+            client.be_silent(True)
+        self.world.pass_time(15.0)
+        self.assertEqual(len(self.world.referee.deaths), len(clients))
 
 
 class TestOrder(SynchronousTestCase):

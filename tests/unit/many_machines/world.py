@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 from heartbeat_service.core.changes import Change
-from heartbeat_service.core.errors import HeartbeatError
+from heartbeat_service.core.errors import HeartbeatError, Overloaded
 from heartbeat_service.core.heartbeat import Stage
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.engine import Engine
@@ -322,6 +322,15 @@ class Node:
         """Whether it serves."""
         return self.runs and not self.machine.stalled and self.engine.opened
 
+    @property
+    def answers(self) -> bool:
+        """Whether it answers beats."""
+        try:
+            self.standing.admit_beat()
+        except Overloaded:
+            return False
+        return True
+
     def receive(
         self, request: Request, answer: Callable[[float, object], object]
     ) -> None:
@@ -449,7 +458,7 @@ class Node:
         others = [one for one in self.store.all() if one.session != own.session]
         departed = self.store.departed()
         asked_at = self.machine.seconds()
-        answers: dict[Other, bool | None] = dict.fromkeys([*others, *departed])
+        answers: dict[Other, float | None] = dict.fromkeys([*others, *departed])
         standing = self.standing
 
         def hear() -> None:
@@ -463,10 +472,15 @@ class Node:
                 )
         self.machine.callLater(WORD_PATIENCE if others else 0, hear)
 
-    def _say(self, answer: Callable[[bool], object]) -> None:
-        """Another node asks whether etcd answers this one."""
+    def _say(self, answer: Callable[[float | None], object]) -> None:
+        """Another node asks for how long this one was quiet; None if etcd is there."""
+
+        def say() -> None:
+            standing = self.standing
+            answer(None if standing.in_touch else standing.quiet_for())
+
         if self.runs:
-            self._inbox.append(lambda: answer(self.standing.in_touch))
+            self._inbox.append(say)
             if not self.machine.stalled:
                 self._read_inbox()
 

@@ -304,6 +304,20 @@ class TestShowing(SynchronousTestCase):
         self.assertEqual([one["clientID"] for one in answer["clients"]], ["1", "2"])
         self.assertEqual(answer["asOf"], "r-0")
 
+    def test_what_no_node_says_of_a_life_is_a_question_mark(self) -> None:
+        life = {
+            **client("1"),
+            "endedAt": None,
+            "reason": None,
+            "lastState": "RUNNING",
+            "beats": None,
+            "longestGapSeconds": None,
+        }
+        fake = service({"GET /clients/1/history": {"lives": [life]}})
+        ended = fake.run("history", "1")
+        self.assertEqual(ended.status, 0)
+        self.assertEqual(ended.out.split()[-3:-1], ["?", "?"])
+
     def test_nothing_that_a_client_sends_steers_the_terminal(self) -> None:
         bad = "\x1b[31m\u202e\x07"
         life = {

@@ -257,6 +257,17 @@ class TestPages(PagesTestCase):
         self.assertEqual(listed, [names[:3], ["c3", "c5", "c0"], ["new"]])
         self.assertIsNone(third["next"])
 
+    def test_pages_have_everyone_though_nodes_give_the_same_incarnation(self) -> None:
+        names = self.register(6)
+        incarnations = [7, 7, 8, 9, 9, 9]
+        for name, incarnation in zip(names, incarnations, strict=True):
+            self.house.registry.get(name).incarnation = incarnation
+        for limit, lengths in ((1, [2, 1, 3]), (2, [2, 4]), (3, [3, 3]), (5, [6])):
+            with self.subTest(limit=limit):
+                pages = self.pages(f"limit={limit}")
+                self.assertEqual([name for page in pages for name in page], names)
+                self.assertEqual([len(page) for page in pages], lengths)
+
     def test_nobody_is_a_page_without_a_next_one(self) -> None:
         self.assertEqual(self.pages("limit=1"), [[]])
         self.register(1)
