@@ -574,7 +574,7 @@ class HeartbeatApp:
 
     @routes.add("GET /readyz", who=Who.ANYONE, answers=HealthRecord)
     async def readyz(self, request: IRequest) -> bytes:
-        """It listens, and its store answers."""
+        """It listens, and clients are as well off here as anywhere."""
         trouble = await self._trouble()
         if trouble is not None:
             return write_problem(request, unavailable(trouble))
