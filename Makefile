@@ -29,7 +29,7 @@ RUN := $(VENV)/.run-$(shell cat requirements.txt pyproject.toml | cksum | cut -d
 DEV := $(VENV)/.dev-$(shell cat requirements.txt requirements-cluster.txt requirements-dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 BENCH := $(VENV)/.bench-$(shell cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run demo cluster-demo test cluster-demo-test page pictures faults cluster-faults bench cluster-model conformance csharp-client virtual-hour openapi costs lint check units tools dist package format clean
+.PHONY: run demo cluster-demo test cluster-demo-test page pictures faults cluster-faults bench cluster-model conformance csharp-client virtual-hour openapi costs lint check units beside-units tools dist package format clean
 
 run: $(RUN)
 	exec $(BIN)/twistd -n --pidfile= heartbeat $(ARGS)
@@ -186,12 +186,16 @@ tools:
 	@dpkg-query -W prometheus $(BROWSER) $(LANGUAGES) $(MACHINES) >/dev/null 2>&1 || \
 		sh deploy/install-debian.sh prometheus $(BROWSER) $(LANGUAGES) $(MACHINES)
 
+# What can run beside the units, and leaves them their core: they take as long as all of it.
+beside-units:
+	@nice $(MAKE) --no-print-directory lint package openapi virtual-hour
+
 # The first have a core for the units and one for the rest; what comes after has both.
 check: export CLIENTS := all
 check: export ETCD := required
 check: $(DEV)
 	$(MAKE) --no-print-directory -j3 --output-sync=target \
-		tools units lint package openapi virtual-hour COVERAGE=1
+		tools units beside-units COVERAGE=1
 	$(MAKE) --no-print-directory test COVERAGE=1
 	$(MAKE) --no-print-directory -j2 --output-sync=target \
 		page cluster-faults cluster-demo-test BRIEF=1 CLUSTER=short CLUSTER_REQUIRED=1
