@@ -47,9 +47,9 @@ class Costs:
     watch_ms: float = known(4.0, f"{NOTE}: p50 of a watch")
     fan_out_us: float = known(2.2, "cluster_watches: of a member, for each who watches")
     event_bytes: float = known(601, "cluster_watches: bytes of a change on the wire")
-    follow_us: float = known(300, "cluster_changes: follower_us")
-    own_us: float = known(550, "cluster_changes: node_us, following it among that")
-    beat_us: float = known(133, "cluster_beats: http_clustered_us")
+    follow_us: float = known(241, "cluster_changes: follower_us")
+    own_us: float = known(480, "cluster_changes: node_us, following it among that")
+    beat_us: float = known(154, "cluster_beats: http_clustered_us")
     replica_bytes: float = known(1860, "cluster_growth: follower_bytes, of 50,000")
     owner_bytes: float = known(380, "cluster_growth: what the owner has besides")
     database_bytes: float = known(
