@@ -159,6 +159,11 @@ GUARDS: dict[Callable[[], AbstractContextManager[object]], tuple[str, int]] = {
 }
 
 
+def steer(node: Node, client_id: str) -> None:
+    """An operator sets a client's state."""
+    node.order(lambda engine: engine.registry.steer(client_id, RUNNING))
+
+
 class Machine(RuleBasedStateMachine):
     """Whatever may happen, in any order, and then all is mended."""
 
@@ -306,20 +311,16 @@ class TestOrder(SynchronousTestCase):
         self.addCleanup(self.world.close)
         self.world.pass_time(3.0)
 
-    def steer(self, node: Node, client_id: str) -> None:
-        """An operator sets a client's state."""
-        node.order(lambda engine: engine.registry.steer(client_id, RUNNING))
-
     def change_at_once(self) -> None:
         """One node hears of its own two changes and of another node's at once."""
         one, other, _ = self.world.nodes
         for client_id in ("c0", "c1", "c2"):
-            self.steer(one, client_id)
+            steer(one, client_id)
         while one.engine.journal.pending > 2:
             self.world.pass_time(0.001)
         one.cut("answers")
         self.world.pass_time(0.5)
-        self.steer(other, "c3")
+        steer(other, "c3")
         self.world.pass_time(0.5)
         one.heal()
         self.world.pass_time(1.0)
@@ -356,23 +357,19 @@ class TestWhileChangesAreAnnounced(SynchronousTestCase):
             client.is_steady = True
         return world
 
-    def steer(self, node: Node, client_id: str) -> None:
-        """An operator sets a client's state."""
-        node.order(lambda engine: engine.registry.steer(client_id, RUNNING))
-
     def test_an_heir_burns_the_fuse_of_who_was_changed_elsewhere_before(self) -> None:
         world = self.make_world(15, clients=6)
         one, other, third = world.nodes
         theirs = [client for client in world.clients if other.burns(client.name)]
         for client in world.clients:
             if client not in theirs:
-                self.steer(one, client.name)
+                steer(one, client.name)
         while one.engine.journal.pending > 2:
             world.pass_time(0.001)
         one.cut("answers")
         world.pass_time(0.3)
         for client in theirs:
-            self.steer(third, client.name)
+            steer(third, client.name)
         world.pass_time(0.05)
         for client in theirs:
             client.be_silent(True)
@@ -396,14 +393,14 @@ class TestWhileChangesAreAnnounced(SynchronousTestCase):
         own = [client for client in world.clients if one.burns(client.name)]
         rest = [client.name for client in world.clients if client not in own]
         for name in rest[:count]:
-            self.steer(one, name)
+            steer(one, name)
         kept = (count - 1, world.etcd.revision + 2)
         while (one.engine.journal.pending, world.etcd.revision) != kept:
             world.pass_time(0.0001)
         one.stall()
         world.pass_time(0.02)
         for client in own:
-            self.steer(third, client.name)
+            steer(third, client.name)
         world.pass_time(0.5)
         for client in own:
             client.be_silent(True)
