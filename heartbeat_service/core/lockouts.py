@@ -76,12 +76,12 @@ class Lockouts:
         :param by: which operator wants it, if that is known.
         :param incarnation: the life that it ends, if it ends one.
         """
+        client_id = str(client_id)  # a route's own kind of string can't be written down
         if seconds:
             until = self.wall_clock() + seconds
             if incarnation is None:
                 incarnation = self._ended_life(client_id)
-            # A route's own kind of string can't be written down.
-            lockout = Lockout(str(client_id), until, by, incarnation, seconds)
+            lockout = Lockout(client_id, until, by, incarnation, seconds)
             self._keep_out(lockout, seconds)
             self.listener(lockout)
         elif client_id in self._ends:

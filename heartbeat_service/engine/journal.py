@@ -52,14 +52,12 @@ class _Entry:
     :ivar waiters: who waits for it; most often nobody does.
     :ivar notices: what is told right after it: of each kind the latest.
     :ivar given_up: whether another node was first; it keeps its place until its turn.
-    :ivar is_kept: whether the store has it, and it only has to be told.
     """
 
     fact: Fact | None
     waiters: list[Deferred[None]] | None = None
     notices: dict[type, Notice] | None = None
     given_up: bool = False
-    is_kept: bool = False
 
     def wait(self) -> Deferred[None]:
         """Fires once it is durable and was heard."""
@@ -77,11 +75,9 @@ class _Entry:
         self.notices[type(notice)] = notice
 
     def waits_for(self, client_id: str) -> bool:
-        """Whether it is a fact of that client, neither kept nor given up."""
+        """Whether it is a fact of that client, and was not given up."""
         fact = self.fact
-        if fact is None or fact.client_id != client_id:
-            return False
-        return not self.is_kept and not self.given_up
+        return fact is not None and fact.client_id == client_id and not self.given_up
 
     def succeed(self) -> None:
         """Let all who wait go on."""
@@ -140,6 +136,7 @@ class ChangeJournal:
         self._writing = False
         self._announcing = False
         self._foreign: deque[tuple[Fact, Callable[[], Iterable[News]]]] = deque()
+        self._lost: Callable[[str], Snapshot | None] | None = None
         self._writer: Deferred[None] = succeed(None)
 
     @property
@@ -204,13 +201,13 @@ class ChangeJournal:
     def give_up_all(self, kept: Callable[[str], Snapshot | None]) -> None:
         """Give up all that waits: this node has decided it without the right to.
 
+        What the store has by now is announced before.
+
         :param kept: what the store has of a client.
         """
-        given_up: list[_Entry] = []
-        for client_id in list(self._last_of):
-            replace = partial(self._on_refusal, client_id, kept(client_id))
-            given_up += self._give_up(client_id, replace)[0]
-        _fail(given_up, Refused())
+        self._lost = kept
+        if not self._announcing:
+            self._give_up_lost()
 
     def set_trouble(self, trouble: str | None) -> None:
         """The store says by itself why it can keep nothing; None if it can again."""
@@ -338,10 +335,9 @@ class ChangeJournal:
                 facts = sum(one.fact is not None for one in batch)
                 self._on_commit(self._reactor.seconds() - began, facts)
                 self._refuse(refusals, batch)
-                for entry in batch:
-                    entry.is_kept = True
                 await in_slices(self._reactor, self._announce(len(batch)))
                 self._announcing = False
+                self._give_up_lost()
                 self._hear_foreign()
         finally:
             self._writing = self._announcing = False
@@ -427,6 +423,16 @@ class ChangeJournal:
                 if latest.get(client_id) is entry:
                     del latest[client_id]
         return given_up, () if len(waits) > len(given_up) else apply()
+
+    def _give_up_lost(self) -> None:
+        kept, self._lost = self._lost, None
+        if kept is None:
+            return
+        given_up: list[_Entry] = []
+        for client_id in list(self._last_of):
+            replace = partial(self._on_refusal, client_id, kept(client_id))
+            given_up += self._give_up(client_id, replace)[0]
+        _fail(given_up, Refused())
 
     def _hear_foreign(self) -> None:
         while self._foreign and self._opened:  # what is told may let it be closed

@@ -8,7 +8,7 @@ etcd: it is what a store that others write to as well tells.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import ClassVar
 
@@ -69,7 +69,7 @@ class OtherNodes(Hearer):
             case Change():
                 apply = partial(self._change, fact)
             case Snapshot():
-                apply = partial(self._take, fact)
+                apply = partial(self._take_at_once, fact)
             case Lockout():
                 apply = partial(self._lock_out, fact)
         self.journal.hear(fact, apply)
@@ -126,7 +126,10 @@ class OtherNodes(Hearer):
             return [_silence(former, 0.0, reason)]
         return ()
 
-    def _take(self, present: Snapshot) -> Iterable[News]:
+    def _take_at_once(self, present: Snapshot) -> Iterable[News]:
+        return list(self._take(present))  # what was held until now is forgotten then
+
+    def _take(self, present: Snapshot) -> Iterator[News]:
         client_id, incarnation = present.client_id, present.incarnation
         former = self._known(client_id)
         self._replace(client_id, present)
