@@ -18,6 +18,7 @@ from msgspec import Raw
 from heartbeat_service.core.changes import (
     DeadClient,
     Fact,
+    Lockout,
     Reason,
     SilenceEnd,
     Snapshot,
@@ -380,6 +381,20 @@ class Registry:
         self.lockouts.set(client_id, seconds, by, incarnation)
         if seconds and client is not None:
             self._remove(client, Reason.KICK, by)
+
+    def take_lockout(self, lockout: Lockout) -> None:
+        """Another node keeps a client out, or lets it in.
+
+        That node kicks the life that it knows. One that has begun here meanwhile ends
+        here.
+        """
+        self.lockouts.take(lockout)
+        client = self._clients.get(lockout.client_id)
+        if client is None or self.lockouts.seconds_left(client.client_id) is None:
+            return
+        is_here = client.client_id not in self._elsewhere
+        if is_here and client.incarnation != lockout.incarnation:
+            self._remove(client, Reason.KICK, lockout.by)
 
     def restore(self, stored: StoredState) -> Iterator[None]:
         """Go on after a restart: whoever lived, lives, with a full fuse.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
@@ -116,9 +117,27 @@ class Dispatcher:
         :return: the reply, or fires with it where it has to wait for the store.
         :raises HeartbeatError: if there is nothing to wait for; else it fails with it.
         """
-        return self._once_kept(
-            request.client_id, lambda: self.reply(self._apply(request))
+        act = partial(
+            self._once_kept,
+            request.client_id,
+            lambda: self.reply(self._apply(request)),
         )
+        if isinstance(request, SetClientState | Goodbye) and self._may_be_elsewhere(
+            request.client_id
+        ):
+            # Decided on what is out of date, it would be refused, or change nothing.
+            caught_up = Deferred.fromCoroutine(self.journal.catch_up())
+            return caught_up.addCallbacks(
+                lambda _: act(), _name, errbackArgs=(request.client_id,)
+            )
+        return act()
+
+    def _may_be_elsewhere(self, client_id: str) -> bool:
+        """Whether other nodes may know better what a client is."""
+        if not self.journal.is_shared:
+            return False
+        client = self.registry.find(client_id)
+        return client is None or client.heartbeat.stage is Stage.ELSEWHERE
 
     def client(self, client_id: str) -> Deferred[ClientRecord]:
         """One living client, or :class:`UnknownClient`.

@@ -137,12 +137,18 @@ class ChangeJournal:
         self._announcing = False
         self._foreign: deque[tuple[Fact, Callable[[], Iterable[News]]]] = deque()
         self._lost: Callable[[str], Snapshot | None] | None = None
+        self._behind: list[Deferred[None]] = []
         self._writer: Deferred[None] = succeed(None)
 
     @property
     def trouble(self) -> str | None:
         """Why no change can be made durable now; None if it can."""
         return self._availability.trouble
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other nodes write to the store as well."""
+        return self._store.is_shared
 
     @property
     def pending(self) -> int:
@@ -208,6 +214,20 @@ class ChangeJournal:
         self._lost = kept
         if not self._announcing:
             self._give_up_lost()
+
+    async def catch_up(self) -> None:
+        """Wait until all is heard that other nodes had kept when it was asked.
+
+        :raises Overloaded: if that can't be had now.
+        """
+        try:
+            await self._store.catch_up()
+        except StoreTrouble as error:
+            raise Overloaded(str(error)) from None
+        if self._foreign:
+            heard: Deferred[None] = Deferred()
+            self._behind.append(heard)
+            await heard
 
     def set_trouble(self, trouble: str | None) -> None:
         """The store says by itself why it can keep nothing; None if it can again."""
@@ -289,6 +309,7 @@ class ChangeJournal:
         """Let the store go. What it has not kept by now is lost, and was never told."""
         await self.flush()
         self._opened = False
+        self._hear_foreign()  # nothing any more, but whoever waits for it goes on
         self._availability.close()
         self._writer.cancel()
         lost = sum(
@@ -319,7 +340,11 @@ class ChangeJournal:
         self._pending.append(entry)
         if entry.fact is not None:
             self._last_of[entry.fact.client_id] = entry
-        if not self._writing:
+        self._go_on_writing()
+
+    def _go_on_writing(self) -> None:
+        # Nothing is written that doesn't follow from all that the store has told.
+        if self._pending and not self._writing and not self._foreign:
             self._writer = Deferred.fromCoroutine(self._write())
             self._writer.addErrback(_ignore, CancelledError)
 
@@ -376,9 +401,9 @@ class ChangeJournal:
         Nobody has seen it: replies and listeners wait for the store. What was given up
         before the store refused it isn't in the way of what came after.
         """
-        done = {one.fact.client_id for one in batch if one.fact and one.given_up}
+        stands = {one.fact.client_id for one in batch if one.fact and not one.given_up}
         given_up: list[_Entry] = []
-        for client_id in [one for one in refusals if one not in done]:
+        for client_id in [one for one in refusals if one in stands]:
             replace = partial(self._on_refusal, client_id, refusals[client_id])
             given_up += self._give_up(client_id, replace)[0]
         _fail(given_up, Refused())
@@ -419,10 +444,19 @@ class ChangeJournal:
         given_up = [entry for entry, until in waits if not until]
         for entry in given_up:
             entry.given_up = True
-            for latest in (self._latest, self._last_of):
-                if latest.get(client_id) is entry:
-                    del latest[client_id]
+        if given_up:
+            self._point_at_what_waits(client_id)
         return given_up, () if len(waits) > len(given_up) else apply()
+
+    def _point_at_what_waits(self, client_id: str) -> None:
+        """Some of what waits of a client was given up; the rest still waits."""
+        rest = [entry for entry in self._pending if entry.waits_for(client_id)]
+        holding = [entry for entry in rest if _holds_answers_up(entry)]
+        for latest, entries in ((self._last_of, rest), (self._latest, holding)):
+            if entries:
+                latest[client_id] = entries[-1]
+            else:
+                latest.pop(client_id, None)
 
     def _give_up_lost(self) -> None:
         kept, self._lost = self._lost, None
@@ -448,6 +482,11 @@ class ChangeJournal:
             for one in news:
                 self._let_watch(one)
             _fail(given_up, Refused())
+        behind, self._behind = self._behind, []
+        for waiter in behind:
+            waiter.callback(None)
+        if self._opened:
+            self._go_on_writing()
 
     def _announce(self, count: int) -> Iterator[None]:
         """Let the first ``count`` that wait be heard: they are durable."""
@@ -508,6 +547,11 @@ class ChangeJournal:
     def _fail_waiters(self) -> None:
         for entry in list(self._pending):
             entry.fail(self._availability.overloaded())
+
+
+def _holds_answers_up(entry: _Entry) -> bool:
+    fact = entry.fact
+    return fact.holds_answers_up if isinstance(fact, Snapshot) else fact is not None
 
 
 def _fail(entries: Iterable[_Entry], error: Exception) -> None:

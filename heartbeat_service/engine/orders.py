@@ -85,9 +85,17 @@ class Orders:
         :return: fires with a :data:`Done`, or fails with a
             :class:`HeartbeatError`.
         """
-        return self.dispatcher.for_operator(
-            client_id, lambda: self._act(client_id, order, by)
+        act = partial(
+            self.dispatcher.for_operator,
+            client_id,
+            lambda: self._act(client_id, order, by),
         )
+        if not self.dispatcher.journal.is_shared:
+            return act()
+        # Else what another node has acknowledged before could be taken for done, or
+        # for not done.
+        caught_up = Deferred.fromCoroutine(self.dispatcher.journal.catch_up())
+        return caught_up.addCallback(lambda _: act())
 
     def to_many(
         self, order: ManyOrder, by: str | None = None
@@ -163,6 +171,8 @@ class Orders:
         # Else nobody is known, and "all" would mean nobody.
         self._check_running()
         self.dispatcher.journal.held()
+        if self.dispatcher.journal.is_shared:
+            await self.dispatcher.journal.catch_up()
         whom = await self._whom(order)
         each = list(dict.fromkeys(whom))  # who is named twice is dealt with once
         answers: dict[str, Answer] = {}

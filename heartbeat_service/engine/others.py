@@ -166,7 +166,7 @@ class OtherNodes(Hearer):
             )
 
     def _lock_out(self, lockout: Lockout) -> Iterable[News]:
-        self.registry.lockouts.take(lockout)
+        self.registry.take_lockout(lockout)
         return ()
 
 

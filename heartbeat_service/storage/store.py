@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from heartbeat_service.core.changes import Fact, Life, Snapshot, StoredState
 
@@ -68,6 +68,13 @@ class Store(Protocol):
 
     largest_batch: int = LARGEST_BATCH
     is_shared: bool = False
+
+    def catch_up(self) -> Deferred[None]:
+        """Fires once all is told that others had written when it was asked.
+
+        Fails with :class:`StoreTrouble` if that can't be had now.
+        """
+        return succeed(None)
 
     def listen(self, hearer: Hearer) -> None:  # noqa: ARG002 - for who is shared
         """Tell of what others write, from the opening on. Where nobody does, nothing.

@@ -81,6 +81,9 @@ TICK = 0.5
 REMEMBERED = KEPT_FOR
 
 
+#: How long an order waits to be told what was written before it, in seconds.
+NEWS_TIME = 3.0
+
 _NOBODY_ELSE = "No other node can take its clients: each is being emptied, too"
 
 
@@ -339,6 +342,23 @@ class EtcdStore(Store, Nodes):
             flight.decide()
 
     @override
+    def catch_up(self) -> Deferred[None]:
+        told = Deferred.fromCoroutine(self._hear_all())
+        return told.addTimeout(NEWS_TIME, self._clock, _no_news)
+
+    async def _hear_all(self) -> None:
+        session = self._member.session if self._is_open else None
+        if session is None or self._leaving:
+            raise StoreTrouble("this node has no session with etcd")
+        try:
+            outcome = await self._etcd.transact(self._sign_of_life(session))
+        except EtcdError as error:
+            raise StoreTrouble(f"etcd: {error}") from error
+        if not outcome.held:
+            raise StoreTrouble("this node has lost its session with etcd")
+        await self._watching.told(outcome.revision)
+
+    @override
     def former_lives(self, client_id: str) -> Deferred[list[Life]]:
         return Deferred.fromCoroutine(self._former_lives(client_id))
 
@@ -528,9 +548,7 @@ class EtcdStore(Store, Nodes):
         session, losses = self._member.session, self._watching.losses
         if session is None:
             return  # who begins one comes here
-        put = Put(session.key, encode_node(self._own), session.lease)
-        transaction = Transaction([session.lives()], [put])
-        outcome = await self._insist(transaction)
+        outcome = await self._insist(self._sign_of_life(session))
         if not outcome.held:
             if self._member.session is session:
                 self._lose(session)
@@ -538,6 +556,11 @@ class EtcdStore(Store, Nodes):
         await self._watching.told(outcome.revision)
         if self._watching.losses == losses and self._member.session is session:
             self._member.caught_up()
+
+    def _sign_of_life(self, session: NodeSession) -> Transaction:
+        """What the watch brings behind all that was written before it."""
+        put = Put(session.key, encode_node(self._own), session.lease)
+        return Transaction([session.lives()], [put])
 
     async def _rejoin(self) -> None:
         while self._member.session is None:
@@ -614,3 +637,7 @@ class EtcdStore(Store, Nodes):
                 self._log.failure("The store failed", outcome)
 
         return task.addBoth(done)
+
+
+def _no_news(_: object, seconds: float) -> None:
+    raise StoreTrouble(f"etcd has told nothing new for {seconds:.0f} s")

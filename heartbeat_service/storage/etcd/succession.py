@@ -8,10 +8,10 @@ not at all if it is done by then. Knows sessions and their heirs; no clients.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define, evolve, field
+from twisted.logger import Logger
 
 from heartbeat_service.storage.etcd.keys import Keys
 from heartbeat_service.storage.etcd.membership import Membership, NodeSession
@@ -20,6 +20,7 @@ from heartbeat_service.storage.etcd.port import (
     Delete,
     Etcd,
     EtcdError,
+    EtcdRefuses,
     Get,
     Put,
     Transaction,
@@ -50,7 +51,9 @@ class Succession:
     keys: Keys
     replica: Replica
     member: Membership
+    _log: ClassVar[Logger] = Logger()
     _orphaned_since: dict[str, float] = field(factory=dict)
+    _is_refusal_told: bool = field(default=False, init=False)
     _tidied_at: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -129,5 +132,14 @@ class Succession:
             await self._try(Transaction([], [Delete(self.keys.heirs(session))]))
 
     async def _try(self, transaction: Transaction) -> None:
-        with suppress(EtcdError):  # what it was for is looked at again
+        """Ask once; what it is for is looked at again."""
+        try:
             await self.etcd.transact(transaction)
+        except EtcdRefuses as error:
+            if not self._is_refusal_told:
+                self._log.error("no node can take clients over: {error}", error=error)
+            self._is_refusal_told = True
+        except EtcdError:
+            return
+        else:
+            self._is_refusal_told = False

@@ -39,6 +39,7 @@ from heartbeat_service.core.errors import (
 from heartbeat_service.core.instances import Instances
 from heartbeat_service.core.rate_limit import RateLimit
 from heartbeat_service.core.states import ClientState
+from heartbeat_service.protocol.messages import ClientID
 from tests.unit.core.cases import (
     CALIBRATED,
     DISCONNECTED,
@@ -1052,6 +1053,12 @@ class TestLockout(RegistryTestCase):
         self.registry.beat("1", DISCONNECTED)
         self.registry.lock_out("1", 0)
         self.assert_alive()
+
+    def test_a_routes_own_kind_of_string_is_not_written_down(self) -> None:
+        for seconds in (600, 0):
+            self.registry.lock_out(ClientID("1"), seconds)
+        kinds = [type(fact.client_id) for fact in self.facts]
+        self.assertEqual(kinds, [str, str])
 
     def test_the_last_word_counts(self) -> None:
         for first, second in ((600, 5), (5, 600)):

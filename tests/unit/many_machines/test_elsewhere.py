@@ -7,19 +7,22 @@ from random import Random
 from typing import cast
 
 from msgspec import UNSET
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Change, Lockout, Reason
-from heartbeat_service.core.errors import LockedOut
+from heartbeat_service.core.errors import LockedOut, Overloaded
 from heartbeat_service.core.notices import News, Silence
+from heartbeat_service.core.states import ClientState
+from heartbeat_service.engine.orders import OneOrder
 from heartbeat_service.protocol.messages import (
     ClientID,
     HeartbeatMessage,
     InstanceID,
 )
+from heartbeat_service.protocol.orders import LockoutOrder, StateOrder
 from tests.unit.many_machines.world import RUNNING, UNCALIBRATED, Node, World
 
 #: As little time as a node needs to hear one thing and not the next, in seconds.
@@ -240,3 +243,69 @@ class TestClocks(ElsewhereTestCase):
         self.assertEqual(len(warnings), 2, warnings)  # one by each of the two others
         for warning in warnings:
             self.assertIn("120 s ahead", warning)
+
+
+class TestOrders(ElsewhereTestCase):
+    def order(self, node: Node, order: OneOrder) -> Deferred[object]:
+        """An operator orders something of ``x`` at a node."""
+        return node.engine.orders.to_one("x", order)
+
+    def state_everywhere(self) -> list[ClientState]:
+        """The client's state at each node."""
+        self.world.pass_time(SOON)
+        return [node.engine.registry.get("x").state for node in self.world.nodes]
+
+    def order_in_turn(self, first: OneOrder, then: OneOrder) -> None:
+        """One order at one node, and once it is done another elsewhere, who is slow."""
+        self.other.lag(0.3)
+        done = self.order(self.one, first)
+        while not done.called:
+            self.world.pass_time(MOMENT)
+        done = self.order(self.other, then)
+        self.world.pass_time(2 * SOON)
+        self.successResultOf(done)
+
+    def test_what_was_acknowledged_elsewhere_is_known_to_the_next_order(self) -> None:
+        for state in (UNCALIBRATED, RUNNING):
+            self.order_in_turn(
+                StateOrder(client_state=RUNNING), StateOrder(client_state=state)
+            )
+            self.assertEqual(self.state_everywhere(), [state] * 3)
+
+    def test_a_lockout_that_was_taken_back_elsewhere_is_over(self) -> None:
+        self.order_in_turn(LockoutOrder(seconds=600), LockoutOrder(seconds=0))
+        for node in self.world.nodes:
+            self.assertIsNone(node.engine.registry.lockouts.seconds_left("x"))
+
+    def test_no_order_is_carried_out_by_who_hears_nothing_of_the_others(self) -> None:
+        self.other.cut("answers")
+        refused = self.order(self.other, StateOrder(client_state=UNCALIBRATED))
+        self.world.pass_time(10.0)
+        self.failureResultOf(refused, Overloaded)
+
+    def test_who_begins_a_life_as_it_is_locked_out_elsewhere_lives_no_longer(
+        self,
+    ) -> None:
+        for number in range(20):
+            name = f"new-{number}"
+            self.one.engine.orders.to_one(name, LockoutOrder(seconds=600))
+            self.world.pass_time(number * 0.0005)
+            self.beat(self.other, name)
+            self.world.pass_time(SOON)
+            for node in self.world.nodes:
+                self.assertIsNone(node.engine.registry.find(name), (node, number))
+
+
+class TestCounts(ElsewhereTestCase):
+    def test_who_moves_while_its_death_waits_is_counted_once(self) -> None:
+        self.one.order(lambda engine: engine.registry.kick("x"))
+        self.one.cut("requests")
+        self.beat(self.other)
+        self.world.pass_time(SOON)
+        self.one.heal()
+        self.world.pass_time(SOON)
+        self.assertEqual(self.alive(), [1] * 3)
+
+    def alive(self) -> list[int]:
+        """How many live, as each node counts."""
+        return [node.engine.counters.alive() for node in self.world.nodes]
