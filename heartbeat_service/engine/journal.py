@@ -401,9 +401,10 @@ class ChangeJournal:
         Nobody has seen it: replies and listeners wait for the store. What was given up
         before the store refused it isn't in the way of what came after.
         """
-        stands = {one.fact.client_id for one in batch if one.fact and not one.given_up}
+        done = {one.fact.client_id for one in batch if one.fact and one.given_up}
+        done -= {one.fact.client_id for one in batch if one.fact and not one.given_up}
         given_up: list[_Entry] = []
-        for client_id in [one for one in refusals if one in stands]:
+        for client_id in [one for one in refusals if one not in done]:
             replace = partial(self._on_refusal, client_id, refusals[client_id])
             given_up += self._give_up(client_id, replace)[0]
         _fail(given_up, Refused())
