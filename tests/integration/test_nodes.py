@@ -391,6 +391,7 @@ async def test_a_listing_of_many_asks_for_many_at_once(
     names = [f"b{number}" for number in range(1, 1201)]
     for name in names:
         street.b.engine.registry.beat(name, ClientState.RUNNING, None, None, VALUES)
+    await until(lambda: not street.b.engine.journal.pending)  # it tells of them then
     street.a.knows(street.b, *names)
     asked: list[int] = []
     beats_of = Dispatcher.beats_of
