@@ -309,8 +309,10 @@ class ChangeJournal:
         """Let the store go. What it has not kept by now is lost, and was never told."""
         await self.flush()
         self._opened = False
-        self._hear_foreign()  # nothing any more, but whoever waits for it goes on
         self._availability.close()
+        behind, self._behind = self._behind, []
+        for waiter in behind:
+            waiter.errback(self._availability.overloaded())
         self._writer.cancel()
         lost = sum(
             isinstance(entry.fact, Change) and not entry.given_up
