@@ -10,7 +10,6 @@ from msgspec import UNSET
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core.changes import Change, Lockout, Reason
 from heartbeat_service.core.errors import LockedOut, Overloaded
@@ -23,6 +22,7 @@ from heartbeat_service.protocol.messages import (
     InstanceID,
 )
 from heartbeat_service.protocol.orders import LockoutOrder, StateOrder
+from tests.unit.many_machines.case import WorldTestCase
 from tests.unit.many_machines.world import RUNNING, UNCALIBRATED, Node, World
 
 #: As little time as a node needs to hear one thing and not the next, in seconds.
@@ -32,15 +32,14 @@ MOMENT = 0.0001
 SOON = 0.5
 
 
-class ElsewhereTestCase(SynchronousTestCase):
+class ElsewhereTestCase(WorldTestCase):
     """Three nodes whose clocks agree, and clients that beat when they are told to."""
 
     def setUp(self) -> None:
         """A client ``x`` that beats at the first of them."""
         gc.disable()
         self.addCleanup(gc.enable)
-        self.addCleanup(self.flushLoggedErrors)
-        self.addCleanup(gc.collect)
+        super().setUp()
         self.world = World(Random(5), clients=0)  # noqa: S311 - the same each time
         self.addCleanup(self.world.close)
         self.one, self.other, self.third = self.world.nodes

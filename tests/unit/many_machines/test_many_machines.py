@@ -23,7 +23,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from twisted.trial.unittest import SynchronousTestCase
 
 from heartbeat_service.core import registry
 from heartbeat_service.core.errors import Overloaded
@@ -36,6 +35,7 @@ from heartbeat_service.storage.etcd import store, succession, writes
 from heartbeat_service.storage.etcd.port import Transaction
 from heartbeat_service.storage.etcd.watching import Watching
 from heartbeat_service.storage.nodes import WORD_HOLDS, Standing
+from tests.unit.many_machines.case import WorldTestCase
 from tests.unit.many_machines.referee import Violation
 from tests.unit.many_machines.trouble import OFTEN, Trouble, run
 from tests.unit.many_machines.world import Client, Node, World
@@ -190,12 +190,7 @@ class Machine(RuleBasedStateMachine):
             self.world.close()
 
 
-class TestManyMachines(SynchronousTestCase):
-    def setUp(self) -> None:
-        """What a node that was killed leaves behind ends where nobody counts it."""
-        self.addCleanup(self.flushLoggedErrors)
-        self.addCleanup(gc.collect)
-
+class TestManyMachines(WorldTestCase):
     def test_nothing_goes_wrong_with_all_guards(self) -> None:
         for seed in SEEDS:
             trouble = run(seed)
@@ -228,14 +223,13 @@ class TestManyMachines(SynchronousTestCase):
         )
 
 
-class TestOutage(SynchronousTestCase):
+class TestOutage(WorldTestCase):
     """Etcd is away from all, and whom that finds how."""
 
     def setUp(self) -> None:
         """Three nodes, and six clients that stay where they are."""
         self.patch(Client, "_go_elsewhere", lambda _: None)
-        self.addCleanup(self.flushLoggedErrors)
-        self.addCleanup(gc.collect)
+        super().setUp()
         self.world = World(Random(1))  # noqa: S311 - the same each time
         self.addCleanup(self.world.close)
         self.world.pass_time(3.0)
@@ -300,14 +294,13 @@ class TestOutage(SynchronousTestCase):
         self.assertEqual(len(self.world.referee.deaths), len(clients))
 
 
-class TestOrder(SynchronousTestCase):
+class TestOrder(WorldTestCase):
     """A node's own changes, and another's right behind them, heard at once."""
 
     def setUp(self) -> None:
         """Three nodes, and four clients that are registered."""
         self.patch(slices, "SLICE", 0.0)  # each change is announced in its own turn
-        self.addCleanup(self.flushLoggedErrors)
-        self.addCleanup(gc.collect)
+        super().setUp()
         self.world = World(Random(1), clients=4)  # noqa: S311 - the same each time
         self.addCleanup(self.world.close)
         self.world.pass_time(3.0)
@@ -340,14 +333,13 @@ class TestOrder(SynchronousTestCase):
             self.change_at_once()
 
 
-class TestWhileChangesAreAnnounced(SynchronousTestCase):
+class TestWhileChangesAreAnnounced(WorldTestCase):
     """What is heard of other nodes waits until a node has announced its own changes."""
 
     def setUp(self) -> None:
         """Each change is announced in its own turn."""
         self.patch(slices, "SLICE", 0.0)
-        self.addCleanup(self.flushLoggedErrors)
-        self.addCleanup(gc.collect)
+        super().setUp()
 
     def make_world(self, seed: int, clients: int) -> World:
         """Three nodes, and clients of which none does anything by itself."""
