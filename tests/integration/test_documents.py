@@ -205,11 +205,12 @@ def is_whole(text: str) -> bool:
 
 
 def shape(text: str) -> str:
-    """A text without what differs each time: UUIDs, dates, numbers but for statuses."""
+    """A text without what differs each time: UUIDs, times, numbers but for statuses."""
     random = r"\b\w{8}-\w{4}-\w{4}-\w{4}-\w{12}\b|\b\w{3}, \d\d \w{3} \d{4} [\d:]+ GMT"
-    date = r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d{4})?"
+    # Of a time that isn't today's the date is shown, too, as around midnight.
+    time = r"(?:\d{4}-\d\d-\d\d[ T])?\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d{4})?"
     number = r'(?<![\d.])(?<!HTTP/1\.1 )(?<!"status":)\d+(?:\.\d+)*(?:e-?\d+)?'
-    text = re.sub(f"{random}|{date}|{number}", "#", text)
+    text = re.sub(f"{random}|{time}|{number}", "#", text)
     text = re.sub(" {2,}", "  ", text)  # a column is as wide as what is in it
     return "\n".join(line.strip() for line in text.strip().splitlines())
 
