@@ -2,6 +2,8 @@
 # Installs packages of Debian that make needs. A server among them is not left running.
 # usage: deploy/install-debian.sh PACKAGE...
 set -eu
+# Where root's programs are: neither cron's path nor that of a plain su names it.
+PATH=$PATH:/usr/sbin:/sbin
 
 if ! command -v apt-get >/dev/null; then
     echo "Please install what Debian calls: $*" >&2
