@@ -332,6 +332,7 @@ async def test_watch_says_what_it_waits_for_and_shows_its_key(
     assert "--curve-server-key" in helping.output
 
 
+@one_at_a_time
 @pytest_twisted.ensureDeferred
 async def test_make_demo_names_the_page_and_ends_all_at_ctrl_c(
     spawn: Spawn, tmp_path: Path
