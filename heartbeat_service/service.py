@@ -63,8 +63,8 @@ from heartbeat_service.web.access import (
     operator_pass,
 )
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.elsewhere import BeatsElsewhere
 from heartbeat_service.web.events import MOST_STREAMS, EventStreams
-from heartbeat_service.web.late import LateElsewhere
 from heartbeat_service.web.metrics import Metrics
 from heartbeat_service.web.names import Names, machine_names
 from heartbeat_service.web.peers import Peers
@@ -305,14 +305,14 @@ class HeartbeatService(Service):
         peers = Peers(
             self._reactor, engine.nodes, engine.standing, operators.authorization
         )
-        late = LateElsewhere(
+        elsewhere = BeatsElsewhere(
             self._reactor,
             peers,
             engine.registry,
             engine.events.hear,
             lambda: streams.readers()["operator"] > 0,
         )
-        for each in (peers, late):
+        for each in (peers, elsewhere):
             each.start()
             self._closers.append(each.stop)
         app = HeartbeatApp(

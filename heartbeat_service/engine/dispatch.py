@@ -31,6 +31,7 @@ from heartbeat_service.core.local_client import LocalClient
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.engine.counters import Counters
 from heartbeat_service.engine.deaths import Deaths
+from heartbeat_service.engine.events import EventLog
 from heartbeat_service.engine.gone import GoneClients
 from heartbeat_service.engine.journal import ChangeJournal, Refused
 from heartbeat_service.engine.refusals import RefusedRequests
@@ -52,7 +53,12 @@ from heartbeat_service.protocol.messages import (
     SummaryRecord,
     as_state,
 )
-from heartbeat_service.protocol.nodes import MOST_ASKED, BeatsAnswer, BeatsRecord
+from heartbeat_service.protocol.nodes import (
+    MOST_ASKED,
+    BeatsAnswer,
+    BeatsQuestion,
+    BeatsRecord,
+)
 from heartbeat_service.storage.nodes import Standing
 from heartbeat_service.storage.store import MOST_GONE
 
@@ -89,7 +95,7 @@ class Dispatcher:
     :ivar standing: whether this node may answer beats.
     :ivar request_endpoint: where clients send requests; known once it is bound.
     :ivar state_change_endpoint: where they subscribe; known once it is bound.
-    :ivar as_of: the id of the last event that was told, for listings.
+    :ivar events: what operators were told.
     :ivar refusals: is told by each transport of what it refuses.
     """
 
@@ -102,7 +108,7 @@ class Dispatcher:
     standing: Standing
     request_endpoint: str = ""
     state_change_endpoint: str = ""
-    as_of: Callable[[], str] = lambda: ""
+    events: EventLog = field(factory=EventLog)
     refusals: RefusedRequests = field(factory=RefusedRequests, init=False)
     _started_at: float = field(init=False)
 
@@ -223,7 +229,7 @@ class Dispatcher:
             mass_loss=None if hold.hold is None else hold,
             store=self.journal.trouble,
             started_at=moment(self._started_at),
-            as_of=self.as_of(),
+            as_of=self.events.last_id,
             server_time=self.server_time(),
         )
 
@@ -452,16 +458,19 @@ class Dispatcher:
             return heartbeat.seconds_left()  # the service may have stalled meanwhile
         return max(0.0, client.silent_until - self.registry.wall_clock())
 
-    def beats_of(self, client_ids: Iterable[str], late: bool = False) -> BeatsAnswer:
-        """What other nodes can't know of those of these clients that beat here.
+    def beats_of(self, question: BeatsQuestion) -> BeatsAnswer:
+        """What other nodes can't know of clients that beat here.
 
-        :param late: whether the first :data:`MOST_ASKED` who are late are meant, too.
         :raises Overloaded: if the store isn't open.
         """
         held, mass_loss = self.journal.held(), self.registry.mass_loss
         beats: dict[str, BeatsRecord] = {}
-        who_is_late = islice(mass_loss.late, MOST_ASKED) if late else ()
-        whole = {**dict.fromkeys(who_is_late, False), **dict.fromkeys(client_ids, True)}
+        late = islice(mass_loss.late, MOST_ASKED) if question.late else ()
+        reported, as_of = self._who_reported(question.reported_after)
+        whole = {
+            **dict.fromkeys((*late, *reported), False),
+            **dict.fromkeys(question.client_ids, True),
+        }
         for client_id, with_values in whole.items():
             client = self.registry.find(client_id)
             if client is None or client.heartbeat.stage is Stage.ELSEWHERE:
@@ -471,7 +480,18 @@ class Dispatcher:
             if kept is not None and kept.incarnation == client.incarnation:
                 values = client.heartbeat.values if with_values else NO_VALUES
                 beats[client_id] = self._beats(client, values)
-        return BeatsAnswer(beats, late=len(mass_loss.late), held=len(mass_loss.held))
+        return BeatsAnswer(
+            beats,
+            late=len(mass_loss.late),
+            held=len(mass_loss.held),
+            reported=[one for one in reported if one in beats],
+            as_of=as_of,
+        )
+
+    def _who_reported(self, after: str | None) -> tuple[list[str], str | None]:
+        if after is None:
+            return [], None
+        return self.events.who_reported(after, MOST_ASKED)
 
     def _beats(self, client: LocalClient, values: Raw) -> BeatsRecord:
         heartbeat, mass_loss = client.heartbeat, self.registry.mass_loss

@@ -149,7 +149,7 @@ class Engine:
             self.deaths,
             interval,
             self.standing,
-            as_of=lambda: self.events.last_id,
+            events=self.events,
         )
         self.orders = Orders(self.dispatcher, reactor)
         self._others = OtherNodes(

@@ -27,7 +27,6 @@ from heartbeat_service.core.changes import (
 from heartbeat_service.core.notices import (
     LabelsChanged,
     News,
-    Reported,
     Silence,
 )
 from heartbeat_service.core.registry import Registry
@@ -143,12 +142,6 @@ class OtherNodes(Hearer):
         if present.labels != former.labels:
             yield LabelsChanged(
                 client_id=client_id, incarnation=incarnation, labels=present.labels
-            )
-        if present.reported_state is not former.reported_state:
-            yield Reported(
-                client_id=client_id,
-                incarnation=incarnation,
-                reported_state=present.reported_state,
             )
 
     def _compare_clocks(self, moment: float) -> None:

@@ -204,6 +204,7 @@ CAMEL = {
     "previous_state": "previousState",
     "quiet_seconds": "quietSeconds",
     "registered_at": "registeredAt",
+    "reported_after": "reportedAfter",
     "reported_state": "reportedState",
     "request_endpoint": "requestEndpoint",
     "request_id": "requestID",

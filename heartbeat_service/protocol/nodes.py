@@ -5,6 +5,7 @@ Structs only. Knows no route, and nothing of who asks whom.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
@@ -61,14 +62,18 @@ class BeatsQuestion(Body, frozen=True, forbid_unknown_fields=True):
 
     :cvar fields: what it has, for people.
     :ivar late: whether it asks as well of those who are late there, of the first 1,000.
+    :ivar reported_after: the id of an event there: it asks as well who has reported
+        another state after it, of the first 1,000. None: of nobody.
     """
 
     fields: ClassVar[str] = (
-        f"`clientIDs`, a list of at most {MOST_ASKED:,}, and if you like `late`"
+        f"`clientIDs`, a list of at most {MOST_ASKED:,}, and if you like `late` and "
+        "`reportedAfter`"
     )
 
     client_ids: Annotated[list[ClientID], Meta(max_length=MOST_ASKED)]
     late: bool = False
+    reported_after: str | None = None
 
 
 class BeatsRecord(Body, frozen=True):
@@ -94,11 +99,15 @@ class BeatsAnswer(Body, frozen=True):
     """What a node answers.
 
     :ivar beats: by client ID; of who doesn't beat there, nothing. Of those who were
-        asked for only as they are late, without `values`.
+        not asked for by their IDs, without `values`.
     :ivar late: how many of all who beat there are late.
     :ivar held: how many of them are held.
+    :ivar reported: who has reported another state since it was asked after.
+    :ivar as_of: the id of the last event that was looked at for it.
     """
 
     beats: dict[str, BeatsRecord]
     late: int
     held: int
+    reported: Sequence[str] = ()
+    as_of: str | None = None

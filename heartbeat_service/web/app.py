@@ -264,7 +264,7 @@ class HeartbeatApp:
 
         :param tail: makes that, once the list is whole.
         """
-        as_of = self._dispatcher.as_of()  # before the first of them is looked at
+        as_of = self._dispatcher.events.last_id  # before the first of them is looked at
 
         def whole_tail() -> ListTail:
             return tail(as_of=as_of, server_time=self._dispatcher.server_time())
@@ -542,8 +542,7 @@ class HeartbeatApp:
         Without any ID, how many are late.
         """
         question = decode_order(_read(request), BeatsQuestion)
-        answer = self._dispatcher.beats_of(question.client_ids, question.late)
-        return _json(request, answer)
+        return _json(request, self._dispatcher.beats_of(question))
 
     @routes.add(
         "POST /nodes/{name}/drain",

@@ -9,7 +9,14 @@ each other.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, TypeVar
@@ -206,10 +213,21 @@ class Peers:
             held=summary.held + sum(answer.held for answer in given),
         )
 
-    async def who_is_late(self) -> dict[str, BeatsAnswer | None]:
-        """Who is late at each other node, by its session; None of who says nothing."""
+    async def late_or_reported(
+        self, after: Mapping[str, str]
+    ) -> dict[str, BeatsAnswer | None]:
+        """Who is late at each other node, or has reported another state there.
+
+        :param after: the event after which it was reported, by the node's session.
+        :return: what each says, by its session; None of who says nothing.
+        """
         others = self._others()
-        answers = await _all(self._ask_of_beats(node, [], late=True) for node in others)
+        answers = await _all(
+            self._ask_of_beats(
+                node, [], late=True, reported_after=after.get(node.session, "")
+            )
+            for node in others
+        )
         sessions = [node.session for node in others]
         return dict(zip(sessions, answers, strict=True))
 
@@ -219,11 +237,17 @@ class Peers:
         return None if node is None else node.session
 
     async def _ask_of_beats(
-        self, node: Node, client_ids: Sequence[str], late: bool = False
+        self,
+        node: Node,
+        client_ids: Sequence[str],
+        late: bool = False,
+        reported_after: str | None = None,
     ) -> BeatsAnswer | None:
         if self.reactor.seconds() < self._alone_until.get(node.session, 0.0):
             return None
-        body = encode_json({"clientIDs": client_ids, "late": late})
+        body = encode_json(
+            {"clientIDs": client_ids, "late": late, "reportedAfter": reported_after}
+        )
         answer = await self._ask(
             node, b"POST", "/nodes/beats", ANSWER_TIME, self.authorization(), body
         )

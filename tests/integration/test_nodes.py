@@ -19,16 +19,18 @@ from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.web.http_headers import Headers
 
 from heartbeat_service.core.errors import IllegalTransition
+from heartbeat_service.core.notices import Reported
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.engine.dispatch import Dispatcher
 from heartbeat_service.engine.engine import Engine
-from heartbeat_service.protocol.nodes import BeatsAnswer
+from heartbeat_service.protocol.nodes import BeatsAnswer, BeatsQuestion
 from heartbeat_service.storage.memory import MemoryStore
 from heartbeat_service.storage.nodes import Node, Nodes, Standing
 from heartbeat_service.storage.store import StoreTrouble
 from heartbeat_service.web import peers as peers_module
 from heartbeat_service.web.access import Door, TokenFile, operator_pass
 from heartbeat_service.web.app import HeartbeatApp
+from heartbeat_service.web.elsewhere import BeatsElsewhere
 from heartbeat_service.web.events import EventStreams
 from heartbeat_service.web.names import Names
 from heartbeat_service.web.peers import Peers
@@ -385,6 +387,37 @@ async def test_who_is_late_at_another_node_is_found(street: Street) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_clients_report_at_another_node_is_told_here(street: Street) -> None:
+    b, session = street.b, street.b.sight.own.session
+    peers = Peers(
+        reactor,
+        street.a.sight,
+        street.a.standing,
+        BEARER["Authorization"].encode,
+    )
+    told: list[Any] = []
+    asking = BeatsElsewhere(
+        reactor, peers, street.a.engine.registry, told.append, lambda: True
+    )
+    await b.beat("b1")
+    street.a.knows(b, "b1", "b2")
+    asking.take(await peers.late_or_reported({}))
+    assert told == []
+    after = b.engine.events.last_id
+    await b.beat("b1", "RUNNING")
+    b.engine.events.hear(  # which b has heard of, too
+        Reported(client_id="b2", incarnation=7, reported_state=ClientState.RUNNING)
+    )
+    answers = await peers.late_or_reported({session: after})
+    asking.take(answers)
+    [news] = told
+    assert (news.client_id, news.reported_state) == ("b1", ClientState.RUNNING)
+    answer = answers[session]
+    assert answer is not None
+    assert answer.as_of == b.engine.events.last_id
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_listing_of_many_asks_for_many_at_once(
     street: Street, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,11 +429,9 @@ async def test_a_listing_of_many_asks_for_many_at_once(
     asked: list[int] = []
     beats_of = Dispatcher.beats_of
 
-    def counting(
-        self: Dispatcher, client_ids: Sequence[str], late: bool
-    ) -> BeatsAnswer:
-        asked.append(len(client_ids))
-        return beats_of(self, client_ids, late)
+    def counting(self: Dispatcher, question: BeatsQuestion) -> BeatsAnswer:
+        asked.append(len(question.client_ids))
+        return beats_of(self, question)
 
     monkeypatch.setattr(Dispatcher, "beats_of", counting)
     _, answer = await street.a.ask("GET", "/clients")
@@ -453,6 +484,7 @@ async def test_a_node_without_a_good_token_is_told_nothing(street: Street) -> No
     question_of_late = b'{"clientIDs": [], "late": true}'
     _, answer = await street.b.ask("POST", "/nodes/beats", question_of_late)
     assert (answer["beats"]["b1"]["values"], answer["late"]) == ({}, 1)
+    assert (answer["reported"], answer["asOf"]) == ([], None)  # nobody asked for it
     status, problem = await street.b.ask(
         "POST", "/nodes/beats", question, Authorization="Bearer no-token-of-this-node"
     )

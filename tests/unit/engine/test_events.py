@@ -228,6 +228,36 @@ class TestEventLog(SynchronousTestCase):
         following = [self.log.next_after(f"{self.log.run}-{n}") for n in (14, 15, 25)]
         self.assertEqual(following, [None, 16, 26])
 
+    def report(self, *client_ids: str) -> None:
+        """They report another state."""
+        for client_id in client_ids:
+            self.log.hear(
+                Reported(client_id=client_id, incarnation=7, reported_state=RUNNING)
+            )
+
+    def test_who_has_reported_after_an_event_is_told_in_parts(self) -> None:
+        self.report("0")
+        after = self.log.last_id
+        self.hear(1)
+        self.report("1", "2", "1", "3")
+        run = self.log.run
+        self.assertEqual(self.log.who_reported(after, 2), (["1", "2"], f"{run}-4"))
+        self.assertEqual(
+            self.log.who_reported(f"{run}-4", 2), (["1", "3"], self.log.last_id)
+        )
+        last = self.log.last_id
+        self.assertEqual(self.log.who_reported(last, 2), ([], last))
+
+    def test_after_what_is_lost_the_last_are_told_who_have_reported(self) -> None:
+        self.report("0", "1", "2", "1", "3")
+        last = self.log.last_id
+        for lost in ("", "another-5"):
+            self.assertEqual(self.log.who_reported(lost, 2), (["1", "3"], last))
+            self.assertEqual(
+                self.log.who_reported(lost, 9), (["0", "2", "1", "3"], last)
+            )
+        self.assertEqual(EventLog().who_reported("", 9)[0], [])
+
     def test_whoever_waits_hears_that_there_is_more_once_it_is_there(self) -> None:
         known: list[int] = []
         self.log.told = lambda: known.append(self.log.last)

@@ -1,14 +1,14 @@
-"""Who is late at other nodes, told to those who read this one's events (section 7).
+"""What beats bring at other nodes, told to who reads this one's events (section 7).
 
-No node writes down who is late: it is no change, and must not cost etcd anything. So
-while somebody reads events here, the other nodes are asked each second who is late
-there, and what has become otherwise is told as if it had happened here. Knows who hears
-it, and nothing of how events are read.
+No node writes down who is late, or what a client says of itself: it is no change, and
+must not cost etcd anything. So while somebody reads events here, the other nodes are
+asked each second who is late there, and who has reported another state, and that is
+told as if it had happened here. Knows who hears it, and nothing of how events are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from attrs import define, field, frozen
@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from heartbeat_service.core.heartbeat import Stage
 from heartbeat_service.core.local_client import LocalClient
-from heartbeat_service.core.notices import Held, Late, News, Recovered
+from heartbeat_service.core.notices import Held, Late, News, Recovered, Reported
 from heartbeat_service.core.registry import Registry
 from heartbeat_service.protocol.nodes import BeatsAnswer, BeatsRecord
 from heartbeat_service.web.peers import Peers
@@ -41,7 +41,7 @@ class _Told:
 
 
 @define(eq=False)
-class LateElsewhere:
+class BeatsElsewhere:
     """Asks, and tells what has become otherwise.
 
     :ivar reactor: the real one, or what takes its place in tests.
@@ -57,6 +57,7 @@ class LateElsewhere:
     is_read: Callable[[], bool]
     _log = Logger()
     _told: dict[str, _Told] = field(factory=dict, init=False)
+    _heard: dict[str, str] = field(factory=dict, init=False)
     _loop: LoopingCall = field(init=False)
     _asked: Deferred[Any] | None = field(default=None, init=False)
 
@@ -67,7 +68,7 @@ class LateElsewhere:
     def start(self) -> None:
         """Ask from now on."""
         self._loop.start(ASK_EVERY, now=False).addErrback(
-            lambda failure: self._log.failure("Nobody asks who is late", failure)
+            lambda failure: self._log.failure("Nobody asks what beats bring", failure)
         )
 
     def stop(self) -> None:
@@ -80,8 +81,10 @@ class LateElsewhere:
     def _ask(self) -> Deferred[Any] | None:
         if not self.is_read():
             self._told.clear()
+            self._heard.clear()
             return None
-        self._asked = Deferred.fromCoroutine(self.peers.who_is_late())
+        asked = self.peers.late_or_reported(self._heard)
+        self._asked = Deferred.fromCoroutine(asked)
         self._asked.addCallback(self.take)
         return self._asked.addErrback(Failure.trap, CancelledError)
 
@@ -91,16 +94,43 @@ class LateElsewhere:
         :param answers: of each other node, by its session; None of one that says
             nothing: what was told of its clients stays.
         """
-        late: set[str] = set()
+        late, whole = set[str](), set[str]()
         for session, answer in answers.items():
-            for client_id, beats in ({} if answer is None else answer.beats).items():
-                client = self.registry.find(client_id)
-                if client is not None and _is_of(client, beats):
-                    self._tell_late(client, beats, session)
-                    late.add(client_id)
+            if answer is not None:
+                late.update(self._take_one(session, answer))
+                if sum(beats.late for beats in answer.beats.values()) == answer.late:
+                    whole.add(session)
+        for gone in self._heard.keys() - answers.keys():
+            del self._heard[gone]
         for client_id, told in list(self._told.items()):
-            if client_id not in late and self._is_over(client_id, told, answers):
+            if client_id not in late and self._is_over(client_id, told, whole):
                 self._tell_over(client_id)
+
+    def _take_one(self, session: str, answer: BeatsAnswer) -> Iterator[str]:
+        """Tell what a node says; who is late there."""
+        goes_on = session in self._heard
+        self._heard[session] = answer.as_of or ""
+        known: dict[str, tuple[LocalClient, BeatsRecord]] = {}
+        for client_id, beats in answer.beats.items():
+            client = self.registry.find(client_id)
+            if client is not None and _is_of(client, beats):
+                known[client_id] = client, beats
+        for client_id in answer.reported:
+            if client_id in known:
+                self._tell_reported(*known[client_id], goes_on)
+        for client_id, (client, beats) in known.items():
+            if beats.late:
+                self._tell_late(client, beats, session)
+                yield client_id
+
+    def _tell_reported(
+        self, client: LocalClient, beats: BeatsRecord, goes_on: bool
+    ) -> None:
+        """Tell it; of what was reported before its node was asked, only what is new."""
+        reported = beats.reported_state
+        if goes_on or reported is not client.reported_state:
+            self.tell(client.notice(Reported, reported_state=reported))
+        client.reported_state = reported  # it may beat here the next time
 
     def _tell_late(self, client: LocalClient, beats: BeatsRecord, session: str) -> None:
         since, told = beats.seconds_since_heartbeat, self._told.get(client.client_id)
@@ -118,13 +148,10 @@ class LateElsewhere:
             self.tell(client.notice(Held, seconds_since_heartbeat=since))
         self._told[client.client_id] = _Told(session, client.incarnation, beats.held)
 
-    def _is_over(
-        self, client_id: str, told: _Told, answers: Mapping[str, BeatsAnswer | None]
-    ) -> bool:
+    def _is_over(self, client_id: str, told: _Told, whole: set[str]) -> bool:
         if self.peers.session_of(client_id) != told.session:
             return True  # it was taken over, or has moved
-        answer = answers.get(told.session)
-        return answer is not None and len(answer.beats) == answer.late
+        return told.session in whole
 
     def _tell_over(self, client_id: str) -> None:
         told = self._told.pop(client_id)
