@@ -123,6 +123,8 @@ async def test_an_answer_without_an_end_is_cut_off_in_time(life: Life) -> None:
         return answer
 
     for endless in (flood(ENDLESS, b"x"), flood(CHUNKED, b"1\r\nx\r\n")):
+        life.server.life["timebombSeconds"] = 60  # it has patience with its beat
+        await life.beats(2)
         told = life.program.output.count("longer than")
         await bears(life, endless)
         # By its length, and not when the beat's time was over.
