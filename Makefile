@@ -76,7 +76,7 @@ has_etcd = command -v etcd >/dev/null || { \
 
 # A real browser, and fonts that run narrow and wide: no text may be cut off in any.
 BROWSER := chromium fonts-liberation fonts-noto-core fonts-dejavu-core fonts-inter
-has_browser = dpkg-query -W $(BROWSER) >/dev/null 2>&1 || sh deploy/install-debian.sh $(BROWSER)
+has_browser = sh deploy/install-debian.sh $(BROWSER)
 
 # BRIEF=1 sees that it comes, lets in, steers, and that axe finds nothing on its wall: some seconds.
 BRIEFLY := wall_of_thirty or token or one_client_is_steered
@@ -100,7 +100,7 @@ faults: $(DEV)
 # with CLUSTER_REQUIRED=1 it fails where it can't be tried.
 MACHINES := etcd-server etcd-client haproxy iproute2 nftables
 cluster-faults: $(DEV)
-	@dpkg-query -W $(MACHINES) >/dev/null 2>&1 || sh deploy/install-debian.sh $(MACHINES)
+	@sh deploy/install-debian.sh $(MACHINES)
 	$(BIN)/python -m pytest -q tests/cluster
 
 # QUICK=1 make bench tries all of it within five minutes, and records nothing. SCENARIOS="…"
@@ -119,8 +119,7 @@ cluster-model: $(DEV)
 # may be missing.
 MONO := mono-mcs libmono-system-net-http4.0-cil libmono-system-json4.0-cil libzmq5
 LANGUAGES := $(MONO) $(if $(shell command -v node),,nodejs) chromium
-has_languages = dpkg-query -W $(LANGUAGES) >/dev/null 2>&1 || \
-	sh deploy/install-debian.sh $(LANGUAGES)
+has_languages = sh deploy/install-debian.sh $(LANGUAGES)
 has_clients = { [ "$$CLIENTS" != all ] || $(has_languages); } && \
 	{ ! command -v mcs >/dev/null || $(MAKE) --no-print-directory csharp-client; }
 
@@ -183,8 +182,7 @@ package: dist
 
 # All that any part of check needs of Debian, while the first parts run.
 tools:
-	@dpkg-query -W prometheus $(BROWSER) $(LANGUAGES) $(MACHINES) >/dev/null 2>&1 || \
-		sh deploy/install-debian.sh prometheus $(BROWSER) $(LANGUAGES) $(MACHINES)
+	@sh deploy/install-debian.sh prometheus $(BROWSER) $(LANGUAGES) $(MACHINES)
 
 # What can run beside the units, and leaves them their core: they take as long as all of it.
 beside-units:

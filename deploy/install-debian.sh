@@ -1,9 +1,18 @@
 #!/bin/sh
-# Installs packages of Debian that make needs. A server among them is not left running.
+# Installs packages of Debian that make needs, unless all are there. A server among them
+# is not left running.
 # usage: deploy/install-debian.sh PACKAGE...
 set -eu
 # Where root's programs are: neither cron's path nor that of a plain su names it.
 PATH=$PATH:/usr/sbin:/sbin
+
+new=
+for package; do
+    # One that was removed is still known, by its configuration.
+    status=$(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null) || :
+    [ "$status" = installed ] || new="$new $package"
+done
+[ -n "$new" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
     echo "Please install what Debian calls: $*" >&2
@@ -17,11 +26,6 @@ else
     echo "Please install, as root: apt-get install $*" >&2
     exit 1
 fi
-new=
-for package; do
-    status=$(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null) || :
-    [ "$status" = installed ] || new="$new $package"
-done
 $as_root apt-get update -qq
 $as_root apt-get install -y -qq --no-install-recommends "$@"
 
