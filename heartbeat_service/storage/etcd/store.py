@@ -285,7 +285,8 @@ class EtcdStore(Store, Nodes):
     async def _commit_once_each(self, facts: Sequence[Fact]) -> Sequence[str]:
         """Keep a batch; whose facts were refused."""
         session, tomb = self._member.session, self._tomb
-        if session is None or self._leaving or not tomb:
+        self._check_stays()
+        if session is None or not tomb:
             raise StoreTrouble("this node has no session with etcd")
         # Nothing may be waited for until it is written what the facts follow from.
         flight, writes = Flight(), []
@@ -311,6 +312,10 @@ class EtcdStore(Store, Nodes):
             asking.cancel()
             self._flight = None
         return flight.refused()
+
+    def _check_stays(self) -> None:
+        if self._leaving:
+            raise StoreTrouble("this node is being emptied: its clients go to others")
 
     async def _ask(self, transaction: Transaction) -> Outcome:
         """Ask until it is known what has become of a transaction.
@@ -347,8 +352,9 @@ class EtcdStore(Store, Nodes):
         return told.addTimeout(NEWS_TIME, self._clock, _no_news)
 
     async def _hear_all(self) -> None:
+        self._check_stays()
         session = self._member.session if self._is_open else None
-        if session is None or self._leaving:
+        if session is None:
             raise StoreTrouble("this node has no session with etcd")
         try:
             outcome = await self._etcd.transact(self._sign_of_life(session))

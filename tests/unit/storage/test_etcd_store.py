@@ -360,6 +360,14 @@ class TestTwoNodes(EtcdStoreTestCase):
         self.assertTrue(stays.beats_here("2"))
         self.keep(stays, entry("1", 101, 2))
 
+    def test_who_is_drained_keeps_nothing_more_and_says_why(self) -> None:
+        self.keep(self.a, registration("1", 101))
+        self.wait_for(self.a.leave())
+        for ask in (self.a.catch_up, lambda: self.a.commit([entry("1", 101, 2)])):
+            with self.assertRaisesRegex(StoreTrouble, "this node is being emptied"):
+                self.wait_for(ask())
+        self.keep(self.b, entry("1", 101, 2))
+
     def test_who_is_drained_without_a_session_does_not_come_back(self) -> None:
         self.keep(self.a, registration("1", 101))
         self.lines["a"].cut()
