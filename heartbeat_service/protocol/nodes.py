@@ -57,8 +57,10 @@ class OwnNodeRecord(Body, frozen=True):
     quiet_seconds: float = 0.0
 
 
-class BeatsQuestion(Body, frozen=True, forbid_unknown_fields=True):
+class BeatsQuestion(Body, frozen=True):
     """What a node asks another one: how some clients beat there.
+
+    A newer version may ask for more, while one node after the other is made to run it.
 
     :cvar fields: what it has, for people.
     :ivar late: whether it asks as well of those who are late there, of the first 1,000.

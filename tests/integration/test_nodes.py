@@ -489,7 +489,10 @@ async def test_a_node_without_a_good_token_is_told_nothing(street: Street) -> No
         "POST", "/nodes/beats", question, Authorization="Bearer no-token-of-this-node"
     )
     assert (status, problem["code"]) == (401, "UNAUTHORIZED")
-    for wrong in (b"{}", b'{"clientIDs": [""]}', b'{"clientIDs": [], "x": 1}'):
+    of_a_newer_version = b'{"clientIDs": [], "x": 1}'
+    status, _ = await street.b.ask("POST", "/nodes/beats", of_a_newer_version)
+    assert status == 200
+    for wrong in (b"{}", b'{"clientIDs": [""]}', b'{"clientIDs": [], "late": 1}'):
         status, problem = await street.b.ask("POST", "/nodes/beats", wrong)
         assert (status, problem["code"]) == (400, "BAD_MESSAGE")
     many = json.dumps({"clientIDs": ["1"] * 1001}).encode()
