@@ -12,9 +12,9 @@ from typing import Any
 from attrs import define, field
 
 from tests.conformance.clients import Change, Client, Program, changes
-from tests.conformance.scripted import CLIENT, Request, ScriptedServer, sanely
+from tests.conformance.scripted import CLIENT, FUSE, Request, ScriptedServer, sanely
 from tests.integration.conftest import Running, start_service
-from tests.integration.waiting import until
+from tests.integration.waiting import pause, reactor, until
 
 #: How long a case waits for what a client must do, in seconds.
 BOUND = 15.0
@@ -122,10 +122,35 @@ class Life(Guest):
         """Wait until it follows a sane server: by beats, and by what is published."""
         self.server.be_sane()
         await self.beats(2)  # it has read the sane answer when the second comes
-        for state in ("CALIBRATED", "UNCALIBRATED"):
-            self.server.becomes(state)
-            await self.agrees()
-        await until(lambda: self.server.is_followed, BOUND)
+        await until(self._hears, BOUND)
+
+    async def _hears(self) -> bool:
+        """Whether it hears what is published; it knows the state in any case then.
+
+        A server knows late that a subscriber has gone, to come again.
+        """
+        self.server.becomes("CALIBRATED")
+        await self.agrees()
+        async with self._untold():
+            self.server.becomes("UNCALIBRATED")
+            began = reactor.seconds()
+            while not (heard := self.changes[-1:] == [self.now]):
+                if reactor.seconds() > began + FUSE / 4:
+                    break
+                await pause(0.01)
+        await self.agrees()
+        return heard
+
+    @asynccontextmanager
+    async def _untold(self) -> AsyncIterator[None]:
+        """No beat is answered meanwhile, so none tells of a change."""
+        held: list[Request] = []
+        self.server.on_beat = held.append
+        await until(lambda: bool(held), BOUND)
+        yield
+        self.server.on_beat = sanely
+        for beat in held:
+            beat.reply()
 
     async def beats(self, count: int) -> list[Request]:
         """Wait for so many more beats; those."""
@@ -142,16 +167,11 @@ class Life(Guest):
     async def misses_one(self, state: str) -> AsyncIterator[None]:
         """Publish a change after one that wasn't, so that it asks.
 
-        Meanwhile no beat is answered: it could tell first, and nothing would be missed.
+        A beat could tell first, and nothing would be missed.
         """
-        held: list[Request] = []
-        self.server.on_beat = held.append
-        await until(lambda: bool(held), BOUND)
-        self.server.becomes(state, self.server.life["sequence"] + 2)
-        yield
-        self.server.on_beat = sanely
-        for beat in held:
-            beat.reply()
+        async with self._untold():
+            self.server.becomes(state, self.server.life["sequence"] + 2)
+            yield
 
     async def end(self) -> None:
         """Have both gone."""
