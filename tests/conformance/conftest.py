@@ -20,7 +20,7 @@ import pytest_twisted
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from typing_extensions import override
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadGroupScheduling
 
 from tests.conformance import chromium
 from tests.conformance.clients import CLIENTS, Client
@@ -88,7 +88,7 @@ if _chosen and _chosen not in _names:
     raise pytest.UsageError(f"CLIENT={_chosen}: expected one of {', '.join(_names)}")
 
 
-class _Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+class _Together(LoadGroupScheduling):  # type: ignore[misc]  # it has no types
     """Gives the cases of one file and client to one of pytest's processes.
 
     Otherwise each process would have a client of each kind to start. What lives in a
@@ -99,7 +99,8 @@ class _Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     def _split_scope(self, nodeid: str) -> str:
         found = _CASE.search(nodeid) if nodeid.startswith(HERE) else None
         if found is None:
-            return nodeid
+            scope: str = super()._split_scope(nodeid)  # its group, if it has one
+            return scope
         file, _, client = found.groups()
         return f"{file} {client}" if _has_command[client] else client
 
