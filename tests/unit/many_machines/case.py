@@ -15,13 +15,16 @@ class WorldTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Remember what is no world's."""
-        before = set(vars(self))
-        self.addCleanup(self.flushLoggedErrors)
-        self.addCleanup(gc.collect)
-        self.addCleanup(self._let_go, before)
+        self.addCleanup(self._end_worlds, set(vars(self)))
 
-    def _let_go(self, before: set[str]) -> None:
-        """Forget all that the test has kept of its worlds in attributes."""
+    def _end_worlds(self, before: set[str]) -> None:
+        """Forget all that the test has kept of them, in attributes and in errors."""
         for name in set(vars(self)) - before:
             if not name.startswith("_"):
                 delattr(self, name)
+        gc.collect()
+        while errors := self.flushLoggedErrors():
+            for error in errors:
+                error.cleanFailure()  # its frames have nodes
+            del errors, error
+            gc.collect()
