@@ -194,7 +194,8 @@ class Client:
         interval = float(body["heartbeatIntervalSeconds"])
         self.interval = max(0.05, min(interval, self.fuse / 2))
         endpoints = [str(body["requestEndpoint"]), str(body["stateChangeEndpoint"])]
-        self.next_beat = self.posted_at + self.interval
+        if self.next_beat:  # else it was told meanwhile to beat at once
+            self.next_beat = self.posted_at + self.interval
         self.posted, self.failures = None, 0
         self.tell(self.options.server)
         is_deaf = self.told_by_beat > self.published  # and that a whole beat ago

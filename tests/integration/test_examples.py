@@ -33,6 +33,7 @@ from tests.integration.test_curve import Keys
 from tests.integration.test_hostile_servers import (
     ANSWERS,
     Answer,
+    Beat,
     Server,
     problem,
     server,
@@ -285,6 +286,24 @@ async def test_it_acts_on_each_error_that_a_request_gets(
     reply(server, asked, SUPERSEDED)
     assert await player.ends() == 1
     assert "Traceback" not in player.output
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_tells_it_to_beat_holds_while_a_beat_is_under_way(
+    spawn: Spawn, server: Server
+) -> None:
+    server.body.update(timebombSeconds=3600, heartbeatIntervalSeconds=1800)
+    player = plain_client(spawn, server.listen(), "--calibrate")
+    _, asked = await question(server), await question(server)
+    held: list[Beat] = []
+    server.answer = held.append
+    reply(server, asked, "STALE_INCARNATION")
+    await until(lambda: bool(held))
+    reply(server, asked, "UNKNOWN_CLIENT")
+    await player.says(r"\(UNKNOWN_CLIENT\)$")
+    beats, server.answer = len(server.beats), server.be_sane
+    server.be_sane(held[0])
+    await beaten(server, beats)
 
 
 @pytest.mark.parametrize(
