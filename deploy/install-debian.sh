@@ -9,8 +9,8 @@ PATH=$PATH:/usr/sbin:/sbin
 new=
 for package; do
     # One that was removed is still known, by its configuration.
-    status=$(dpkg-query -Wf '${db:Status-Status}' "$package" 2>/dev/null) || :
-    [ "$status" = installed ] || new="$new $package"
+    dpkg-query -Wf '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+        new="$new $package"
 done
 [ -n "$new" ] || exit 0
 
