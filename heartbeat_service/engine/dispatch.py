@@ -491,7 +491,11 @@ class Dispatcher:
     def _who_reported(self, after: str | None) -> tuple[list[str], str | None]:
         if after is None:
             return [], None
-        return self.events.who_reported(after, MOST_ASKED)
+        return self.events.who_reported(after, MOST_ASKED, self._beats_here)
+
+    def _beats_here(self, client_id: str) -> bool:
+        client = self.registry.find(client_id)
+        return client is not None and client.heartbeat.stage is not Stage.ELSEWHERE
 
     def _beats(self, client: LocalClient, values: Raw) -> BeatsRecord:
         heartbeat, mass_loss = client.heartbeat, self.registry.mass_loss

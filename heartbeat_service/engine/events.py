@@ -122,18 +122,22 @@ class EventLog:
         for one in range(number, self.last + 1):
             yield self._events[(one - 1) % MOST_EVENTS]
 
-    def who_reported(self, event_id: str, most: int) -> tuple[list[str], str]:
+    def who_reported(
+        self, event_id: str, most: int, is_wanted: Callable[[str], bool]
+    ) -> tuple[list[str], str]:
         """Who has reported another state after an event, the first of them first.
 
         :param event_id: if some after it are lost, the last ``most`` are told.
         :param most: of how many it is told at once.
+        :param is_wanted: whether a client, by its ID, is one of those.
         :return: their IDs, and the id of the last event that was looked at.
         """
         following, who = self.next_after(event_id), dict[str, None]()
         for told in self.since(following or self.first):
-            if told.name == ReportedEvent.event and told.client_id is not None:
-                who.pop(told.client_id, None)
-                who[told.client_id] = None
+            client_id = told.client_id if told.name == ReportedEvent.event else None
+            if client_id is not None and is_wanted(client_id):
+                who.pop(client_id, None)
+                who[client_id] = None
             if following and len(who) == most:
                 return list(who), told.id
         return list(who)[-most:], self.last_id

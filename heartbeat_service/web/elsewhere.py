@@ -8,6 +8,7 @@ told as if it had happened here. Knows who hears it, and nothing of how events a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,10 @@ from heartbeat_service.web.peers import Peers
 
 #: How often the others are asked, in seconds.
 ASK_EVERY = 1.0
+
+#: For how long they are still asked when nobody reads any more, in seconds: a reader
+#: who was cut off comes back, and goes on where it was.
+COMES_BACK = 60.0
 
 
 @frozen
@@ -58,6 +63,8 @@ class BeatsElsewhere:
     _log = Logger()
     _told: dict[str, _Told] = field(factory=dict, init=False)
     _heard: dict[str, str] = field(factory=dict, init=False)
+    _goes_on: bool = field(default=False, init=False)
+    _read_until: float = field(default=-math.inf, init=False)
     _loop: LoopingCall = field(init=False)
     _asked: Deferred[Any] | None = field(default=None, init=False)
 
@@ -79,9 +86,13 @@ class BeatsElsewhere:
             self._asked.cancel()
 
     def _ask(self) -> Deferred[Any] | None:
-        if not self.is_read():
+        now = self.reactor.seconds()
+        if self.is_read():
+            self._read_until = now + COMES_BACK
+        if now >= self._read_until:
             self._told.clear()
             self._heard.clear()
+            self._goes_on = False
             return None
         asked = self.peers.late_or_reported(self._heard)
         self._asked = Deferred.fromCoroutine(asked)
@@ -100,6 +111,7 @@ class BeatsElsewhere:
                 late.update(self._take_one(session, answer))
                 if sum(beats.late for beats in answer.beats.values()) == answer.late:
                     whole.add(session)
+        self._goes_on = True
         for gone in self._heard.keys() - answers.keys():
             del self._heard[gone]
         for client_id, told in list(self._told.items()):
@@ -108,7 +120,6 @@ class BeatsElsewhere:
 
     def _take_one(self, session: str, answer: BeatsAnswer) -> Iterator[str]:
         """Tell what a node says; who is late there."""
-        goes_on = session in self._heard
         self._heard[session] = answer.as_of or ""
         known: dict[str, tuple[LocalClient, BeatsRecord]] = {}
         for client_id, beats in answer.beats.items():
@@ -117,18 +128,16 @@ class BeatsElsewhere:
                 known[client_id] = client, beats
         for client_id in answer.reported:
             if client_id in known:
-                self._tell_reported(*known[client_id], goes_on)
+                self._tell_reported(*known[client_id])
         for client_id, (client, beats) in known.items():
             if beats.late:
                 self._tell_late(client, beats, session)
                 yield client_id
 
-    def _tell_reported(
-        self, client: LocalClient, beats: BeatsRecord, goes_on: bool
-    ) -> None:
-        """Tell it; of what was reported before its node was asked, only what is new."""
+    def _tell_reported(self, client: LocalClient, beats: BeatsRecord) -> None:
+        """Tell it; of what was reported before anybody read, only what is new."""
         reported = beats.reported_state
-        if goes_on or reported is not client.reported_state:
+        if self._goes_on or reported is not client.reported_state:
             self.tell(client.notice(Reported, reported_state=reported))
         client.reported_state = reported  # it may beat here the next time
 

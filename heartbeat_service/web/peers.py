@@ -245,9 +245,10 @@ class Peers:
     ) -> BeatsAnswer | None:
         if self.reactor.seconds() < self._alone_until.get(node.session, 0.0):
             return None
-        body = encode_json(
-            {"clientIDs": client_ids, "late": late, "reportedAfter": reported_after}
-        )
+        question = {"clientIDs": client_ids, "late": late}
+        if reported_after is not None:
+            question["reportedAfter"] = reported_after
+        body = encode_json(question)
         answer = await self._ask(
             node, b"POST", "/nodes/beats", ANSWER_TIME, self.authorization(), body
         )

@@ -30,6 +30,12 @@ from tests.unit.storage.store_suite import snapshot
 
 DISCONNECTED, UNCALIBRATED, CALIBRATED, RUNNING = ClientState
 
+
+def anybody(_: str) -> bool:
+    """Each client is wanted."""
+    return True
+
+
 OF_1: Any = {"client_id": "1", "incarnation": 7}
 TOLD_OF_1 = {"clientID": "1", "incarnation": 7}
 ROOM = {"room": "A"}
@@ -241,22 +247,34 @@ class TestEventLog(SynchronousTestCase):
         self.hear(1)
         self.report("1", "2", "1", "3")
         run = self.log.run
-        self.assertEqual(self.log.who_reported(after, 2), (["1", "2"], f"{run}-4"))
         self.assertEqual(
-            self.log.who_reported(f"{run}-4", 2), (["1", "3"], self.log.last_id)
+            self.log.who_reported(after, 2, anybody), (["1", "2"], f"{run}-4")
+        )
+        self.assertEqual(
+            self.log.who_reported(f"{run}-4", 2, anybody),
+            (["1", "3"], self.log.last_id),
         )
         last = self.log.last_id
-        self.assertEqual(self.log.who_reported(last, 2), ([], last))
+        self.assertEqual(self.log.who_reported(last, 2, anybody), ([], last))
 
     def test_after_what_is_lost_the_last_are_told_who_have_reported(self) -> None:
         self.report("0", "1", "2", "1", "3")
         last = self.log.last_id
         for lost in ("", "another-5"):
-            self.assertEqual(self.log.who_reported(lost, 2), (["1", "3"], last))
             self.assertEqual(
-                self.log.who_reported(lost, 9), (["0", "2", "1", "3"], last)
+                self.log.who_reported(lost, 2, anybody), (["1", "3"], last)
             )
-        self.assertEqual(EventLog().who_reported("", 9)[0], [])
+            self.assertEqual(
+                self.log.who_reported(lost, 9, anybody), (["0", "2", "1", "3"], last)
+            )
+        self.assertEqual(EventLog().who_reported("", 9, anybody)[0], [])
+
+    def test_who_is_not_wanted_takes_no_place_among_those_who_have_reported(self):
+        self.report("0")
+        after = self.log.last_id
+        self.report("x1", "1", "x2", "2", "3")
+        who = self.log.who_reported(after, 2, lambda one: not one.startswith("x"))
+        self.assertEqual(who, (["1", "2"], f"{self.log.run}-5"))
 
     def test_whoever_waits_hears_that_there_is_more_once_it_is_there(self) -> None:
         known: list[int] = []

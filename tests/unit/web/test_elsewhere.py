@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from heartbeat_service.core.notices import Reported
 from heartbeat_service.core.states import ClientState
 from heartbeat_service.protocol.nodes import BeatsAnswer, BeatsRecord
-from heartbeat_service.web.elsewhere import BeatsElsewhere
+from heartbeat_service.web.elsewhere import COMES_BACK, BeatsElsewhere
 from tests.unit.engine.test_dispatch import House
 from tests.unit.storage.store_suite import snapshot
 
@@ -151,10 +151,29 @@ class TestBeatsElsewhere(SynchronousTestCase):
         self.assertIsNot(known, RUNNING)
         self.assertEqual(self.hear(answer), ["Reported 1"])
         self.read = False
-        self.hear(None)
+        for _ in range(int(COMES_BACK) + 1):
+            self.hear(None)
         self.read = True
         self.assertEqual(self.hear(answer), [])
         self.assertEqual(self.asked_after, {})
+
+    def test_who_comes_back_within_a_minute_has_missed_nothing(self) -> None:
+        self.hear(reports("b-5"))
+        self.read = False
+        for _ in range(int(COMES_BACK) - 2):
+            self.hear(None)
+        self.assertEqual(self.hear(reports("b-6", c1=RUNNING)), ["Reported 1"])
+        asked = self.asked
+        for _ in range(3):
+            self.hear(None)
+        self.assertEqual(self.asked, asked)
+
+    def test_all_reports_at_a_node_that_has_begun_since_are_told(self) -> None:
+        self.hear(None)
+        ran = snapshot("1", 7, reported_state=RUNNING)  # its record came first
+        self.house.registry.replace("1", ran, here=False)
+        answer = reports("b-2", c1=RUNNING)
+        self.assertEqual(self.hear(answer), ["Reported 1"])
 
     def test_a_report_of_who_beats_here_or_in_another_life_is_not_told(self) -> None:
         self.hear(reports("b-5"))
